@@ -1,0 +1,9 @@
+//! RingMQ: a message broker that speaks the KubeMQ protocol, thread per core, on io_uring.
+//!
+//! The modules, from the outside in, are listed with their layers in `docs/ARCHITECTURE.md`.
+//! `rt` and `wire` are public because the load generator and the benches stand on them; the rest
+//! is public as far as `main` and the tests need it.
+
+#![forbid(unsafe_code)]
+
+pub mod rt;

@@ -1,0 +1,31 @@
+//! The runtime seam: the only module that names the runtime.
+//!
+//! Everything above sees tasks, timers, sockets, inboxes and a mesh; what runs them is an
+//! implementation detail that can be exchanged (`docs/adr/`). The seam carries the guards that the
+//! runtime needs, so that no caller has to know of them:
+//!
+//! | hazard | guard |
+//! |---|---|
+//! | the executor parks although tasks can run, when its preempt timer fires before the first task queue ran | preempt timer of one second, and a [`heartbeat`] from outside every 10 ms |
+//! | a task that wakes itself starves the reactor | [`reactor_yield`] goes through the reactor; nothing in this crate wakes itself |
+//! | a panic in a task ends the executor | [`spawn`] contains it; [`start::Executors`] watches the threads |
+//! | a cancelled task leaks | tasks are always detached and end by themselves |
+//! | io_uring refused by the container | [`probe::probe`] runs before any executor and says why |
+//!
+//! # Threading
+//! Unless a type says that it is `Send`, it belongs to the executor that made it.
+
+pub mod clock;
+pub mod heartbeat;
+pub mod inbox;
+pub mod mesh;
+pub mod net;
+pub mod notify;
+pub mod probe;
+pub mod start;
+mod task;
+
+pub use clock::{Instant, now, unix_ns};
+pub use net::Conn;
+pub use notify::Notify;
+pub use task::{Queue, Sleep, TaskStats, blocking, reactor_yield, sleep, spawn, task_stats};
