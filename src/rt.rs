@@ -29,3 +29,6 @@ pub use clock::{Instant, now, unix_ns};
 pub use net::Conn;
 pub use notify::Notify;
 pub use task::{Queue, Sleep, TaskStats, blocking, reactor_yield, sleep, spawn, task_stats};
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,10 @@
 //! What travels should be a batch: waking a parked executor costs some 20 us, the item itself
 //! 50 ns. Bounds and lanes are the caller's, in [`crate::shard`].
 
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use glommio::channels::shared_channel::{
     ConnectedReceiver, ConnectedSender, SharedReceiver, SharedSender, new_bounded,
 };
@@ -44,21 +48,63 @@ impl<T: Send + 'static> Seat<T> {
     /// Connects to all peers; waits until each of them does so too. The place of this executor
     /// itself is empty in both lists.
     pub async fn connect(self) -> (Vec<Option<Outgoing<T>>>, Vec<Option<Incoming<T>>>) {
-        let mut outgoing = Vec::with_capacity(self.senders.len());
-        let mut incoming = Vec::with_capacity(self.receivers.len());
-        for sender in self.senders {
-            outgoing.push(match sender {
+        // All at once: an end waits for its peer's, so that two executors that went through their
+        // lists in different orders would wait for each other for ever.
+        let senders = self.senders.into_iter().map(|sender| async move {
+            match sender {
                 Some(sender) => Some(Outgoing(sender.connect().await)),
                 None => None,
-            });
-        }
-        for receiver in self.receivers {
-            incoming.push(match receiver {
+            }
+        });
+        let receivers = self.receivers.into_iter().map(|receiver| async move {
+            match receiver {
                 Some(receiver) => Some(Incoming(receiver.connect().await)),
                 None => None,
-            });
-        }
-        (outgoing, incoming)
+            }
+        });
+        let mut outgoing = Together::new(senders);
+        let mut incoming = Together::new(receivers);
+        std::future::poll_fn(|cx| {
+            let (sent, received) = (outgoing.poll(cx), incoming.poll(cx));
+            if sent && received { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        (outgoing.finish(), incoming.finish())
+    }
+}
+
+/// Futures that run side by side until all are done.
+struct Together<R> {
+    running: Vec<(usize, Pin<Box<dyn Future<Output = R>>>)>,
+    done: Vec<(usize, R)>,
+}
+
+impl<R> Together<R> {
+    fn new(futures: impl Iterator<Item = impl Future<Output = R> + 'static>) -> Self {
+        let running = futures
+            .enumerate()
+            .map(|(place, future)| (place, Box::pin(future) as Pin<Box<dyn Future<Output = R>>>))
+            .collect();
+        Self { running, done: Vec::new() }
+    }
+
+    /// Polls those that run; says whether all are done.
+    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        let done = &mut self.done;
+        self.running.retain_mut(|(place, future)| match future.as_mut().poll(cx) {
+            Poll::Ready(result) => {
+                done.push((*place, result));
+                false
+            }
+            Poll::Pending => true,
+        });
+        self.running.is_empty()
+    }
+
+    /// The results, in the order of the futures.
+    fn finish(mut self) -> Vec<R> {
+        self.done.sort_by_key(|(place, _)| *place);
+        self.done.into_iter().map(|(_, result)| result).collect()
     }
 }
 

@@ -1,1 +1,26 @@
-//! x
+//! The store of a RingMQ broker.
+//!
+//! A store is one directory. Two files of it exist so far; what is in them, byte by byte, is
+//! normative in `docs/FORMAT.md`.
+//!
+//! ```text
+//! data/
+//! ├── LOCK       held by the one broker that has the store open
+//! └── MANIFEST   which store this is, in which format, and how channels map to slots
+//! ```
+//!
+//! Nothing here knows the runtime. Opening a store blocks the calling thread and belongs before
+//! the start of the executors.
+
+#![forbid(unsafe_code)]
+
+mod error;
+mod lock;
+mod manifest;
+mod slot;
+mod store;
+
+pub use error::{Damage, Error};
+pub use manifest::{FORMAT_VERSION, StoreId};
+pub use slot::{HashSeed, Placement, SLOT_COUNT, SlotId};
+pub use store::{Options, Store};

@@ -1,0 +1,155 @@
+//! The gRPC service: one file for each family of methods; contract to model and back.
+//!
+//! Nothing below this module knows the contract. A call is decoded by scanning its bytes, checked,
+//! handed to the shard, and answered with bytes that were encoded once. Refusals become the texts
+//! that clients know in [`crate::wire_error`].
+
+pub mod codec;
+mod events;
+pub mod health;
+mod later;
+pub mod reflection;
+mod requests;
+mod subscription;
+mod system;
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use crate::rt::{self, Queue};
+use crate::shard::Shard;
+use crate::wire::server::{Call, Service};
+use crate::wire::status::{Code, Status};
+
+use reflection::Reflection;
+
+/// What the broker tells of itself.
+#[derive(Clone, Debug)]
+pub struct ServerInfo {
+    /// The node's name.
+    pub host: String,
+    /// When the broker was started: seconds since 1970, as the SDKs expect.
+    pub started_at_seconds: i64,
+}
+
+/// The service of one executor.
+pub struct GrpcService {
+    shard: Rc<Shard>,
+    info: Rc<ServerInfo>,
+    reflection: Rc<Reflection>,
+    active: Rc<Cell<usize>>,
+}
+
+impl std::fmt::Debug for GrpcService {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GrpcService").field("shard", &self.shard).finish_non_exhaustive()
+    }
+}
+
+impl GrpcService {
+    /// Makes the service of a shard's executor.
+    #[must_use]
+    pub fn new(shard: Rc<Shard>, info: ServerInfo) -> Self {
+        Self {
+            shard,
+            info: Rc::new(info),
+            reflection: Rc::new(Reflection::new(ringmq_proto::FILE_DESCRIPTOR_SET)),
+            active: Rc::default(),
+        }
+    }
+
+    /// Unary calls in progress: a drain waits for them.
+    #[must_use]
+    pub fn active_calls(&self) -> usize {
+        self.active.get()
+    }
+
+    fn begin(&self) -> Active {
+        self.active.set(self.active.get() + 1);
+        Active(self.active.clone())
+    }
+
+    fn kubemq(&self, method: &str, call: Call) {
+        let shard = self.shard.clone();
+        match method {
+            "Ping" => {
+                let ping = system::ping(self.info.clone(), call, self.begin());
+                rt::spawn(Queue::Serve, "Ping", ping);
+            }
+            "SendEvent" => {
+                rt::spawn(Queue::Serve, "SendEvent", events::send_event(shard, call, self.begin()));
+            }
+            "SendEventsStream" => {
+                let stream = events::send_events_stream(shard, call);
+                rt::spawn(Queue::Serve, "SendEventsStream", stream);
+            }
+            "SubscribeToEvents" => {
+                let subscription = events::subscribe_to_events(shard, call);
+                rt::spawn(Queue::Serve, "SubscribeToEvents", subscription);
+            }
+            "SubscribeToRequests" => {
+                let subscription = requests::subscribe_to_requests(shard, call);
+                rt::spawn(Queue::Serve, "SubscribeToRequests", subscription);
+            }
+            "SendRequest" => {
+                let request = requests::send_request(shard, call, self.begin());
+                rt::spawn(Queue::Serve, "SendRequest", request);
+            }
+            "SendResponse" => {
+                let response = requests::send_response(shard, call, self.begin());
+                rt::spawn(Queue::Serve, "SendResponse", response);
+            }
+            method => {
+                let status = later::status(method);
+                refuse(call, status);
+            }
+        }
+    }
+}
+
+impl Service for GrpcService {
+    fn call(&self, call: Call) {
+        self.shard.counters.calls.add(1);
+        let path = call.path().to_owned();
+        let Some((service, method)) = path.strip_prefix('/').and_then(|p| p.rsplit_once('/'))
+        else {
+            return refuse(call, malformed(&path));
+        };
+        match service {
+            "kubemq.kubemq" => self.kubemq(method, call),
+            "grpc.health.v1.Health" => system::health(&self.shard, method, call),
+            "grpc.reflection.v1.ServerReflection" | "grpc.reflection.v1alpha.ServerReflection" => {
+                system::reflection(&self.shard, self.reflection.clone(), method, call);
+            }
+            service => refuse(call, unknown_service(service)),
+        }
+    }
+}
+
+/// Refuses a call before it began.
+fn refuse(call: Call, status: Status) {
+    let (_, responder) = call.into_parts();
+    responder.refuse(status);
+}
+
+fn malformed(path: &str) -> Status {
+    Status::new(Code::Unimplemented, format!("malformed method name: \"{path}\""))
+}
+
+fn unknown_service(service: &str) -> Status {
+    Status::new(Code::Unimplemented, format!("unknown service {service}"))
+}
+
+fn unknown_method(service: &str, method: &str) -> Status {
+    let text = format!("unknown method {method} for service {service}");
+    Status::new(Code::Unimplemented, text)
+}
+
+/// A unary call in progress.
+struct Active(Rc<Cell<usize>>);
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}

@@ -1,0 +1,211 @@
+//! Events: `SendEvent`, `SendEventsStream`, `SubscribeToEvents`.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::task::Poll;
+
+use bytes::{Bytes, BytesMut};
+use prost::Message;
+use ringmq_proto::kubemq::Subscribe;
+
+use super::codec::event::{EventView, event_receive_frame, event_result, event_result_frame};
+use super::codec::{DecodeError, id, validate};
+use super::subscription::{self, to_channel_at};
+use super::Active;
+use crate::model::Kind;
+use crate::rt;
+use crate::shard::{Full, Shard};
+use crate::wire::server::{Call, MessageReader, ResponseStream};
+use crate::wire::status::{Code, Status};
+use crate::wire_error::Refusal;
+
+/// Results of a publish stream that may wait for its client to read them. A client that sends
+/// nothing but bad events and reads none of the results is not read from any further.
+const RESULT_BYTES_MAX: usize = 256 << 10;
+
+/// Why an event did not go out.
+enum Failed {
+    Decode(DecodeError),
+    Refused(Refusal),
+}
+
+impl From<Refusal> for Failed {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl Failed {
+    fn into_status(self) -> Status {
+        match self {
+            Self::Decode(error) => error.into(),
+            Self::Refused(refusal) => refusal.into(),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Decode(error) => error.to_string(),
+            Self::Refused(refusal) => refusal.to_string(),
+        }
+    }
+}
+
+pub(super) async fn send_event(shard: Rc<Shard>, call: Call, _active: Active) {
+    let (mut reader, responder) = call.into_parts();
+    let result = match reader.only_message().await {
+        Ok(message) => publish(&shard, &message, rt::unix_ns()).await,
+        Err(status) => Err(status),
+    };
+    responder.unary(result);
+}
+
+/// Publishes one event of a unary call; the answer is a `Result` message.
+async fn publish(shard: &Rc<Shard>, message: &[u8], now_ns: i64) -> Result<Bytes, Status> {
+    let event = EventView::parse(message).map_err(Status::from)?;
+    let event_id = publish_checked(shard, &event, now_ns).await.map_err(Failed::into_status)?;
+    let mut result = BytesMut::new();
+    event_result(&event_id, true, "", &mut result);
+    Ok(result.freeze())
+}
+
+/// Checks an event and hands it to its channel's shard; gives back its id.
+async fn publish_checked<'a>(
+    shard: &Rc<Shard>,
+    event: &EventView<'a>,
+    now_ns: i64,
+) -> Result<Cow<'a, str>, Failed> {
+    validate::validate_event(event)?;
+    if event.store {
+        return Err(Refusal::EventsStoreUnavailable.into());
+    }
+    if shard.is_draining() {
+        return Err(Refusal::ShuttingDown.into());
+    }
+    shard.counters.events_received.add(1);
+    let event_id = match event.event_id {
+        "" => Cow::Owned(id::generate(&mut |bytes| shard.fill_random(bytes))),
+        given => Cow::Borrowed(given),
+    };
+    let send = || {
+        shard.publish(event.channel, |out| {
+            to_channel_at(event_receive_frame(event, &event_id, now_ns, 0, out))
+        })
+    };
+    while let Err(Full) = send() {
+        shard.room(event.channel).await.map_err(|Full| Refusal::MeshFull)?;
+    }
+    Ok(event_id)
+}
+
+/// What a publish stream does next.
+enum Next {
+    Message(Result<Option<Bytes>, Status>),
+    Shutdown,
+    Gone,
+}
+
+pub(super) async fn send_events_stream(shard: Rc<Shard>, call: Call) {
+    let (mut reader, responder) = call.into_parts();
+    // The headers go out at once: some clients wait for them before they send.
+    let Ok(mut results) = responder.start() else { return };
+    let shutdown = shard.watch_shutdown();
+    let mut waiting = BytesMut::new();
+    let status = loop {
+        let next = std::future::poll_fn(|cx| {
+            if let Poll::Ready(message) = reader.poll_message(cx) {
+                return Poll::Ready(Next::Message(message));
+            }
+            if shutdown.poll(cx).is_ready() {
+                return Poll::Ready(Next::Shutdown);
+            }
+            results.poll_reset(cx).map(|()| Next::Gone)
+        })
+        .await;
+        match next {
+            Next::Message(Ok(Some(message))) => {
+                let taken = take_batch(&shard, &mut reader, message, &mut waiting).await;
+                if send_results(&mut results, &mut waiting).await.is_err() {
+                    return;
+                }
+                if let Err(status) = taken {
+                    break status;
+                }
+            }
+            Next::Message(Ok(None)) => break Status::ok(),
+            Next::Message(Err(status)) => break status,
+            Next::Shutdown => break Refusal::ShuttingDown.into(),
+            Next::Gone => return,
+        }
+    };
+    results.finish(status);
+}
+
+/// Publishes a message and all that have arrived behind it, at one time of day.
+async fn take_batch(
+    shard: &Rc<Shard>,
+    reader: &mut MessageReader,
+    first: Bytes,
+    results: &mut BytesMut,
+) -> Result<(), Status> {
+    let now_ns = rt::unix_ns();
+    let mut next = Some(first);
+    while let Some(message) = next {
+        publish_streamed(shard, &message, now_ns, results).await;
+        if results.len() >= RESULT_BYTES_MAX {
+            break;
+        }
+        next = reader.try_message()?;
+    }
+    Ok(())
+}
+
+/// Publishes one event of a stream: silence means that it went out, anything else is a result.
+async fn publish_streamed(
+    shard: &Rc<Shard>,
+    message: &[u8],
+    now_ns: i64,
+    results: &mut BytesMut,
+) {
+    match EventView::parse(message) {
+        Ok(event) => {
+            if let Err(failed) = publish_checked(shard, &event, now_ns).await {
+                event_result_frame(event.event_id, false, &failed.text(), results);
+            }
+        }
+        Err(error) => {
+            // The id where one can still be read: the client matches results by it.
+            let event_id = EventView::event_id_of(message).unwrap_or_default();
+            event_result_frame(event_id, false, &Failed::Decode(error).text(), results);
+        }
+    }
+}
+
+async fn send_results(stream: &mut ResponseStream, results: &mut BytesMut) -> Result<(), ()> {
+    if results.is_empty() {
+        return Ok(());
+    }
+    stream.send_all(results.split().freeze()).await.map_err(|_| ())
+}
+
+pub(super) async fn subscribe_to_events(shard: Rc<Shard>, call: Call) {
+    let (mut reader, responder) = call.into_parts();
+    let checked = reader.only_message().await.and_then(|message| check_subscribe(&message));
+    match checked {
+        Ok(subscribe) => {
+            subscription::serve(shard, responder, Kind::Events, &subscribe).await;
+        }
+        Err(status) => responder.refuse(status),
+    }
+}
+
+fn check_subscribe(message: &[u8]) -> Result<Subscribe, Status> {
+    let subscribe = subscription::decode(message)?;
+    validate::validate_subscribe_events(&subscribe)?;
+    if subscribe.subscribe_type_data == KIND_EVENTS_STORE {
+        return Err(Refusal::EventsStoreUnavailable.into());
+    }
+    Ok(subscribe)
+}
+
+const KIND_EVENTS_STORE: i32 = ringmq_proto::kubemq::subscribe::SubscribeType::EventsStore as i32;

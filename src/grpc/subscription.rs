@@ -1,0 +1,97 @@
+//! Serving a subscription: from the outbox to the client.
+
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use prost::Message;
+use ringmq_proto::kubemq::Subscribe;
+
+use super::codec::FrameInfo;
+use crate::model::Kind;
+use crate::rt::{self, Instant};
+use crate::shard::{ChannelAt, EndReason, Outbox, Shard, Subscriber};
+use crate::wire::server::{Responder, ResponseStream};
+use crate::wire::status::{Code, Status};
+use crate::wire_error::Refusal;
+
+/// A slow subscriber is named in the log at most this often.
+const DROPS_LOGGED_EVERY: Duration = Duration::from_secs(10);
+
+/// Where an encoder says that the channel's name stands.
+pub(super) fn to_channel_at(info: FrameInfo) -> ChannelAt {
+    ChannelAt { offset: info.channel_offset, len: info.channel_len }
+}
+
+/// Decodes a subscription's only message.
+pub(super) fn decode(message: &[u8]) -> Result<Subscribe, Status> {
+    Subscribe::decode(message).map_err(|error| {
+        Status::new(Code::Internal, format!("grpc: error unmarshalling request: {error}"))
+    })
+}
+
+/// Subscribes and serves until the client leaves or the broker ends.
+pub(super) async fn serve(
+    shard: Rc<Shard>,
+    responder: Responder,
+    kind: Kind,
+    subscribe: &Subscribe,
+) {
+    let subscriber = match shard.subscribe(kind, &subscribe.channel, &subscribe.group).await {
+        Ok(subscriber) => subscriber,
+        Err(EndReason::Shutdown) => return responder.refuse(Refusal::ShuttingDown.into()),
+    };
+    // The subscription is live: the headers tell the client so, before any message.
+    let Ok(mut stream) = responder.start() else { return };
+    shard.counters.subscriptions_opened.add(1);
+    let end = deliver(&subscriber, &mut stream, subscribe).await;
+    shard.counters.subscriptions_closed.add(1);
+    if let Some(EndReason::Shutdown) = end {
+        // Never OK while the connection lives: clients would take it for an orderly end.
+        stream.finish(Refusal::ShuttingDown.into());
+    }
+}
+
+/// Sends what waits; returns when the client has gone (`None`) or the subscription ends.
+async fn deliver(
+    subscriber: &Subscriber,
+    stream: &mut ResponseStream,
+    subscribe: &Subscribe,
+) -> Option<EndReason> {
+    let outbox = subscriber.outbox();
+    let mut logged: Option<Instant> = None;
+    loop {
+        let alive = std::future::poll_fn(|cx| {
+            if stream.poll_reset(cx).is_ready() {
+                return Poll::Ready(false);
+            }
+            outbox.poll_ready(cx).map(|()| true)
+        })
+        .await;
+        if !alive {
+            return None;
+        }
+        while let Some(chunk) = outbox.take() {
+            if stream.send_all(chunk).await.is_err() {
+                return None;
+            }
+            subscriber.drained_some();
+        }
+        if let Some(reason) = outbox.ended() {
+            return Some(reason);
+        }
+        log_drops(outbox, subscribe, &mut logged);
+    }
+}
+
+fn log_drops(outbox: &Outbox, subscribe: &Subscribe, logged: &mut Option<Instant>) {
+    if logged.is_some_and(|at| rt::now().since(at) < DROPS_LOGGED_EVERY) {
+        return;
+    }
+    let dropped = outbox.take_dropped();
+    if dropped > 0 {
+        *logged = Some(rt::now());
+        let (channel, client) = (&subscribe.channel, &subscribe.client_id);
+        tracing::warn!(%channel, %client, dropped, "subscriber too slow: messages dropped");
+    }
+}

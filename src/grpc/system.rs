@@ -1,0 +1,143 @@
+//! What is not messaging: ping, health, reflection.
+
+use std::rc::Rc;
+use std::task::Poll;
+
+use bytes::{Bytes, BytesMut};
+use prost::Message;
+use ringmq_proto::kubemq::PingResult;
+
+use super::reflection::{Reflection, Version};
+use super::{Active, ServerInfo, health, refuse, unknown_method};
+use crate::rt::{self, Queue};
+use crate::shard::{Shard, Shutdown};
+use crate::wire::framing;
+use crate::wire::server::{Call, MessageReader, ResponseStream};
+use crate::wire::status::Status;
+use crate::wire_error::Refusal;
+
+/// The version that SDKs check against their tested ranges; our own is in the banner.
+const CONTRACT_VERSION: &str = "v2.6.0";
+
+pub(super) async fn ping(info: Rc<ServerInfo>, call: Call, _active: Active) {
+    let (mut reader, responder) = call.into_parts();
+    let result = reader.only_message().await.map(|_| {
+        let now_seconds = rt::unix_ns() / 1_000_000_000;
+        let result = PingResult {
+            host: info.host.clone(),
+            version: CONTRACT_VERSION.to_owned(),
+            server_start_time: info.started_at_seconds,
+            // Never negative, even when the clock was set back: one SDK raises on that.
+            server_up_time_seconds: (now_seconds - info.started_at_seconds).max(0),
+        };
+        Bytes::from(result.encode_to_vec())
+    });
+    responder.unary(result);
+}
+
+pub(super) fn health(shard: &Rc<Shard>, method: &str, call: Call) {
+    let shard = shard.clone();
+    match method {
+        "Check" => rt::spawn(Queue::Serve, "Health/Check", check(shard, call)),
+        "List" => rt::spawn(Queue::Serve, "Health/List", list(shard, call)),
+        "Watch" => rt::spawn(Queue::Serve, "Health/Watch", watch(shard, call)),
+        method => refuse(call, unknown_method("grpc.health.v1.Health", method)),
+    }
+}
+
+async fn check(shard: Rc<Shard>, call: Call) {
+    let (mut reader, responder) = call.into_parts();
+    let result = reader.only_message().await;
+    responder.unary(result.and_then(|message| health::check(&message, !shard.is_draining())));
+}
+
+async fn list(shard: Rc<Shard>, call: Call) {
+    let (mut reader, responder) = call.into_parts();
+    let result = reader.only_message().await;
+    responder.unary(result.map(|_| health::list(!shard.is_draining())));
+}
+
+/// Tells the state once and again when it changes, which it does once: at the drain.
+async fn watch(shard: Rc<Shard>, call: Call) {
+    let (mut reader, responder) = call.into_parts();
+    let message = match reader.only_message().await {
+        Ok(message) => message,
+        Err(status) => return responder.refuse(status),
+    };
+    let Ok(mut stream) = responder.start() else { return };
+    let shutdown = shard.watch_shutdown();
+    if send(&mut stream, &health::watched(&message, !shard.is_draining())).await.is_err() {
+        return;
+    }
+    let gone = std::future::poll_fn(|cx| {
+        if stream.poll_reset(cx).is_ready() {
+            return Poll::Ready(true);
+        }
+        shutdown.poll(cx).map(|()| false)
+    })
+    .await;
+    if !gone && send(&mut stream, &health::watched(&message, false)).await.is_ok() {
+        stream.finish(Refusal::ShuttingDown.into());
+    }
+}
+
+pub(super) fn reflection(
+    shard: &Rc<Shard>,
+    reflection: Rc<Reflection>,
+    method: &str,
+    call: Call,
+) {
+    let v1 = call.path().starts_with("/grpc.reflection.v1.");
+    let version = if v1 { Version::V1 } else { Version::V1Alpha };
+    if method == "ServerReflectionInfo" {
+        let shutdown = shard.watch_shutdown();
+        let stream = reflect(shutdown, reflection, version, call);
+        rt::spawn(Queue::Background, "ServerReflectionInfo", stream);
+    } else {
+        let service = if v1 { "grpc.reflection.v1" } else { "grpc.reflection.v1alpha" };
+        refuse(call, unknown_method(&format!("{service}.ServerReflection"), method));
+    }
+}
+
+async fn reflect(shutdown: Shutdown, reflection: Rc<Reflection>, version: Version, call: Call) {
+    let (mut reader, responder) = call.into_parts();
+    let Ok(mut stream) = responder.start() else { return };
+    let status = loop {
+        let next = std::future::poll_fn(|cx| {
+            if shutdown.poll(cx).is_ready() {
+                return Poll::Ready(Err(Refusal::ShuttingDown.into()));
+            }
+            poll_next(&mut reader, &mut stream, cx)
+        })
+        .await;
+        match next {
+            Ok(Some(message)) => {
+                let answer = reflection.answer(&message, version);
+                if send(&mut stream, &answer).await.is_err() {
+                    return;
+                }
+            }
+            Ok(None) => break Status::ok(),
+            Err(status) => break status,
+        }
+    };
+    stream.finish(status);
+}
+
+fn poll_next(
+    reader: &mut MessageReader,
+    stream: &mut ResponseStream,
+    cx: &mut std::task::Context<'_>,
+) -> Poll<Result<Option<Bytes>, Status>> {
+    if let Poll::Ready(message) = reader.poll_message(cx) {
+        return Poll::Ready(message);
+    }
+    // A client that has gone shows in the reader too; this is for its half-closed remains.
+    stream.poll_reset(cx).map(|()| Ok(None))
+}
+
+async fn send(stream: &mut ResponseStream, message: &[u8]) -> Result<(), ()> {
+    let mut framed = BytesMut::new();
+    framing::frame(message, &mut framed);
+    stream.send_all(framed.freeze()).await.map_err(|_| ())
+}

@@ -1,0 +1,5 @@
+//! Listening sockets: one acceptor for each port, a bound on connections, and their fair spread.
+
+mod acceptor;
+
+pub use acceptor::{Acceptor, BindError, Load, Loads};

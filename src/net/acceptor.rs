@@ -1,0 +1,246 @@
+//! The acceptor of one port.
+//!
+//! A thread of its own accepts and hands each socket to the executor with the fewest connections.
+//! gRPC clients hold few, long-lived connections; the kernel's hash over several listening sockets
+//! would pile them up on one core. The thread costs nothing while nobody connects, and accepting
+//! there keeps the executors free of it.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long the acceptor rests after an error that will not pass at once, such as no free file
+/// descriptors: accepting again in a loop would burn a core.
+const ERROR_REST: Duration = Duration::from_millis(20);
+
+/// Connections that the kernel holds for us while we are busy.
+const BACKLOG: i32 = 4096;
+
+/// A port that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}")]
+pub struct BindError {
+    /// The address that was asked for.
+    pub address: SocketAddr,
+    /// Why not.
+    #[source]
+    pub source: io::Error,
+}
+
+/// How many connections each executor serves; shared by the acceptors and the executors.
+#[derive(Clone, Debug)]
+pub struct Loads {
+    counts: Arc<[AtomicUsize]>,
+    max: usize,
+}
+
+impl Loads {
+    /// Makes counts for `executors`; together they serve at most `max` connections.
+    #[must_use]
+    pub fn new(executors: usize, max: usize) -> Self {
+        Self { counts: (0..executors).map(|_| AtomicUsize::new(0)).collect(), max }
+    }
+
+    /// Connections that are open on all executors.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// The executor with the fewest connections and a hold on a place there; `None` when all
+    /// places are taken.
+    fn admit(&self) -> Option<(usize, Load)> {
+        if self.total() >= self.max {
+            return None;
+        }
+        let loads = self.counts.iter().map(|count| count.load(Ordering::Relaxed));
+        let (executor, _) = loads.enumerate().min_by_key(|(_, load)| *load)?;
+        self.counts.get(executor)?.fetch_add(1, Ordering::Relaxed);
+        Some((executor, Load { loads: self.clone(), executor }))
+    }
+}
+
+/// One connection's place in the counts; given back when dropped, on whatever thread.
+#[derive(Debug)]
+pub struct Load {
+    loads: Loads,
+    executor: usize,
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        if let Some(count) = self.loads.counts.get(self.executor) {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A listening port and the thread that accepts on it. Stops when dropped.
+#[derive(Debug)]
+pub struct Acceptor {
+    listener: Arc<TcpListener>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+    address: SocketAddr,
+}
+
+impl Acceptor {
+    /// Binds the port, without accepting yet: a port in use is an error of the start. Port 0 picks
+    /// a free one.
+    ///
+    /// # Errors
+    /// [`BindError`] with the address.
+    pub fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
+        let listen = || -> io::Result<(TcpListener, SocketAddr)> {
+            use socket2::{Domain, Protocol, Socket, Type};
+            let socket =
+                Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+            // A restarted broker takes its port at once. Not SO_REUSEPORT: two brokers would
+            // silently share it.
+            socket.set_reuse_address(true)?;
+            socket.bind(&address.into())?;
+            socket.listen(BACKLOG)?;
+            let listener = TcpListener::from(socket);
+            let bound = listener.local_addr()?;
+            Ok((listener, bound))
+        };
+        listen().map_err(|source| BindError { address, source })
+    }
+
+    /// Starts to accept. `hand_over` gives a socket to an executor and says whether it took it.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(
+        listener: TcpListener,
+        loads: Loads,
+        hand_over: impl Fn(usize, TcpStream, SocketAddr, Load) -> bool + Send + 'static,
+    ) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let listener = Arc::new(listener);
+        let stop = Arc::new(AtomicBool::new(false));
+        let (accepting, stopping) = (listener.clone(), stop.clone());
+        let thread = std::thread::Builder::new()
+            .name(format!("accept-{}", address.port()))
+            .spawn(move || run(&accepting, &loads, &stopping, hand_over))?;
+        Ok(Self { listener, stop, thread: Some(thread), address })
+    }
+
+    /// The address that clients connect to.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Acceptor {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // On Linux a shutdown of the listening socket ends an `accept` that waits on it.
+        if let Err(error) = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both) {
+            tracing::warn!(%error, "cannot stop listening");
+            return;
+        }
+        if let Some(thread) = self.thread.take() {
+            let _panicked = thread.join();
+        }
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "this thread is no executor: it may sleep")]
+fn run(
+    listener: &TcpListener,
+    loads: &Loads,
+    stop: &AtomicBool,
+    hand_over: impl Fn(usize, TcpStream, SocketAddr, Load) -> bool,
+) {
+    let mut errors: u64 = 0;
+    let mut refused: u64 = 0;
+    while !stop.load(Ordering::Relaxed) {
+        match listener.accept() {
+            Ok(_) if stop.load(Ordering::Relaxed) => return,
+            Ok((stream, peer)) => match loads.admit() {
+                Some((executor, load)) => {
+                    if !hand_over(executor, stream, peer, load) {
+                        return;
+                    }
+                }
+                // Dropping the socket closes it: the client sees at once that it is refused.
+                None => {
+                    refused += 1;
+                    if refused.is_power_of_two() {
+                        tracing::warn!(refused, "connection refused: grpc.max_connections reached");
+                    }
+                }
+            },
+            Err(_) if stop.load(Ordering::Relaxed) => return,
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                errors += 1;
+                if errors.is_power_of_two() {
+                    tracing::error!(%error, errors, "cannot accept connections");
+                }
+                std::thread::sleep(ERROR_REST);
+            }
+        }
+    }
+}
+
+/// Errors that belong to the connection that was to be accepted, not to the listening socket.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn the_executor_with_the_fewest_connections_gets_the_next_one() {
+        let loads = Loads::new(2, 3);
+        let (first, held) = loads.admit().expect("room");
+        let (second, _kept) = loads.admit().expect("room");
+        assert_eq!((first, second), (0, 1));
+        let (third, _also_kept) = loads.admit().expect("room");
+        assert!(loads.admit().is_none(), "the bound holds");
+        drop(held);
+        let (fourth, _last) = loads.admit().expect("room again");
+        assert_eq!((third, fourth), (0, 0));
+    }
+
+    #[test]
+    fn a_port_in_use_is_refused_and_named() {
+        let (held, address) = Acceptor::bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+        let error = Acceptor::bind(address).expect_err("the port is taken");
+        assert_eq!(error.to_string(), format!("cannot listen on {address}"));
+        assert_eq!(error.source.kind(), io::ErrorKind::AddrInUse);
+        drop(held);
+    }
+
+    #[test]
+    fn connections_are_handed_over_until_the_acceptor_is_dropped() {
+        let (listener, address) = Acceptor::bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+        let (tx, rx) = mpsc::channel();
+        let loads = Loads::new(1, 10);
+        let acceptor = Acceptor::start(listener, loads.clone(), move |executor, stream, _, load| {
+            tx.send((executor, stream, load)).is_ok()
+        })
+        .expect("a thread");
+        let client = TcpStream::connect(address).expect("accepted");
+        let (executor, _stream, load) = rx.recv_timeout(Duration::from_secs(5)).expect("handed");
+        assert_eq!((executor, loads.total()), (0, 1));
+        drop(load);
+        assert_eq!(loads.total(), 0);
+        drop((acceptor, client));
+        assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+    }
+}

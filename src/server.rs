@@ -1,0 +1,268 @@
+//! The broker as a process: wire everything, start the executors, serve, stop in order.
+
+mod demo;
+mod executor;
+mod signals;
+mod status;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use ringmq_storage::Store;
+
+use crate::cli::banner::Banner;
+use crate::config::{Config, machine};
+use crate::net::{Acceptor, Loads};
+use crate::rt::heartbeat::Heartbeat;
+use crate::rt::inbox::{InboxSender, inbox};
+use crate::rt::start::{Executors, Plan};
+use crate::rt::{self, probe};
+use crate::shard::Seat;
+
+use executor::{Control, Seed};
+use signals::Event;
+
+/// What the process is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Serve until told to stop.
+    Serve,
+    /// Send one message of each kind through real connections, then serve.
+    Demo,
+}
+
+/// Exit codes, after sysexits.h where it has one.
+mod exit {
+    /// A port is in use or no thread can be had.
+    pub(super) const UNAVAILABLE: u8 = 69;
+    /// The broker failed: a bug or a broken machine.
+    pub(super) const INTERNAL: u8 = 70;
+    /// The store is held by another broker, or may not be opened.
+    pub(super) const STORE: u8 = 77;
+    /// The configuration or the machine is refused.
+    pub(super) const CONFIG: u8 = 78;
+}
+
+/// A start that did not come about: what to tell the operator and how to exit.
+struct Failed {
+    code: u8,
+    text: String,
+}
+
+impl Failed {
+    fn new(code: u8, error: &dyn std::error::Error) -> Self {
+        let mut text = error.to_string();
+        let mut source = error.source();
+        while let Some(error) = source {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            source = error.source();
+        }
+        Self { code, text }
+    }
+
+    fn with_remedy(mut self, remedy: &str) -> Self {
+        self.text.push('\n');
+        self.text.push_str(remedy);
+        self
+    }
+}
+
+/// Runs the broker until it is told to stop, and gives back the process's exit code: 0 after an
+/// orderly stop.
+#[must_use]
+pub fn run(config: &Config, mode: Mode) -> ExitCode {
+    match Broker::start(config) {
+        Ok(broker) => broker.serve(config, mode),
+        Err(failed) => {
+            eprintln!("ringmq: {}", failed.text);
+            ExitCode::from(failed.code)
+        }
+    }
+}
+
+/// The running broker.
+struct Broker {
+    executors: Executors,
+    inboxes: Vec<InboxSender<Control>>,
+    heartbeat: Heartbeat,
+    acceptor: Acceptor,
+    loads: Loads,
+    /// Held for its lock on the directory.
+    _store: Arc<Store>,
+}
+
+impl Broker {
+    fn start(config: &Config) -> Result<Self, Failed> {
+        let findings = machine::checks();
+        if let Some(refusal) = findings.iter().find(|finding| finding.is_refusal()) {
+            let failed = Failed { code: exit::CONFIG, text: refusal.what.clone() };
+            return Err(failed.with_remedy(&refusal.remedy));
+        }
+        probe::probe().map_err(|refused| {
+            Failed::new(exit::CONFIG, &refused).with_remedy(refused.remedy())
+        })?;
+        let store = open_store(&config.store.path)?;
+        let address = SocketAddr::new(config.server.bind, config.grpc.port);
+        let (listener, grpc_address) = Acceptor::bind(address).map_err(|error| {
+            Failed::new(exit::UNAVAILABLE, &error).with_remedy(
+                "Another process holds the port (ss -ltnp); stop it or choose another with \
+                 --grpc-port or GRPC_PORT.",
+            )
+        })?;
+        let plans = plans(config);
+        let (executors, inboxes) = start_executors(config, &plans, &store)?;
+        let heartbeat = Heartbeat::start(inboxes.clone())
+            .map_err(|error| Failed::new(exit::UNAVAILABLE, &error))?;
+        let loads = Loads::new(plans.len(), config.grpc.max_connections);
+        let targets = inboxes.clone();
+        let acceptor = Acceptor::start(listener, loads.clone(), move |executor, stream, peer, load| {
+            let accepted = Control::Accepted { stream, peer, load };
+            targets.get(executor).is_some_and(|inbox| inbox.send(accepted).is_ok())
+        })
+        .map_err(|error| Failed::new(exit::UNAVAILABLE, &error))?;
+        let broker = Self { executors, inboxes, heartbeat, acceptor, loads, _store: store };
+        broker.announce(config, grpc_address, &findings)?;
+        Ok(broker)
+    }
+
+    fn announce(
+        &self,
+        config: &Config,
+        grpc: SocketAddr,
+        findings: &[machine::Finding],
+    ) -> Result<(), Failed> {
+        let banner = Banner::new(config, self.inboxes.len(), grpc, findings);
+        eprint!("{banner}");
+        if let Some(path) = &config.server.addresses_file {
+            write_addresses(path, grpc).map_err(|error| Failed::new(exit::UNAVAILABLE, &error))?;
+        }
+        Ok(())
+    }
+
+    /// Serves until a signal or a failure ends the broker.
+    fn serve(self, config: &Config, mode: Mode) -> ExitCode {
+        let events = match signals::watch() {
+            Ok(events) => events,
+            Err(error) => {
+                eprintln!("ringmq: {}", Failed::new(exit::UNAVAILABLE, &error).text);
+                return ExitCode::from(exit::UNAVAILABLE);
+            }
+        };
+        if mode == Mode::Demo {
+            demo::start(self.acceptor.address());
+        }
+        loop {
+            match events.recv_timeout(Duration::from_millis(100)) {
+                Ok(Event::Status) => {
+                    status::log(&status::collect(&self.inboxes, &self.heartbeat, &self.loads));
+                }
+                Ok(Event::Stop(signal)) => return self.stop(config, signal, &events),
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    if let Some(ended) = self.executors.wait_ended(Duration::ZERO) {
+                        let reason = ended.panic.as_deref().unwrap_or("it returned");
+                        tracing::error!(shard = ended.shard, reason, "executor ended; stopping");
+                        // What this shard owned is gone: a half broker must not go on.
+                        return ExitCode::from(exit::INTERNAL);
+                    }
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    return ExitCode::from(exit::INTERNAL);
+                }
+            }
+        }
+    }
+
+    /// Stops in order: no new connections, subscriptions ended, calls finished, connections told
+    /// and closed, threads joined.
+    fn stop(self, config: &Config, signal: &str, events: &mpsc::Receiver<Event>) -> ExitCode {
+        let grace = config.server.drain_grace;
+        tracing::info!(signal, grace_seconds = grace.as_secs(), "stopping");
+        let Self { executors, inboxes, heartbeat, acceptor, loads, _store } = self;
+        let report = status::collect(&inboxes, &heartbeat, &loads);
+        drop(acceptor);
+        for inbox in &inboxes {
+            if inbox.send(Control::Drain { grace }).is_err() {
+                tracing::error!("an executor ended before it was asked to");
+            }
+        }
+        for _ in &inboxes {
+            // Each executor ends by itself within the grace; a second signal does not wait.
+            loop {
+                if executors.wait_ended(Duration::from_millis(20)).is_some() {
+                    break;
+                }
+                if let Ok(Event::Stop(signal)) = events.try_recv() {
+                    tracing::warn!(signal, "second signal: not waiting for the grace period");
+                    return ExitCode::from(exit::INTERNAL);
+                }
+            }
+        }
+        drop(heartbeat);
+        executors.join();
+        status::log(&report);
+        tracing::info!("stopped");
+        ExitCode::SUCCESS
+    }
+}
+
+fn open_store(path: &Path) -> Result<Arc<Store>, Failed> {
+    let options = ringmq_storage::Options { create: true };
+    Store::open(path, options).map(Arc::new).map_err(|error| Failed::new(exit::STORE, &error))
+}
+
+/// One executor for each core that may be used, pinned when there are enough processors.
+fn plans(config: &Config) -> Vec<Plan> {
+    let cpus = machine::available_cpus();
+    let count = config.engine.cores;
+    let pin = config.engine.pin.unwrap_or(true) && count <= cpus.len();
+    (0..count)
+        .map(|index| Plan { cpu: cpus.get(index).copied().filter(|_| pin), spin: config.engine.spin })
+        .collect()
+}
+
+fn start_executors(
+    config: &Config,
+    plans: &[Plan],
+    store: &Arc<Store>,
+) -> Result<(Executors, Vec<InboxSender<Control>>), Failed> {
+    let count = u16::try_from(plans.len()).unwrap_or(u16::MAX);
+    let (ready_tx, ready_rx) = mpsc::channel();
+    let mut inboxes = Vec::with_capacity(plans.len());
+    let mut seeds = Vec::with_capacity(plans.len());
+    let started_at_ns = rt::unix_ns();
+    for seat in Seat::all(count) {
+        let (sender, receiver) =
+            inbox().map_err(|error| Failed::new(exit::UNAVAILABLE, &error))?;
+        inboxes.push(sender);
+        seeds.push(Seed {
+            count,
+            seat,
+            inbox: receiver,
+            config: config.clone(),
+            store: store.clone(),
+            started_at_ns,
+            ready: ready_tx.clone(),
+        });
+    }
+    drop(ready_tx);
+    let executors = rt::start::start(plans, seeds, executor::main)
+        .map_err(|error| Failed::new(exit::UNAVAILABLE, &error))?;
+    if ready_rx.iter().count() != plans.len() {
+        let text = "an executor ended before it was ready".to_owned();
+        return Err(Failed { code: exit::INTERNAL, text });
+    }
+    Ok((executors, inboxes))
+}
+
+/// Writes where the broker listens, in one step: a reader sees all of it or nothing.
+fn write_addresses(path: &Path, grpc: SocketAddr) -> std::io::Result<()> {
+    let text = serde_json::json!({ "grpc": grpc.to_string() }).to_string();
+    let partial = path.with_extension("partial");
+    std::fs::write(&partial, text)?;
+    std::fs::rename(&partial, path)
+}

@@ -1,0 +1,203 @@
+//! What runs on each executor: the shard, the service and its connections.
+
+use std::cell::RefCell;
+use std::net::{SocketAddr, TcpStream};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use ringmq_storage::Store;
+use slab::Slab;
+
+use super::status::ShardStatus;
+use crate::config::Config;
+use crate::grpc::{GrpcService, ServerInfo};
+use crate::net::Load;
+use crate::rt::inbox::Inbox;
+use crate::rt::{self, Conn, Notify, Queue};
+use crate::shard::{LaneBounds, Placement, Seat, Settings, Shard};
+use crate::wire::server::{ConnectionControl, Ended, Settings as WireSettings, serve};
+
+/// How often a drain looks whether it is done.
+const DRAIN_STEP: Duration = Duration::from_millis(5);
+
+/// How long connections may take to say goodbye once nothing else is open.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// What other threads ask of an executor.
+#[derive(Debug)]
+pub(super) enum Control {
+    /// Serve this connection.
+    Accepted { stream: TcpStream, peer: SocketAddr, load: Load },
+    /// Say what you count.
+    Status(mpsc::Sender<ShardStatus>),
+    /// Finish within the grace period, then end.
+    Drain { grace: Duration },
+}
+
+/// What an executor is made of.
+pub(super) struct Seed {
+    pub count: u16,
+    pub seat: Seat,
+    pub inbox: Inbox<Control>,
+    pub config: Config,
+    pub store: Arc<Store>,
+    pub started_at_ns: i64,
+    pub ready: mpsc::Sender<()>,
+}
+
+/// Channels live where their slot does: slot modulo executors.
+struct BySlot {
+    store: Arc<Store>,
+    count: u16,
+}
+
+impl Placement for BySlot {
+    fn owner(&self, channel: &str) -> u16 {
+        self.store.slot_of(channel).0 % self.count
+    }
+}
+
+struct Executor {
+    shard: Rc<Shard>,
+    service: Rc<GrpcService>,
+    wire: Rc<WireSettings>,
+    connections: RefCell<Slab<ConnectionControl>>,
+    done: Notify,
+}
+
+/// The executor's life: from the seed to the end of the drain.
+pub(super) async fn main(id: usize, seed: Seed) {
+    let Seed { count, seat, inbox, config, store, started_at_ns, ready } = seed;
+    let id = u16::try_from(id).unwrap_or(u16::MAX);
+    let placement = Box::new(BySlot { store, count });
+    let shard = Shard::new(id, count, shard_settings(&config), placement);
+    shard.run(seat).await;
+    let info = ServerInfo {
+        host: config.host.clone(),
+        started_at_seconds: started_at_ns / 1_000_000_000,
+    };
+    let executor = Rc::new(Executor {
+        service: Rc::new(GrpcService::new(shard.clone(), info)),
+        shard,
+        wire: Rc::new(wire_settings(&config)),
+        connections: RefCell::default(),
+        done: Notify::new(),
+    });
+    let controlled = executor.clone();
+    rt::spawn(Queue::Serve, "inbox", inbox.run(move |control| controlled.control(control)));
+    let _main_waits = ready.send(());
+    drop(ready);
+    executor.done.wait().await;
+}
+
+impl Executor {
+    fn control(self: &Rc<Self>, control: Control) {
+        match control {
+            Control::Accepted { stream, peer, load } => {
+                rt::spawn(Queue::Serve, "connection", self.clone().serve(stream, peer, load));
+            }
+            Control::Status(answer) => {
+                let _asker_may_be_gone = answer.send(self.status());
+            }
+            Control::Drain { grace } => {
+                rt::spawn(Queue::Serve, "drain", self.clone().drain(grace));
+            }
+        }
+    }
+
+    fn status(&self) -> ShardStatus {
+        ShardStatus {
+            shard: self.shard.id(),
+            counters: self.shard.counters.snapshot(),
+            levels: self.shard.levels(),
+            connections: self.connections.borrow().len(),
+            tasks: rt::task_stats(),
+        }
+    }
+
+    async fn serve(self: Rc<Self>, stream: TcpStream, peer: SocketAddr, load: Load) {
+        let conn = match Conn::from_std(stream) {
+            Ok(conn) => conn,
+            Err(error) => {
+                tracing::debug!(%peer, %error, "connection was gone before it was served");
+                return;
+            }
+        };
+        let counters = &self.shard.counters;
+        counters.connections_opened.add(1);
+        let control = ConnectionControl::new();
+        if self.shard.is_draining() {
+            control.drain();
+        }
+        let key = self.connections.borrow_mut().insert(control.clone());
+        let ended = serve(conn, peer, self.service.clone(), self.wire.clone(), control).await;
+        self.connections.borrow_mut().remove(key);
+        counters.connections_closed.add(1);
+        drop(load);
+        match ended {
+            Ended::PeerClosed | Ended::Drained => tracing::debug!(%peer, "connection closed"),
+            ended => tracing::info!(%peer, reason = %ended, "connection ended"),
+        }
+    }
+
+    /// Ends in order: subscriptions and publish streams first, then the calls in progress, then
+    /// the connections.
+    async fn drain(self: Rc<Self>, grace: Duration) {
+        let began = rt::now();
+        self.shard.drain();
+        let over = |limit: Duration| rt::now().since(began) >= limit;
+        while self.service.active_calls() > 0 && !over(grace) {
+            rt::sleep(DRAIN_STEP).await;
+        }
+        self.shard.fail_pending();
+        self.each_connection(ConnectionControl::drain);
+        let goodbye = rt::now().since(began) + GOODBYE;
+        while !self.connections.borrow().is_empty() && !over(goodbye) {
+            rt::sleep(DRAIN_STEP).await;
+        }
+        self.each_connection(ConnectionControl::close);
+        while !self.connections.borrow().is_empty() && !over(goodbye + GOODBYE) {
+            rt::sleep(DRAIN_STEP).await;
+        }
+        self.done.raise();
+    }
+
+    fn each_connection(&self, act: impl Fn(&ConnectionControl)) {
+        // A copy: acting may wake a connection that leaves the list.
+        let controls: Vec<_> =
+            self.connections.borrow().iter().map(|(_, control)| control.clone()).collect();
+        controls.iter().for_each(act);
+    }
+}
+
+fn shard_settings(config: &Config) -> Settings {
+    Settings {
+        subscriber_buffer_bytes: config.grpc.subscriber_buffer_bytes,
+        delivery_buffer_bytes_max: config.engine.delivery_buffer_bytes_max,
+        pending_requests_max: config.engine.pending_requests_max,
+        match_cache_entries: config.engine.match_cache_entries,
+        query_cache_bytes: config.engine.query_cache_bytes,
+        lane: LaneBounds {
+            messages_max: config.engine.mesh_lane_messages_max,
+            bytes_max: config.engine.mesh_lane_bytes_max,
+        },
+        fail_fast: config.requests.fail_fast,
+    }
+}
+
+fn wire_settings(config: &Config) -> WireSettings {
+    let grpc = &config.grpc;
+    WireSettings {
+        initial_window_bytes: grpc.initial_window_bytes,
+        connection_window_bytes: grpc.connection_window_bytes,
+        max_concurrent_streams: grpc.max_concurrent_streams,
+        message_bytes_max: grpc.body_limit,
+        keepalive_time: grpc.keepalive_time,
+        keepalive_timeout: grpc.keepalive_timeout,
+        handshake_timeout: grpc.handshake_timeout,
+        max_connection_age: grpc.max_connection_age,
+        ..WireSettings::default()
+    }
+}

@@ -1,0 +1,306 @@
+//! One executor's world: the channels it owns, the subscribers it serves, its way to the others.
+//!
+//! ```text
+//!   grpc ──publish──► Shard ──route──► own tables ──select──► outbox (subscriber here)
+//!                       │                              └────► lane ──► pump ──► outbox (elsewhere)
+//!                       └─ channel owned elsewhere ──► lane ──► pump ──► own tables there
+//! ```
+//!
+//! A channel is owned by one shard: [`Shard::owner`], a pure function of its name. The owner holds
+//! the literal subscriptions to it; subscriptions with wildcards are held by every shard. So the
+//! owner alone sees all that match an event, and picks one member of each group.
+//!
+//! A subscriber lives where its connection does. Its key names it there; owners know it as
+//! (core, key). Requests are remembered where the requester lives; the reply channel that
+//! responders see leads there from any core.
+//!
+//! # Threading
+//! A [`Shard`] belongs to one executor and is shared there by `Rc`. Other executors reach it by
+//! the mesh only.
+
+mod lane;
+mod message;
+mod outbox;
+mod publish;
+mod pump;
+mod requests;
+mod subscribe;
+mod timers;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use bytes::BytesMut;
+use foldhash::fast::FixedState;
+
+use crate::engine::cache::ResponseCache;
+use crate::engine::pending::{PendingKey, PendingRequests};
+use crate::engine::subscriptions::{SubscriberAddress, SubscriptionId, SubscriptionTable};
+use crate::model::Kind;
+use crate::rt::Notify;
+use crate::telemetry::counters::Counters;
+
+pub use lane::{Bounds as LaneBounds, Full};
+pub use message::ChannelAt;
+pub use outbox::{Budget, EndReason, Offered, Outbox};
+pub use pump::Seat;
+pub use requests::{Ask, Outcome, Pending, Refused, Responded};
+pub use subscribe::Subscriber;
+
+use lane::Lane;
+use requests::Waiter;
+use timers::Timers;
+
+/// The bounds of one shard; each is a configuration key of the same name.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Bytes that may wait for one subscriber.
+    pub subscriber_buffer_bytes: usize,
+    /// Bytes that may wait for all subscribers of one core.
+    pub delivery_buffer_bytes_max: usize,
+    /// Requests that may wait for their answer on one core.
+    pub pending_requests_max: usize,
+    /// Channel names whose matches are remembered, for each kind.
+    pub match_cache_entries: usize,
+    /// Bytes of remembered query answers on one core.
+    pub query_cache_bytes: usize,
+    /// The lane of work to each other core.
+    pub lane: LaneBounds,
+    /// Whether a request without a responder fails at once.
+    pub fail_fast: bool,
+}
+
+/// Where channels live: the same on every core, never changed while the broker runs.
+pub trait Placement: 'static {
+    /// The shard that owns a channel.
+    fn owner(&self, channel: &str) -> u16;
+}
+
+/// One shard.
+pub struct Shard {
+    id: u16,
+    count: u16,
+    settings: Settings,
+    placement: Box<dyn Placement>,
+    /// Subscriptions of events, commands and queries that this shard holds.
+    tables: [RefCell<SubscriptionTable>; 3],
+    held: RefCell<HashMap<(usize, SubscriberAddress), SubscriptionId, FixedState>>,
+    subscribers: RefCell<subscribe::Subscribers>,
+    budget: Rc<Budget>,
+    cache: RefCell<ResponseCache>,
+    pending: RefCell<PendingRequests<Rc<Waiter>>>,
+    timers: Timers<PendingKey>,
+    /// The lanes, by peer; the place of this shard is empty.
+    lanes: Vec<Option<Lane>>,
+    random: RefCell<Random>,
+    draining: Cell<bool>,
+    drained: RefCell<slab::Slab<Notify>>,
+    /// What is counted on this core.
+    pub counters: Counters,
+    // Reused by every publish: nothing is allocated on the way of an event.
+    chosen: RefCell<Vec<SubscriberAddress>>,
+    scratch: RefCell<BytesMut>,
+}
+
+impl std::fmt::Debug for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shard").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Shard {
+    /// Makes shard `id` of `count`. It lives when [`Shard::run`] does.
+    #[must_use]
+    pub fn new(id: u16, count: u16, settings: Settings, placement: Box<dyn Placement>) -> Rc<Self> {
+        let table = || RefCell::new(SubscriptionTable::new(settings.match_cache_entries));
+        let lane = |peer: u16| (peer != id).then(|| Lane::new(settings.lane));
+        Rc::new(Self {
+            id,
+            count,
+            settings,
+            placement,
+            tables: [table(), table(), table()],
+            held: RefCell::default(),
+            subscribers: RefCell::default(),
+            budget: Rc::new(Budget::new(settings.delivery_buffer_bytes_max)),
+            cache: RefCell::new(ResponseCache::new(settings.query_cache_bytes)),
+            pending: RefCell::new(PendingRequests::new(id, settings.pending_requests_max)),
+            timers: Timers::new(),
+            lanes: (0..count).map(lane).collect(),
+            random: RefCell::default(),
+            draining: Cell::new(false),
+            drained: RefCell::default(),
+            counters: Counters::default(),
+            chosen: RefCell::default(),
+            scratch: RefCell::default(),
+        })
+    }
+
+    /// This shard's number, from 0.
+    #[must_use]
+    pub fn id(&self) -> u16 {
+        self.id
+    }
+
+    /// The shard that owns a channel.
+    #[must_use]
+    pub fn owner(&self, channel: &str) -> u16 {
+        if self.count == 1 { 0 } else { self.placement.owner(channel) }
+    }
+
+    /// Fills `bytes` from the operating system's generator, by way of a buffer.
+    pub fn fill_random(&self, bytes: &mut [u8]) {
+        self.random.borrow_mut().fill(bytes);
+    }
+
+    /// Begins to end: subscriptions are told to, new ones and new requests are refused, and every
+    /// [`Shutdown`] watch is woken.
+    pub fn drain(&self) {
+        self.draining.set(true);
+        self.subscribers.borrow().end_all(EndReason::Shutdown);
+        self.drained.borrow().iter().for_each(|(_, watch)| watch.raise());
+    }
+
+    /// Whether [`Shard::drain`] was called.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Fails every request that still waits; for the end of the grace period.
+    pub fn fail_pending(&self) {
+        let waiters = self.pending.borrow_mut().drain();
+        waiters.iter().for_each(|waiter| waiter.finish(Outcome::ShuttingDown));
+    }
+
+    /// Watches for the drain; for streams that would otherwise live on.
+    #[must_use]
+    pub fn watch_shutdown(self: &Rc<Self>) -> Shutdown {
+        let raised = Notify::new();
+        if self.draining.get() {
+            raised.raise();
+        }
+        let index = self.drained.borrow_mut().insert(raised.clone());
+        Shutdown { shard: self.clone(), index, raised }
+    }
+
+    /// What lives here now.
+    #[must_use]
+    pub fn levels(&self) -> Levels {
+        let table = |index: usize| self.tables.get(index).map_or(0, |table| table.borrow().len());
+        Levels {
+            subscribers: self.subscribers.borrow().len(),
+            held_events: table(0),
+            held_commands: table(1),
+            held_queries: table(2),
+            pending_requests: self.pending.borrow().len(),
+            timers: self.timers.len(),
+            delivery_buffer_bytes: self.budget.used(),
+            query_cache_entries: self.cache.borrow().len(),
+            query_cache_bytes: self.cache.borrow().bytes(),
+            mesh_depth: self.lanes.iter().flatten().map(Lane::depth).sum(),
+        }
+    }
+
+    fn table(&self, kind: Kind) -> Option<(usize, &RefCell<SubscriptionTable>)> {
+        let index = match kind {
+            Kind::Events => 0,
+            Kind::Commands => 1,
+            Kind::Queries => 2,
+            Kind::EventsStore | Kind::Queues => return None,
+        };
+        self.tables.get(index).map(|table| (index, table))
+    }
+
+    fn lane(&self, peer: u16) -> Option<&Lane> {
+        self.lanes.get(usize::from(peer))?.as_ref()
+    }
+
+    /// Waits until the lane to the owner of `channel` may have room.
+    ///
+    /// # Errors
+    /// When too many wait already.
+    pub async fn room(&self, channel: &str) -> Result<(), Full> {
+        match self.lane(self.owner(channel)) {
+            Some(lane) => lane.room().await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// What lives on one shard at one moment: counts, and bytes where the name says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Levels {
+    /// Subscribers whose connection is here.
+    pub subscribers: usize,
+    /// Subscriptions to events that this shard holds.
+    pub held_events: usize,
+    /// Subscriptions to commands that this shard holds.
+    pub held_commands: usize,
+    /// Subscriptions to queries that this shard holds.
+    pub held_queries: usize,
+    /// Requests that wait for an answer.
+    pub pending_requests: usize,
+    /// Timers that are set.
+    pub timers: usize,
+    /// Bytes that wait for subscribers.
+    pub delivery_buffer_bytes: usize,
+    /// Remembered query answers.
+    pub query_cache_entries: usize,
+    /// Their bytes.
+    pub query_cache_bytes: usize,
+    /// Messages that wait to leave for other shards.
+    pub mesh_depth: usize,
+}
+
+/// Tells a long-lived stream that the broker ends; unregisters when dropped.
+#[derive(Debug)]
+pub struct Shutdown {
+    shard: Rc<Shard>,
+    index: usize,
+    raised: Notify,
+}
+
+impl Shutdown {
+    /// Ready when the broker ends.
+    pub fn poll(&self, cx: &mut std::task::Context<'_>) -> std::task::Poll<()> {
+        self.raised.poll(cx)
+    }
+}
+
+impl Drop for Shutdown {
+    fn drop(&mut self) {
+        self.shard.drained.borrow_mut().try_remove(self.index);
+    }
+}
+
+/// Random bytes, drawn from the operating system a page at a time.
+#[derive(Debug)]
+struct Random {
+    page: Vec<u8>,
+    at: usize,
+}
+
+impl Default for Random {
+    fn default() -> Self {
+        Self { page: vec![0; 4096], at: usize::MAX }
+    }
+}
+
+impl Random {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        for byte in bytes {
+            if self.page.get(self.at).is_none() {
+                // The generator cannot fail once it is seeded, which it is long before a broker
+                // starts; without it no secret can be made, so the task ends.
+                getrandom::fill(&mut self.page).expect("the operating system has randomness");
+                self.at = 0;
+            }
+            if let Some(drawn) = self.page.get_mut(self.at) {
+                *byte = std::mem::take(drawn);
+            }
+            self.at += 1;
+        }
+    }
+}

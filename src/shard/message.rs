@@ -1,0 +1,82 @@
+//! What crosses from one shard to another. Everything is owned and small; bodies are [`Bytes`].
+
+use bytes::Bytes;
+
+use crate::engine::pending::ReplyAddress;
+use crate::model::Kind;
+
+/// Where the channel's name stands inside an encoded frame: it travels with the frame and is not
+/// copied for the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChannelAt {
+    /// Offset of the first byte.
+    pub offset: u32,
+    /// Length in bytes.
+    pub len: u32,
+}
+
+impl ChannelAt {
+    /// Reads the name; `None` when the range is not text within the frame, which no encoder makes.
+    #[must_use]
+    pub fn read(self, frame: &[u8]) -> Option<&str> {
+        let start = usize::try_from(self.offset).ok()?;
+        let end = start.checked_add(usize::try_from(self.len).ok()?)?;
+        std::str::from_utf8(frame.get(start..end)?).ok()
+    }
+}
+
+/// New work, on the bounded lane: refused or dropped when the lane is full.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// A plain event for the shard that owns its channel.
+    Publish { frame: Bytes, channel: ChannelAt },
+    /// A frame for a subscriber that lives on the receiving core.
+    Deliver { key: u64, frame: Bytes },
+    /// A command or query for the shard that owns its channel.
+    Request(Box<RequestWork>),
+}
+
+/// A command or query on its way to the shard that owns its channel.
+#[derive(Debug)]
+pub(super) struct RequestWork {
+    pub kind: Kind,
+    /// The frame that responders get.
+    pub frame: Bytes,
+    pub channel: ChannelAt,
+    /// Where its answer belongs.
+    pub reply: ReplyAddress,
+    /// The key to look for in the response cache; empty: none.
+    pub cache_key: Box<str>,
+}
+
+/// Control messages and replies: never refused. Their number is bounded by what is outstanding:
+/// subscriptions, requests, cached answers.
+#[derive(Debug)]
+pub(super) enum Note {
+    /// A subscriber of the sending core wants the channels of `pattern`.
+    Subscribe { kind: Kind, pattern: Box<str>, group: Box<str>, key: u64 },
+    /// It wants them no longer. Follows its `Subscribe` on the same lane.
+    Unsubscribe { kind: Kind, key: u64 },
+    /// The answer to `Subscribe`: the subscription is live on the sending shard.
+    Subscribed { key: u64 },
+    /// A group member's buffer is full, or has room again.
+    Full { kind: Kind, key: u64, full: bool },
+    /// A responder's answer, as it sent it.
+    Response { reply: ReplyAddress, message: Bytes },
+    /// The cache of the owning shard had an answer.
+    CacheHit { reply: ReplyAddress, message: Bytes },
+    /// Nobody is subscribed to the request's channel.
+    NoResponder { reply: ReplyAddress },
+    /// An answer to remember.
+    Cache { channel: Box<str>, key: Box<str>, message: Bytes, lifetime_ms: u64 },
+}
+
+impl Work {
+    /// Bytes that this message holds on to, for the lane's bound.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Self::Publish { frame, .. } | Self::Deliver { frame, .. } => frame.len(),
+            Self::Request(request) => request.frame.len(),
+        }
+    }
+}

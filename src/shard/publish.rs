@@ -1,0 +1,154 @@
+//! Plain events: from the publisher to the outboxes.
+
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::lane::Full;
+use super::message::{ChannelAt, Work};
+use super::outbox::{Offered, Outbox, SHARED_MIN_BYTES};
+use super::Shard;
+use crate::engine::subscriptions::SubscriberAddress;
+use crate::model::Kind;
+
+/// A frame on its way to several subscribers: encoded once, shared from the second core on.
+pub(super) enum Encoded<'a> {
+    /// In the scratch buffer; copied once when it must outlive the call.
+    Scratch(&'a mut BytesMut),
+    /// In memory of its own.
+    Shared(Bytes),
+}
+
+impl Encoded<'_> {
+    fn shared(&mut self) -> Bytes {
+        if let Self::Scratch(scratch) = self {
+            *self = Self::Shared(Bytes::copy_from_slice(scratch));
+        }
+        match self {
+            Self::Shared(bytes) => bytes.clone(),
+            Self::Scratch(_) => Bytes::new(),
+        }
+    }
+
+    fn offer(&mut self, outbox: &Outbox) -> Offered {
+        match self {
+            // A large frame moves into memory that all its subscribers share.
+            Self::Scratch(scratch) if scratch.len() >= SHARED_MIN_BYTES => {
+                *self = Self::Shared(scratch.split().freeze());
+                self.offer(outbox)
+            }
+            Self::Scratch(scratch) => outbox.offer_copy(scratch),
+            Self::Shared(frame) => outbox.offer_shared(frame),
+        }
+    }
+}
+
+impl Shard {
+    /// Publishes an event to `channel`. `encode` writes the frame that subscribers get and says
+    /// where in it the channel stands; it runs only when somebody may want the event.
+    ///
+    /// # Errors
+    /// [`Full`]: the lane to the channel's owner has no room; nothing was sent. Wait with
+    /// [`Shard::room`] and try again, or refuse the publisher.
+    pub fn publish(
+        &self,
+        channel: &str,
+        encode: impl FnOnce(&mut BytesMut) -> ChannelAt,
+    ) -> Result<(), Full> {
+        let owner = self.owner(channel);
+        if let Some(lane) = self.lane(owner) {
+            if !lane.has_room(channel.len()) {
+                return Err(Full);
+            }
+            let mut frame = BytesMut::new();
+            let channel = encode(&mut frame);
+            return lane.push_work(Work::Publish { frame: frame.freeze(), channel });
+        }
+        self.select(Kind::Events, channel, |shard, chosen| {
+            let mut scratch = shard.scratch.borrow_mut();
+            scratch.clear();
+            encode(&mut scratch);
+            shard.deliver(chosen, Encoded::Scratch(&mut scratch));
+        });
+        Ok(())
+    }
+
+    /// An event that came from another shard, for a channel that this one owns.
+    pub(super) fn publish_here(&self, frame: Bytes, channel: ChannelAt) {
+        // Borrowed from a clone of the handle, so that the frame itself can be moved on.
+        let name = frame.clone();
+        let Some(channel) = channel.read(&name) else { return };
+        self.select(Kind::Events, channel, move |shard, chosen| {
+            shard.deliver(chosen, Encoded::Shared(frame));
+        });
+    }
+
+    /// Finds who gets a message on `channel` and hands them to `then`, if there are any. Gives
+    /// back whether anybody is subscribed at all.
+    pub(super) fn select(
+        &self,
+        kind: Kind,
+        channel: &str,
+        then: impl FnOnce(&Self, &[SubscriberAddress]),
+    ) -> bool {
+        let Some((_, table)) = self.table(kind) else { return false };
+        // Taken out of its cell: nothing below can want it, but a borrow would have to prove that.
+        let mut chosen = self.chosen.take();
+        let selection = table.borrow_mut().select(channel, &mut chosen);
+        let full = u64::try_from(selection.groups_full).unwrap_or(u64::MAX);
+        if full > 0 {
+            self.counters.drops_no_member_with_room.add(full);
+        }
+        if !chosen.is_empty() {
+            then(self, &chosen);
+        }
+        self.chosen.replace(chosen);
+        selection.matched > 0
+    }
+
+    /// Sends one frame to each of the chosen.
+    pub(super) fn deliver(&self, chosen: &[SubscriberAddress], mut frame: Encoded<'_>) {
+        let subscribers = self.subscribers.borrow();
+        for address in chosen {
+            if address.core != self.id {
+                self.deliver_elsewhere(*address, frame.shared());
+            } else if let Some(outbox) = subscribers.outbox(address.key) {
+                let offered = frame.offer(outbox);
+                self.count_offered(offered);
+                if offered != Offered::Taken || outbox.bytes() > 0 {
+                    self.report_fullness(&subscribers, address.key);
+                }
+            }
+        }
+    }
+
+    fn deliver_elsewhere(&self, address: SubscriberAddress, frame: Bytes) {
+        let Some(lane) = self.lane(address.core) else { return };
+        if lane.push_work(Work::Deliver { key: address.key, frame }).is_err() {
+            self.counters.drops_mesh_full.add(1);
+        }
+    }
+
+    /// A frame that came from another shard for a subscriber of this core.
+    pub(super) fn deliver_here(&self, key: u64, frame: &Bytes) {
+        let subscribers = self.subscribers.borrow();
+        // A subscriber that has just left: its `Unsubscribe` is on the way.
+        let Some(outbox) = subscribers.outbox(key) else { return };
+        self.count_offered(outbox.offer_shared(frame));
+        self.report_fullness(&subscribers, key);
+    }
+
+    fn count_offered(&self, offered: Offered) {
+        match offered {
+            Offered::Taken => self.counters.messages_delivered.add(1),
+            Offered::SubscriberFull => self.counters.drops_subscriber_full.add(1),
+            Offered::CoreFull => self.counters.drops_core_buffer_full.add(1),
+        }
+    }
+
+    /// The outbox of a subscriber was emptied a little: tells the owners when it has room again.
+    pub fn drained_some(self: &Rc<Self>, key: u64) {
+        let subscribers = self.subscribers.borrow();
+        self.report_fullness(&subscribers, key);
+    }
+}

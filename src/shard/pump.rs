@@ -1,0 +1,104 @@
+//! Living: the shard's tasks, and what comes over the mesh.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::lane::{Batch, QUEUE_BATCHES};
+use super::message::{Note, Work};
+use super::requests::Outcome;
+use super::Shard;
+use crate::engine::subscriptions::SubscriberAddress;
+use crate::rt::{self, Queue, mesh};
+
+/// How long a pump may work on batches of one peer before sockets are looked at again.
+const PUMP_TURN: Duration = Duration::from_micros(500);
+
+/// A shard's place in the mesh; made for all shards before they start.
+#[derive(Debug)]
+pub struct Seat(mesh::Seat<Batch>);
+
+impl Seat {
+    /// Makes the seats of `count` shards.
+    #[must_use]
+    pub fn all(count: u16) -> Vec<Self> {
+        mesh::seats(usize::from(count), QUEUE_BATCHES).into_iter().map(Self).collect()
+    }
+}
+
+impl Shard {
+    /// Connects the shard to the others and starts its tasks; returns when all are connected.
+    pub async fn run(self: &Rc<Self>, seat: Seat) {
+        let timers = self.clone();
+        rt::spawn(Queue::Serve, "timers", async move {
+            timers.timers.turn(|key| timers.time_out(key)).await;
+        });
+        let (outgoing, incoming) = seat.0.connect().await;
+        for (peer, outgoing) in (0_u16..).zip(outgoing) {
+            let Some(outgoing) = outgoing else { continue };
+            let shard = self.clone();
+            rt::spawn(Queue::Serve, "lane", async move {
+                if let Some(lane) = shard.lane(peer) {
+                    lane.flush(outgoing).await;
+                }
+            });
+        }
+        for (peer, incoming) in (0_u16..).zip(incoming) {
+            let Some(incoming) = incoming else { continue };
+            let shard = self.clone();
+            rt::spawn(Queue::Serve, "pump", async move {
+                shard.pump(peer, incoming).await;
+            });
+        }
+    }
+
+    async fn pump(&self, peer: u16, incoming: mesh::Incoming<Batch>) {
+        let mut busy = Duration::ZERO;
+        while let Some(batch) = incoming.receive().await {
+            let began = rt::now();
+            // Notes first: a subscription asked for before this batch's events was pushed before
+            // them, and a response never waits behind work.
+            batch.notes.into_iter().for_each(|note| self.take_note(peer, note));
+            batch.work.into_iter().for_each(|work| self.take_work(work));
+            busy += rt::now().since(began);
+            if busy > PUMP_TURN {
+                rt::reactor_yield().await;
+                busy = Duration::ZERO;
+            }
+        }
+    }
+
+    fn take_work(&self, work: Work) {
+        match work {
+            Work::Publish { frame, channel } => self.publish_here(frame, channel),
+            Work::Deliver { key, frame } => self.deliver_here(key, &frame),
+            Work::Request(request) => self.dispatch(*request),
+        }
+    }
+
+    fn take_note(&self, peer: u16, note: Note) {
+        let address = |key| SubscriberAddress { core: peer, key };
+        match note {
+            Note::Subscribe { kind, pattern, group, key } => {
+                self.hold(kind, &pattern, &group, address(key));
+                if let Some(lane) = self.lane(peer) {
+                    lane.push_note(Note::Subscribed { key });
+                }
+            }
+            Note::Unsubscribe { kind, key } => self.release(kind, address(key)),
+            Note::Subscribed { key } => self.subscribed(key),
+            Note::Full { kind, key, full } => self.set_full(kind, address(key), full),
+            Note::Response { reply, message } => {
+                self.answer_here(&reply, Outcome::Response(message));
+            }
+            Note::CacheHit { reply, message } => {
+                self.answer_here(&reply, Outcome::CacheHit(message));
+            }
+            Note::NoResponder { reply } => {
+                self.answer_here(&reply, Outcome::NoResponder);
+            }
+            Note::Cache { channel, key, message, lifetime_ms } => {
+                self.remember_here(&channel, &key, message, lifetime_ms);
+            }
+        }
+    }
+}

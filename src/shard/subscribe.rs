@@ -1,0 +1,222 @@
+//! Subscriptions: held by the owners of what they match, served where the connection is.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::task::Poll;
+
+use slab::Slab;
+
+use super::message::Note;
+use super::outbox::{EndReason, Outbox};
+use super::Shard;
+use crate::engine::subscriptions::{SubscriberAddress, Subscription, is_wildcard};
+use crate::model::Kind;
+use crate::rt::Notify;
+
+/// The subscribers whose connections belong to this core.
+///
+/// A key is the place in the table and a count of its reuses, so that the key of one who left
+/// never means another.
+#[derive(Debug, Default)]
+pub(super) struct Subscribers {
+    places: Slab<Local>,
+    reuses: u32,
+}
+
+#[derive(Debug)]
+struct Local {
+    reuse: u32,
+    kind: Kind,
+    /// `None`: every shard holds the subscription.
+    owner: Option<u16>,
+    /// Only members of a group are chosen by their room.
+    grouped: bool,
+    outbox: Rc<Outbox>,
+    /// Shards that have not yet said that the subscription is live.
+    missing: Cell<u16>,
+    live: Notify,
+}
+
+impl Subscribers {
+    fn insert(&mut self, local: impl FnOnce(u32) -> Local) -> u64 {
+        self.reuses = self.reuses.wrapping_add(1);
+        let index = self.places.insert(local(self.reuses));
+        (u64::from(self.reuses) << 32) | u64::from(u32::try_from(index).unwrap_or(u32::MAX))
+    }
+
+    fn find(&self, key: u64) -> Option<&Local> {
+        let (index, reuse) = split(key)?;
+        self.places.get(index).filter(|local| local.reuse == reuse)
+    }
+
+    fn remove(&mut self, key: u64) -> Option<Local> {
+        self.find(key)?;
+        self.places.try_remove(split(key)?.0)
+    }
+
+    pub(super) fn outbox(&self, key: u64) -> Option<&Outbox> {
+        self.find(key).map(|local| &*local.outbox)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    pub(super) fn end_all(&self, reason: EndReason) {
+        self.places.iter().for_each(|(_, local)| local.outbox.end(reason));
+    }
+}
+
+fn split(key: u64) -> Option<(usize, u32)> {
+    let index = usize::try_from(key & u64::from(u32::MAX)).ok()?;
+    Some((index, u32::try_from(key >> 32).ok()?))
+}
+
+/// A live subscription; ends when dropped.
+#[derive(Debug)]
+pub struct Subscriber {
+    shard: Rc<Shard>,
+    key: u64,
+    outbox: Rc<Outbox>,
+}
+
+impl Subscriber {
+    /// What waits to be sent to the client.
+    #[must_use]
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// To be called after taking from the outbox, so that a group chooses this member again.
+    pub fn drained_some(&self) {
+        self.shard.drained_some(self.key);
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        self.shard.unsubscribe(self.key);
+    }
+}
+
+impl Shard {
+    /// Subscribes to the channels of `pattern`; with a non-empty group, as one of its members.
+    /// When this returns, the subscription is live: whatever is published from now on reaches it.
+    ///
+    /// # Errors
+    /// [`EndReason::Shutdown`] while the broker ends.
+    pub async fn subscribe(
+        self: &Rc<Self>,
+        kind: Kind,
+        pattern: &str,
+        group: &str,
+    ) -> Result<Subscriber, EndReason> {
+        if self.draining.get() {
+            return Err(EndReason::Shutdown);
+        }
+        let owner = (!is_wildcard(pattern)).then(|| self.owner(pattern));
+        let outbox =
+            Rc::new(Outbox::new(self.settings.subscriber_buffer_bytes, self.budget.clone()));
+        let live = Notify::new();
+        let key = self.subscribers.borrow_mut().insert(|reuse| Local {
+            reuse,
+            kind,
+            owner,
+            grouped: !group.is_empty(),
+            outbox: outbox.clone(),
+            missing: Cell::new(0),
+            live: live.clone(),
+        });
+        // From here on dropping the subscriber, or this future, undoes everything.
+        let subscriber = Subscriber { shard: self.clone(), key, outbox };
+        let mut missing = 0;
+        self.for_holders(owner, |shard, peer| match shard.lane(peer) {
+            None => shard.hold(kind, pattern, group, SubscriberAddress { core: shard.id, key }),
+            Some(lane) => {
+                missing += 1;
+                let (pattern, group) = (pattern.into(), group.into());
+                lane.push_note(Note::Subscribe { kind, pattern, group, key });
+            }
+        });
+        if let Some(local) = self.subscribers.borrow().find(key) {
+            local.missing.set(missing);
+        }
+        if missing > 0 {
+            std::future::poll_fn(|cx| self.poll_live(key, &live, cx)).await;
+        }
+        Ok(subscriber)
+    }
+
+    fn poll_live(&self, key: u64, live: &Notify, cx: &mut std::task::Context<'_>) -> Poll<()> {
+        let missing = self.subscribers.borrow().find(key).map_or(0, |local| local.missing.get());
+        if missing == 0 {
+            return Poll::Ready(());
+        }
+        match live.poll(cx) {
+            // Raised: look at the count again.
+            Poll::Ready(()) => self.poll_live(key, live, cx),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Another shard holds the subscription of a subscriber of this core.
+    pub(super) fn subscribed(&self, key: u64) {
+        let subscribers = self.subscribers.borrow();
+        if let Some(local) = subscribers.find(key) {
+            local.missing.set(local.missing.get().saturating_sub(1));
+            local.live.raise();
+        }
+    }
+
+    fn unsubscribe(&self, key: u64) {
+        let Some(local) = self.subscribers.borrow_mut().remove(key) else { return };
+        let kind = local.kind;
+        self.for_holders(local.owner, |shard, peer| match shard.lane(peer) {
+            None => shard.release(kind, SubscriberAddress { core: shard.id, key }),
+            Some(lane) => lane.push_note(Note::Unsubscribe { kind, key }),
+        });
+    }
+
+    /// Calls `each` for the shards that hold a subscription: its owner, or all of them.
+    fn for_holders(&self, owner: Option<u16>, mut each: impl FnMut(&Self, u16)) {
+        match owner {
+            Some(owner) => each(self, owner),
+            None => (0..self.count).for_each(|peer| each(self, peer)),
+        }
+    }
+
+    /// Puts a subscription into this shard's table.
+    pub(super) fn hold(&self, kind: Kind, pattern: &str, group: &str, address: SubscriberAddress) {
+        let Some((index, table)) = self.table(kind) else { return };
+        let subscription = Subscription { pattern: pattern.into(), group: group.into(), address };
+        let id = table.borrow_mut().add(subscription);
+        self.held.borrow_mut().insert((index, address), id);
+    }
+
+    /// Takes it out again.
+    pub(super) fn release(&self, kind: Kind, address: SubscriberAddress) {
+        let Some((index, table)) = self.table(kind) else { return };
+        if let Some(id) = self.held.borrow_mut().remove(&(index, address)) {
+            table.borrow_mut().remove(id);
+        }
+    }
+
+    /// Notes that a group member's buffer is full, or has room again.
+    pub(super) fn set_full(&self, kind: Kind, address: SubscriberAddress, full: bool) {
+        let Some((index, table)) = self.table(kind) else { return };
+        if let Some(id) = self.held.borrow().get(&(index, address)) {
+            table.borrow_mut().set_full(*id, full);
+        }
+    }
+
+    /// Tells the holders of a group member when its buffer becomes full or has room again.
+    pub(super) fn report_fullness(&self, subscribers: &Subscribers, key: u64) {
+        let Some(local) = subscribers.find(key).filter(|local| local.grouped) else { return };
+        let Some(full) = local.outbox.full_changed() else { return };
+        let kind = local.kind;
+        self.for_holders(local.owner, |shard, peer| match shard.lane(peer) {
+            None => shard.set_full(kind, SubscriberAddress { core: shard.id, key }, full),
+            Some(lane) => lane.push_note(Note::Full { kind, key, full }),
+        });
+    }
+}

@@ -1,0 +1,133 @@
+//! Log lines: text for people, JSON for collectors, both on standard error.
+//!
+//! Executors must not wait for a terminal or a full pipe, so that lines are handed to a thread of
+//! their own ([`writer`]). What does not fit is dropped and counted, and the count is logged.
+
+mod writer;
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
+
+use writer::{LineSink, LogThread};
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One line of text; coloured on a terminal unless `NO_COLOR` is set.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The running log. Dropping it writes what is waiting, for a second at most.
+#[derive(Debug)]
+#[must_use = "the log ends when this is dropped"]
+pub struct Log {
+    thread: LogThread,
+}
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No thread for the writer.
+    #[error("cannot start the thread that writes the log")]
+    Thread(#[source] std::io::Error),
+    /// There is one already.
+    #[error("the log of this process is set up already")]
+    AlreadySet,
+}
+
+/// Sets up the log of the process: `level` and above, in `format`, on standard error.
+///
+/// # Errors
+/// When the process has a log already, or no thread for it.
+pub fn init(level: LevelFilter, format: Format) -> Result<Log, Error> {
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let (sink, thread) = writer::start(Box::new(std::io::stderr())).map_err(Error::Thread)?;
+    let dispatch = dispatch(level, format, colour, sink);
+    tracing::dispatcher::set_global_default(dispatch).map_err(|_| Error::AlreadySet)?;
+    Ok(Log { thread })
+}
+
+impl Log {
+    /// Waits until every line of so far is written, or until `timeout`; false on timeout.
+    pub fn flush(&self, timeout: Duration) -> bool {
+        self.thread.flush(timeout)
+    }
+}
+
+fn dispatch(level: LevelFilter, format: Format, colour: bool, sink: LineSink) -> tracing::Dispatch {
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter(level))
+        .with_writer(sink);
+    match format {
+        Format::Text => builder.with_ansi(colour).into(),
+        Format::Json => builder.json().flatten_event(true).into(),
+    }
+}
+
+/// The libraries below us speak in frames and ring entries: from them only what is wrong.
+fn filter(level: LevelFilter) -> EnvFilter {
+    let library_level = level.min(LevelFilter::WARN);
+    EnvFilter::new(format!(
+        "{level},h2={library_level},glommio={library_level}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `emit` logs, as it would stand on standard error.
+    fn logged(level: LevelFilter, format: Format, emit: impl FnOnce()) -> String {
+        let (lines, written) = writer::tests::captured();
+        let (sink, thread) = writer::start(lines).unwrap();
+        tracing::dispatcher::with_default(&dispatch(level, format, false, sink), emit);
+        assert!(thread.flush(Duration::from_secs(10)));
+        written()
+    }
+
+    fn emit() {
+        tracing::info!(shard = 3, channel = %"orders", "subscriber too slow");
+        tracing::debug!("detail");
+        tracing::info!(target: "h2::proto", "frame");
+        tracing::warn!(target: "h2::proto", "reset");
+    }
+
+    #[test]
+    fn text_lines_carry_level_and_fields() {
+        let text = logged(LevelFilter::INFO, Format::Text, emit);
+        assert!(
+            text.contains("INFO") && text.contains("subscriber too slow"),
+            "{text}"
+        );
+        assert!(text.contains("shard=3 channel=orders"), "{text}");
+        assert!(!text.contains('\u{1b}'), "{text}");
+    }
+
+    #[test]
+    fn json_lines_parse() {
+        let text = logged(LevelFilter::INFO, Format::Json, emit);
+        let first = text.lines().next().unwrap();
+        let json: serde_json::Value = serde_json::from_str(first).unwrap();
+        assert_eq!(json["level"], "INFO");
+        assert_eq!(json["shard"], 3);
+        assert_eq!(json["message"], "subscriber too slow");
+    }
+
+    #[test]
+    fn level_holds_and_libraries_stay_quiet() {
+        let text = logged(LevelFilter::INFO, Format::Text, emit);
+        assert!(
+            !text.contains("detail") && !text.contains("frame"),
+            "{text}"
+        );
+        assert!(text.contains("reset"), "{text}");
+        assert!(logged(LevelFilter::DEBUG, Format::Text, emit).contains("detail"));
+        assert_eq!(logged(LevelFilter::ERROR, Format::Text, emit), "");
+    }
+}
