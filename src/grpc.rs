@@ -20,6 +20,7 @@ use crate::rt::{self, Queue};
 use crate::shard::Shard;
 use crate::wire::server::{Call, Service};
 use crate::wire::status::{Code, Status};
+use crate::wire_error::Refusal;
 
 use reflection::Reflection;
 
@@ -100,8 +101,7 @@ impl GrpcService {
                 rt::spawn(Queue::Serve, "SendResponse", response);
             }
             method => {
-                let status = later::status(method);
-                refuse(call, status);
+                refuse(&self.shard, call, later::refusal(method));
             }
         }
     }
@@ -109,40 +109,49 @@ impl GrpcService {
 
 impl Service for GrpcService {
     fn call(&self, call: Call) {
-        self.shard.counters.calls.add(1);
+        self.shard.counters.streams_opened.increment();
         let path = call.path().to_owned();
         let Some((service, method)) = path.strip_prefix('/').and_then(|p| p.rsplit_once('/'))
         else {
-            return refuse(call, malformed(&path));
+            let path = path.into();
+            return refuse(&self.shard, call, Refusal::MalformedMethod { path });
         };
         match service {
             "kubemq.kubemq" => self.kubemq(method, call),
             "grpc.health.v1.Health" => system::health(&self.shard, method, call),
             "grpc.reflection.v1.ServerReflection" | "grpc.reflection.v1alpha.ServerReflection" => {
-                system::reflection(&self.shard, self.reflection.clone(), method, call);
+                system::reflection(&self.shard, self.reflection.clone(), service, method, call);
             }
-            service => refuse(call, unknown_service(service)),
+            service => {
+                let service = service.into();
+                refuse(&self.shard, call, Refusal::UnknownService { service });
+            }
         }
     }
 }
 
 /// Refuses a call before it began.
-fn refuse(call: Call, status: Status) {
+fn refuse(shard: &Shard, call: Call, refusal: Refusal) {
     let (_, responder) = call.into_parts();
-    responder.refuse(status);
+    responder.refuse(refused(shard, refusal));
 }
 
-fn malformed(path: &str) -> Status {
-    Status::new(Code::Unimplemented, format!("malformed method name: \"{path}\""))
+/// Counts a refusal and makes it a status.
+fn refused(shard: &Shard, refusal: Refusal) -> Status {
+    let counters = &shard.counters;
+    let counter = match refusal {
+        Refusal::MeshFull | Refusal::BuffersFull => &counters.refusals_mesh_full,
+        Refusal::PendingRequestsFull => &counters.refusals_pending_full,
+        Refusal::ShuttingDown | Refusal::NotReady => &counters.refusals_shutdown,
+        _ if refusal.code() == Code::Unimplemented => &counters.refusals_unimplemented,
+        _ => &counters.refusals_invalid,
+    };
+    counter.increment();
+    refusal.into()
 }
 
-fn unknown_service(service: &str) -> Status {
-    Status::new(Code::Unimplemented, format!("unknown service {service}"))
-}
-
-fn unknown_method(service: &str, method: &str) -> Status {
-    let text = format!("unknown method {method} for service {service}");
-    Status::new(Code::Unimplemented, text)
+fn unknown_method(service: &str, method: &str) -> Refusal {
+    Refusal::UnknownMethod { service: service.into(), method: method.into() }
 }
 
 /// A unary call in progress.

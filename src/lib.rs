@@ -6,5 +6,15 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cli;
+pub mod config;
+pub mod engine;
+pub mod grpc;
+pub mod model;
+pub mod net;
 pub mod rt;
+pub mod server;
+pub mod shard;
 pub mod telemetry;
+pub mod wire;
+pub mod wire_error;

@@ -8,7 +8,6 @@ mod status;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -93,7 +92,7 @@ struct Broker {
     acceptor: Acceptor,
     loads: Loads,
     /// Held for its lock on the directory.
-    _store: Arc<Store>,
+    _store: Store,
 }
 
 impl Broker {
@@ -210,9 +209,9 @@ impl Broker {
     }
 }
 
-fn open_store(path: &Path) -> Result<Arc<Store>, Failed> {
+fn open_store(path: &Path) -> Result<Store, Failed> {
     let options = ringmq_storage::Options { create: true };
-    Store::open(path, options).map(Arc::new).map_err(|error| Failed::new(exit::STORE, &error))
+    Store::open(path, options).map_err(|error| Failed::new(exit::STORE, &error))
 }
 
 /// One executor for each core that may be used, pinned when there are enough processors.
@@ -228,7 +227,7 @@ fn plans(config: &Config) -> Vec<Plan> {
 fn start_executors(
     config: &Config,
     plans: &[Plan],
-    store: &Arc<Store>,
+    store: &Store,
 ) -> Result<(Executors, Vec<InboxSender<Control>>), Failed> {
     let count = u16::try_from(plans.len()).unwrap_or(u16::MAX);
     let (ready_tx, ready_rx) = mpsc::channel();
@@ -244,7 +243,7 @@ fn start_executors(
             seat,
             inbox: receiver,
             config: config.clone(),
-            store: store.clone(),
+            slots: store.placement(),
             started_at_ns,
             ready: ready_tx.clone(),
         });

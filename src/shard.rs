@@ -39,7 +39,8 @@ use crate::engine::pending::{PendingKey, PendingRequests};
 use crate::engine::subscriptions::{SubscriberAddress, SubscriptionId, SubscriptionTable};
 use crate::model::Kind;
 use crate::rt::Notify;
-use crate::telemetry::counters::Counters;
+use crate::telemetry::counters::{Counters, CountersSnapshot};
+use crate::telemetry::latency::Latencies;
 
 pub use lane::{Bounds as LaneBounds, Full};
 pub use message::ChannelAt;
@@ -98,6 +99,8 @@ pub struct Shard {
     drained: RefCell<slab::Slab<Notify>>,
     /// What is counted on this core.
     pub counters: Counters,
+    /// How long calls took on this core.
+    pub latencies: Latencies,
     // Reused by every publish: nothing is allocated on the way of an event.
     chosen: RefCell<Vec<SubscriberAddress>>,
     scratch: RefCell<BytesMut>,
@@ -132,6 +135,7 @@ impl Shard {
             draining: Cell::new(false),
             drained: RefCell::default(),
             counters: Counters::default(),
+            latencies: Latencies::default(),
             chosen: RefCell::default(),
             scratch: RefCell::default(),
         })
@@ -185,22 +189,20 @@ impl Shard {
         Shutdown { shard: self.clone(), index, raised }
     }
 
-    /// What lives here now.
+    /// What was counted here, and what lives here at this moment.
     #[must_use]
-    pub fn levels(&self) -> Levels {
-        let table = |index: usize| self.tables.get(index).map_or(0, |table| table.borrow().len());
-        Levels {
-            subscribers: self.subscribers.borrow().len(),
-            held_events: table(0),
-            held_commands: table(1),
-            held_queries: table(2),
-            pending_requests: self.pending.borrow().len(),
-            timers: self.timers.len(),
-            delivery_buffer_bytes: self.budget.used(),
-            query_cache_entries: self.cache.borrow().len(),
-            query_cache_bytes: self.cache.borrow().bytes(),
-            mesh_depth: self.lanes.iter().flatten().map(Lane::depth).sum(),
-        }
+    pub fn counters(&self) -> CountersSnapshot {
+        let level = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let counters = &self.counters;
+        counters.requests_pending.set(level(self.pending.borrow().len()));
+        counters.delivery_buffer_bytes.set(level(self.budget.used()));
+        let cache = self.cache.borrow();
+        counters.query_cache_bytes.set(level(cache.bytes()));
+        counters.timers.set(level(self.timers.len()));
+        counters.mesh_depth.set(level(self.lanes.iter().flatten().map(Lane::depth).sum()));
+        let held = self.tables.iter().map(|table| table.borrow().len()).sum();
+        counters.subscriptions_held.set(level(held));
+        counters.snapshot()
     }
 
     fn table(&self, kind: Kind) -> Option<(usize, &RefCell<SubscriptionTable>)> {
@@ -227,31 +229,6 @@ impl Shard {
             None => Ok(()),
         }
     }
-}
-
-/// What lives on one shard at one moment: counts, and bytes where the name says so.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Levels {
-    /// Subscribers whose connection is here.
-    pub subscribers: usize,
-    /// Subscriptions to events that this shard holds.
-    pub held_events: usize,
-    /// Subscriptions to commands that this shard holds.
-    pub held_commands: usize,
-    /// Subscriptions to queries that this shard holds.
-    pub held_queries: usize,
-    /// Requests that wait for an answer.
-    pub pending_requests: usize,
-    /// Timers that are set.
-    pub timers: usize,
-    /// Bytes that wait for subscribers.
-    pub delivery_buffer_bytes: usize,
-    /// Remembered query answers.
-    pub query_cache_entries: usize,
-    /// Their bytes.
-    pub query_cache_bytes: usize,
-    /// Messages that wait to leave for other shards.
-    pub mesh_depth: usize,
 }
 
 /// Tells a long-lived stream that the broker ends; unregisters when dropped.

@@ -5,13 +5,12 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
-use prost::Message;
 use ringmq_proto::kubemq::Subscribe;
 
 use super::codec::event::{EventView, event_receive_frame, event_result, event_result_frame};
-use super::codec::{DecodeError, id, validate};
+use super::codec::{id, subscribe, validate};
 use super::subscription::{self, to_channel_at};
-use super::Active;
+use super::{Active, refused};
 use crate::model::Kind;
 use crate::rt;
 use crate::shard::{Full, Shard};
@@ -23,47 +22,22 @@ use crate::wire_error::Refusal;
 /// nothing but bad events and reads none of the results is not read from any further.
 const RESULT_BYTES_MAX: usize = 256 << 10;
 
-/// Why an event did not go out.
-enum Failed {
-    Decode(DecodeError),
-    Refused(Refusal),
-}
-
-impl From<Refusal> for Failed {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-impl Failed {
-    fn into_status(self) -> Status {
-        match self {
-            Self::Decode(error) => error.into(),
-            Self::Refused(refusal) => refusal.into(),
-        }
-    }
-
-    fn text(&self) -> String {
-        match self {
-            Self::Decode(error) => error.to_string(),
-            Self::Refused(refusal) => refusal.to_string(),
-        }
-    }
-}
-
 pub(super) async fn send_event(shard: Rc<Shard>, call: Call, _active: Active) {
     let (mut reader, responder) = call.into_parts();
     let result = match reader.only_message().await {
-        Ok(message) => publish(&shard, &message, rt::unix_ns()).await,
+        Ok(message) => {
+            let published = publish(&shard, &message, rt::unix_ns()).await;
+            published.map_err(|refusal| refused(&shard, refusal))
+        }
         Err(status) => Err(status),
     };
     responder.unary(result);
 }
 
 /// Publishes one event of a unary call; the answer is a `Result` message.
-async fn publish(shard: &Rc<Shard>, message: &[u8], now_ns: i64) -> Result<Bytes, Status> {
-    let event = EventView::parse(message).map_err(Status::from)?;
-    let event_id = publish_checked(shard, &event, now_ns).await.map_err(Failed::into_status)?;
+async fn publish(shard: &Shard, message: &[u8], now_ns: i64) -> Result<Bytes, Refusal> {
+    let event = EventView::parse(message)?;
+    let event_id = publish_checked(shard, &event, "SendEvent", now_ns).await?;
     let mut result = BytesMut::new();
     event_result(&event_id, true, "", &mut result);
     Ok(result.freeze())
@@ -71,18 +45,19 @@ async fn publish(shard: &Rc<Shard>, message: &[u8], now_ns: i64) -> Result<Bytes
 
 /// Checks an event and hands it to its channel's shard; gives back its id.
 async fn publish_checked<'a>(
-    shard: &Rc<Shard>,
+    shard: &Shard,
     event: &EventView<'a>,
+    method: &'static str,
     now_ns: i64,
-) -> Result<Cow<'a, str>, Failed> {
+) -> Result<Cow<'a, str>, Refusal> {
     validate::validate_event(event)?;
     if event.store {
-        return Err(Refusal::EventsStoreUnavailable.into());
+        return Err(Refusal::KindUnavailable { kind: Kind::EventsStore, method });
     }
     if shard.is_draining() {
-        return Err(Refusal::ShuttingDown.into());
+        return Err(Refusal::ShuttingDown);
     }
-    shard.counters.events_received.add(1);
+    shard.counters.events_received.increment();
     let event_id = match event.event_id {
         "" => Cow::Owned(id::generate(&mut |bytes| shard.fill_random(bytes))),
         given => Cow::Borrowed(given),
@@ -132,7 +107,7 @@ pub(super) async fn send_events_stream(shard: Rc<Shard>, call: Call) {
                     break status;
                 }
             }
-            Next::Message(Ok(None)) => break Status::ok(),
+            Next::Message(Ok(None)) => break Status::new(Code::Ok, ""),
             Next::Message(Err(status)) => break status,
             Next::Shutdown => break Refusal::ShuttingDown.into(),
             Next::Gone => return,
@@ -143,7 +118,7 @@ pub(super) async fn send_events_stream(shard: Rc<Shard>, call: Call) {
 
 /// Publishes a message and all that have arrived behind it, at one time of day.
 async fn take_batch(
-    shard: &Rc<Shard>,
+    shard: &Shard,
     reader: &mut MessageReader,
     first: Bytes,
     results: &mut BytesMut,
@@ -161,24 +136,17 @@ async fn take_batch(
 }
 
 /// Publishes one event of a stream: silence means that it went out, anything else is a result.
-async fn publish_streamed(
-    shard: &Rc<Shard>,
-    message: &[u8],
-    now_ns: i64,
-    results: &mut BytesMut,
-) {
-    match EventView::parse(message) {
-        Ok(event) => {
-            if let Err(failed) = publish_checked(shard, &event, now_ns).await {
-                event_result_frame(event.event_id, false, &failed.text(), results);
-            }
-        }
-        Err(error) => {
-            // The id where one can still be read: the client matches results by it.
-            let event_id = EventView::event_id_of(message).unwrap_or_default();
-            event_result_frame(event_id, false, &Failed::Decode(error).text(), results);
-        }
-    }
+async fn publish_streamed(shard: &Shard, message: &[u8], now_ns: i64, results: &mut BytesMut) {
+    let (event_id, refusal) = match EventView::parse(message) {
+        Ok(event) => match publish_checked(shard, &event, "SendEventsStream", now_ns).await {
+            Ok(_) => return,
+            Err(refusal) => (event.event_id, refusal),
+        },
+        // The id where it can still be read: the client matches results by it.
+        Err(error) => (EventView::event_id_of(message).unwrap_or_default(), error.into()),
+    };
+    event_result_frame(event_id, false, &refusal.text(), results);
+    refused(shard, refusal);
 }
 
 async fn send_results(stream: &mut ResponseStream, results: &mut BytesMut) -> Result<(), ()> {
@@ -190,7 +158,12 @@ async fn send_results(stream: &mut ResponseStream, results: &mut BytesMut) -> Re
 
 pub(super) async fn subscribe_to_events(shard: Rc<Shard>, call: Call) {
     let (mut reader, responder) = call.into_parts();
-    let checked = reader.only_message().await.and_then(|message| check_subscribe(&message));
+    let checked = match reader.only_message().await {
+        Ok(message) => {
+            check_subscribe(&message).map_err(|refusal| super::refused(&shard, refusal))
+        }
+        Err(status) => Err(status),
+    };
     match checked {
         Ok(subscribe) => {
             subscription::serve(shard, responder, Kind::Events, &subscribe).await;
@@ -199,13 +172,10 @@ pub(super) async fn subscribe_to_events(shard: Rc<Shard>, call: Call) {
     }
 }
 
-fn check_subscribe(message: &[u8]) -> Result<Subscribe, Status> {
-    let subscribe = subscription::decode(message)?;
-    validate::validate_subscribe_events(&subscribe)?;
-    if subscribe.subscribe_type_data == KIND_EVENTS_STORE {
-        return Err(Refusal::EventsStoreUnavailable.into());
+fn check_subscribe(message: &[u8]) -> Result<Subscribe, Refusal> {
+    let subscribe = subscribe::decode(message)?;
+    match validate::validate_subscribe_events(&subscribe)? {
+        Kind::Events => Ok(subscribe),
+        kind => Err(Refusal::KindUnavailable { kind, method: "SubscribeToEvents" }),
     }
-    Ok(subscribe)
 }
-
-const KIND_EVENTS_STORE: i32 = ringmq_proto::kubemq::subscribe::SubscribeType::EventsStore as i32;

@@ -4,15 +4,14 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use prost::Message;
 use ringmq_proto::kubemq::Subscribe;
 
 use super::codec::FrameInfo;
+use super::refused;
 use crate::model::Kind;
 use crate::rt::{self, Instant};
 use crate::shard::{ChannelAt, EndReason, Outbox, Shard, Subscriber};
 use crate::wire::server::{Responder, ResponseStream};
-use crate::wire::status::{Code, Status};
 use crate::wire_error::Refusal;
 
 /// A slow subscriber is named in the log at most this often.
@@ -21,13 +20,6 @@ const DROPS_LOGGED_EVERY: Duration = Duration::from_secs(10);
 /// Where an encoder says that the channel's name stands.
 pub(super) fn to_channel_at(info: FrameInfo) -> ChannelAt {
     ChannelAt { offset: info.channel_offset, len: info.channel_len }
-}
-
-/// Decodes a subscription's only message.
-pub(super) fn decode(message: &[u8]) -> Result<Subscribe, Status> {
-    Subscribe::decode(message).map_err(|error| {
-        Status::new(Code::Internal, format!("grpc: error unmarshalling request: {error}"))
-    })
 }
 
 /// Subscribes and serves until the client leaves or the broker ends.
@@ -39,13 +31,11 @@ pub(super) async fn serve(
 ) {
     let subscriber = match shard.subscribe(kind, &subscribe.channel, &subscribe.group).await {
         Ok(subscriber) => subscriber,
-        Err(EndReason::Shutdown) => return responder.refuse(Refusal::ShuttingDown.into()),
+        Err(EndReason::Shutdown) => return responder.refuse(refused(&shard, Refusal::ShuttingDown)),
     };
     // The subscription is live: the headers tell the client so, before any message.
     let Ok(mut stream) = responder.start() else { return };
-    shard.counters.subscriptions_opened.add(1);
     let end = deliver(&subscriber, &mut stream, subscribe).await;
-    shard.counters.subscriptions_closed.add(1);
     if let Some(EndReason::Shutdown) = end {
         // Never OK while the connection lives: clients would take it for an orderly end.
         stream.finish(Refusal::ShuttingDown.into());

@@ -7,13 +7,13 @@ use bytes::{Bytes, BytesMut};
 use prost::Message;
 use ringmq_proto::kubemq::PingResult;
 
-use super::reflection::{Reflection, Version};
+use super::reflection::Reflection;
 use super::{Active, ServerInfo, health, refuse, unknown_method};
 use crate::rt::{self, Queue};
 use crate::shard::{Shard, Shutdown};
 use crate::wire::framing;
 use crate::wire::server::{Call, MessageReader, ResponseStream};
-use crate::wire::status::Status;
+use crate::wire::status::{Code, Status};
 use crate::wire_error::Refusal;
 
 /// The version that SDKs check against their tested ranges; our own is in the banner.
@@ -36,12 +36,13 @@ pub(super) async fn ping(info: Rc<ServerInfo>, call: Call, _active: Active) {
 }
 
 pub(super) fn health(shard: &Rc<Shard>, method: &str, call: Call) {
+    let refusing = shard;
     let shard = shard.clone();
     match method {
         "Check" => rt::spawn(Queue::Serve, "Health/Check", check(shard, call)),
         "List" => rt::spawn(Queue::Serve, "Health/List", list(shard, call)),
         "Watch" => rt::spawn(Queue::Serve, "Health/Watch", watch(shard, call)),
-        method => refuse(call, unknown_method("grpc.health.v1.Health", method)),
+        method => refuse(refusing, call, unknown_method("grpc.health.v1.Health", method)),
     }
 }
 
@@ -84,22 +85,20 @@ async fn watch(shard: Rc<Shard>, call: Call) {
 pub(super) fn reflection(
     shard: &Rc<Shard>,
     reflection: Rc<Reflection>,
+    service: &str,
     method: &str,
     call: Call,
 ) {
-    let v1 = call.path().starts_with("/grpc.reflection.v1.");
-    let version = if v1 { Version::V1 } else { Version::V1Alpha };
     if method == "ServerReflectionInfo" {
         let shutdown = shard.watch_shutdown();
-        let stream = reflect(shutdown, reflection, version, call);
+        let stream = reflect(shutdown, reflection, call);
         rt::spawn(Queue::Background, "ServerReflectionInfo", stream);
     } else {
-        let service = if v1 { "grpc.reflection.v1" } else { "grpc.reflection.v1alpha" };
-        refuse(call, unknown_method(&format!("{service}.ServerReflection"), method));
+        refuse(shard, call, unknown_method(service, method));
     }
 }
 
-async fn reflect(shutdown: Shutdown, reflection: Rc<Reflection>, version: Version, call: Call) {
+async fn reflect(shutdown: Shutdown, reflection: Rc<Reflection>, call: Call) {
     let (mut reader, responder) = call.into_parts();
     let Ok(mut stream) = responder.start() else { return };
     let status = loop {
@@ -112,12 +111,12 @@ async fn reflect(shutdown: Shutdown, reflection: Rc<Reflection>, version: Versio
         .await;
         match next {
             Ok(Some(message)) => {
-                let answer = reflection.answer(&message, version);
+                let answer = reflection.answer(&message);
                 if send(&mut stream, &answer).await.is_err() {
                     return;
                 }
             }
-            Ok(None) => break Status::ok(),
+            Ok(None) => break Status::new(Code::Ok, ""),
             Err(status) => break status,
         }
     };

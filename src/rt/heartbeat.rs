@@ -101,8 +101,10 @@ fn run<T: Send>(mut beats: Vec<Beat<T>>, stop: &AtomicBool) {
                 beat.watch.paused.fetch_add(1, Ordering::Relaxed);
                 beat.since_ns = time.as_ns();
             }
-            observe(shard, beat, time.as_ns());
-            beat.inbox.ring();
+            // One that has ended is its supervisor's affair.
+            if beat.inbox.ring() {
+                observe(shard, beat, time.as_ns());
+            }
         }
     }
 }

@@ -59,11 +59,13 @@ impl<T: Send> InboxSender<T> {
         Ok(())
     }
 
-    /// Makes the executor turn once, whatever it believes.
-    pub fn ring(&self) {
-        // A full socket means that bells are waiting to be heard: nothing is lost. A broken one
-        // means that the executor has ended, which its supervisor reports.
-        let _heard_or_pending = (&*self.bell).write(&[1]);
+    /// Makes the executor turn once, whatever it believes; says whether it still lives.
+    pub fn ring(&self) -> bool {
+        match (&*self.bell).write(&[1]) {
+            Ok(_) => true,
+            // A full socket means that bells are waiting to be heard: nothing is lost.
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        }
     }
 
     /// How often the executor has answered a bell.

@@ -43,11 +43,10 @@ impl Refused {
 const FORBIDDEN: &str = "\
 On a host: `sysctl kernel.io_uring_disabled` must be 0 (or 1 with the process in \
 kernel.io_uring_group).
-In a container the default seccomp profile denies io_uring. Allow io_uring_setup, io_uring_enter
-and io_uring_register:
-  docker run --security-opt seccomp=ringmq-seccomp.json ...   (the Docker default profile plus the
-                                                               three calls)
-  docker run --security-opt seccomp=unconfined ...            (to try it out)
+In a container the default seccomp profile denies io_uring_setup, io_uring_enter and
+io_uring_register. Allow them:
+  docker run --security-opt seccomp=docs/deploy/ringmq-seccomp.json ...
+  docker run --security-opt seccomp=unconfined ...                        (to try it out)
   Kubernetes: securityContext.seccompProfile {type: Localhost, localhostProfile: ringmq.json},
               or {type: Unconfined} to try it out";
 

@@ -15,7 +15,7 @@ use ringmq_proto::kubemq::{
 
 use crate::rt::start::{Plan, start as start_executors};
 use crate::rt::{self, Queue};
-use crate::wire::client::{Client, ClientSettings};
+use crate::wire::client::{CallOptions, Client, ClientSettings};
 use crate::wire::status::{Code, Status};
 
 const SEND_EVENT: &str = "/kubemq.kubemq/SendEvent";
@@ -60,12 +60,15 @@ async fn run(address: SocketAddr) -> Result<(), Status> {
     respond(&receiver, SubscribeType::Commands, "demo.lights").await?;
     show_request(&sender, RequestType::Command, "demo.lights", "switch on").await?;
     respond(&receiver, SubscribeType::Queries, "demo.weather").await?;
-    show_request(&sender, RequestType::Query, "demo.weather", "how warm is it?").await
+    show_request(&sender, RequestType::Query, "demo.weather", "how warm is it?").await?;
+    sender.close();
+    receiver.close();
+    Ok(())
 }
 
 async fn show_event(sender: &Client, receiver: &Client) -> Result<(), Status> {
     let subscribe = subscribe(SubscribeType::Events, "demo.*");
-    let mut events = receiver.server_stream(SUBSCRIBE_TO_EVENTS, encode(&subscribe)).await?;
+    let mut events = receiver.server_stream(SUBSCRIBE_TO_EVENTS, encode(&subscribe), &plain())?;
     // Headers arrive when the subscription is live.
     events.headers().await?;
     let event = Event {
@@ -76,7 +79,7 @@ async fn show_event(sender: &Client, receiver: &Client) -> Result<(), Status> {
         ..Event::default()
     };
     say("event    sent to demo.hello:", &event.body);
-    let result = sender.unary(SEND_EVENT, encode(&event)).await?;
+    let result = sender.unary(SEND_EVENT, encode(&event), &plain()).await?;
     let result = decode::<EventResult>(&result)?;
     if !result.sent {
         return Err(Status::new(Code::Internal, result.error));
@@ -90,7 +93,7 @@ async fn show_event(sender: &Client, receiver: &Client) -> Result<(), Status> {
 /// Answers requests on `channel` until the connection ends.
 async fn respond(client: &Client, kind: SubscribeType, channel: &str) -> Result<(), Status> {
     let subscribe = subscribe(kind, channel);
-    let mut requests = client.server_stream(SUBSCRIBE_TO_REQUESTS, encode(&subscribe)).await?;
+    let mut requests = client.server_stream(SUBSCRIBE_TO_REQUESTS, encode(&subscribe), &plain())?;
     requests.headers().await?;
     let client = client.clone();
     rt::spawn(Queue::Serve, "demo responder", async move {
@@ -105,7 +108,7 @@ async fn respond(client: &Client, kind: SubscribeType, channel: &str) -> Result<
                 executed: true,
                 ..Response::default()
             };
-            if client.unary(SEND_RESPONSE, encode(&response)).await.is_err() {
+            if client.unary(SEND_RESPONSE, encode(&response), &plain()).await.is_err() {
                 return;
             }
         }
@@ -130,7 +133,7 @@ async fn show_request(
     };
     say(&format!("{name}  sent to {channel}:"), &request.body);
     let began = rt::now();
-    let answer = client.unary(SEND_REQUEST, encode(&request)).await?;
+    let answer = client.unary(SEND_REQUEST, encode(&request), &plain()).await?;
     let took = rt::now().since(began);
     let response = decode::<Response>(&answer)?;
     let result = if response.body.is_empty() {
@@ -149,6 +152,10 @@ fn subscribe(kind: SubscribeType, channel: &str) -> Subscribe {
         channel: channel.into(),
         ..Subscribe::default()
     }
+}
+
+fn plain() -> CallOptions {
+    CallOptions::default()
 }
 
 fn encode(message: &impl Message) -> Bytes {

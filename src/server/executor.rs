@@ -3,19 +3,17 @@
 use std::cell::RefCell;
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use ringmq_storage::Store;
 use slab::Slab;
 
-use super::status::ShardStatus;
 use crate::config::Config;
 use crate::grpc::{GrpcService, ServerInfo};
 use crate::net::Load;
 use crate::rt::inbox::Inbox;
 use crate::rt::{self, Conn, Notify, Queue};
+use crate::telemetry::status::ShardReport;
 use crate::shard::{LaneBounds, Placement, Seat, Settings, Shard};
 use crate::wire::server::{ConnectionControl, Ended, Settings as WireSettings, serve};
 
@@ -31,7 +29,7 @@ pub(super) enum Control {
     /// Serve this connection.
     Accepted { stream: TcpStream, peer: SocketAddr, load: Load },
     /// Say what you count.
-    Status(mpsc::Sender<ShardStatus>),
+    Status(mpsc::Sender<ShardReport>),
     /// Finish within the grace period, then end.
     Drain { grace: Duration },
 }
@@ -42,20 +40,20 @@ pub(super) struct Seed {
     pub seat: Seat,
     pub inbox: Inbox<Control>,
     pub config: Config,
-    pub store: Arc<Store>,
+    pub slots: ringmq_storage::Placement,
     pub started_at_ns: i64,
     pub ready: mpsc::Sender<()>,
 }
 
 /// Channels live where their slot does: slot modulo executors.
 struct BySlot {
-    store: Arc<Store>,
+    slots: ringmq_storage::Placement,
     count: u16,
 }
 
 impl Placement for BySlot {
     fn owner(&self, channel: &str) -> u16 {
-        self.store.slot_of(channel).0 % self.count
+        self.slots.slot_of(channel).index() % self.count
     }
 }
 
@@ -69,9 +67,9 @@ struct Executor {
 
 /// The executor's life: from the seed to the end of the drain.
 pub(super) async fn main(id: usize, seed: Seed) {
-    let Seed { count, seat, inbox, config, store, started_at_ns, ready } = seed;
+    let Seed { count, seat, inbox, config, slots, started_at_ns, ready } = seed;
     let id = u16::try_from(id).unwrap_or(u16::MAX);
-    let placement = Box::new(BySlot { store, count });
+    let placement = Box::new(BySlot { slots, count });
     let shard = Shard::new(id, count, shard_settings(&config), placement);
     shard.run(seat).await;
     let info = ServerInfo {
@@ -107,13 +105,26 @@ impl Executor {
         }
     }
 
-    fn status(&self) -> ShardStatus {
-        ShardStatus {
+    fn status(&self) -> ShardReport {
+        let tasks = rt::task_stats();
+        self.shard.counters.tasks.set(tasks.live);
+        let counted = self.shard.counters.task_panics.value();
+        self.shard.counters.task_panics.add(tasks.panics.saturating_sub(counted));
+        let counters = self.shard.counters();
+        ShardReport {
             shard: self.shard.id(),
-            counters: self.shard.counters.snapshot(),
-            levels: self.shard.levels(),
             connections: self.connections.borrow().len(),
-            tasks: rt::task_stats(),
+            subscriptions: counters.subscriptions_events
+                + counters.subscriptions_commands
+                + counters.subscriptions_queries,
+            pending: counters.requests_pending,
+            tasks: tasks.live,
+            task_panics: tasks.panics,
+            timers: counters.timers,
+            delivery_buffer_bytes: counters.delivery_buffer_bytes,
+            watchdog: None,
+            latencies: self.shard.latencies.snapshot(),
+            counters,
         }
     }
 
@@ -126,7 +137,8 @@ impl Executor {
             }
         };
         let counters = &self.shard.counters;
-        counters.connections_opened.add(1);
+        counters.connections_opened.increment();
+        counters.connections.increment();
         let control = ConnectionControl::new();
         if self.shard.is_draining() {
             control.drain();
@@ -134,12 +146,27 @@ impl Executor {
         let key = self.connections.borrow_mut().insert(control.clone());
         let ended = serve(conn, peer, self.service.clone(), self.wire.clone(), control).await;
         self.connections.borrow_mut().remove(key);
-        counters.connections_closed.add(1);
+        counters.connections.decrement();
         drop(load);
+        self.count_ended(&ended);
         match ended {
             Ended::PeerClosed | Ended::Drained => tracing::debug!(%peer, "connection closed"),
             ended => tracing::info!(%peer, reason = %ended, "connection ended"),
         }
+    }
+
+    fn count_ended(&self, ended: &Ended) {
+        let counters = &self.shard.counters;
+        let counter = match ended {
+            Ended::PeerClosed => &counters.connections_closed_by_peer,
+            Ended::Drained | Ended::Closed => &counters.connections_closed_shutdown,
+            Ended::HandshakeTimeout => &counters.connections_refused_handshake,
+            Ended::KeepaliveTimeout => &counters.connections_closed_keepalive,
+            Ended::Flood(_) => &counters.connections_closed_abuse,
+            Ended::Protocol { .. } => &counters.protocol_errors,
+            _ => &counters.connections_closed_error,
+        };
+        counter.increment();
     }
 
     /// Ends in order: subscriptions and publish streams first, then the calls in progress, then
@@ -190,14 +217,14 @@ fn shard_settings(config: &Config) -> Settings {
 fn wire_settings(config: &Config) -> WireSettings {
     let grpc = &config.grpc;
     WireSettings {
-        initial_window_bytes: grpc.initial_window_bytes,
+        stream_window_bytes: grpc.initial_window_bytes,
         connection_window_bytes: grpc.connection_window_bytes,
-        max_concurrent_streams: grpc.max_concurrent_streams,
+        concurrent_streams_max: grpc.max_concurrent_streams,
         message_bytes_max: grpc.body_limit,
         keepalive_time: grpc.keepalive_time,
         keepalive_timeout: grpc.keepalive_timeout,
         handshake_timeout: grpc.handshake_timeout,
-        max_connection_age: grpc.max_connection_age,
+        connection_age_max: grpc.max_connection_age,
         ..WireSettings::default()
     }
 }

@@ -11,10 +11,10 @@ use crate::rt::Notify;
 
 /// Small frames are gathered in chunks of this size: one HTTP/2 DATA frame of the default size
 /// carries many messages.
-pub const CHUNK_BYTES: usize = 16 << 10;
+pub(super) const CHUNK_BYTES: usize = 16 << 10;
 
 /// Frames from this size on are shared between subscribers and never copied into a chunk.
-pub const SHARED_MIN_BYTES: usize = 8 << 10;
+pub(super) const SHARED_MIN_BYTES: usize = 8 << 10;
 
 /// Why a subscription ends by the broker's will.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

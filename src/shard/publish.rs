@@ -1,13 +1,12 @@
 //! Plain events: from the publisher to the outboxes.
 
-use std::rc::Rc;
-
 use bytes::{Bytes, BytesMut};
 
 use super::lane::Full;
 use super::message::{ChannelAt, Work};
 use super::outbox::{Offered, Outbox, SHARED_MIN_BYTES};
 use super::Shard;
+use super::subscribe::Local;
 use crate::engine::subscriptions::SubscriberAddress;
 use crate::model::Kind;
 
@@ -27,6 +26,13 @@ impl Encoded<'_> {
         match self {
             Self::Shared(bytes) => bytes.clone(),
             Self::Scratch(_) => Bytes::new(),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Scratch(scratch) => scratch.len(),
+            Self::Shared(frame) => frame.len(),
         }
     }
 
@@ -112,12 +118,9 @@ impl Shard {
         for address in chosen {
             if address.core != self.id {
                 self.deliver_elsewhere(*address, frame.shared());
-            } else if let Some(outbox) = subscribers.outbox(address.key) {
-                let offered = frame.offer(outbox);
-                self.count_offered(offered);
-                if offered != Offered::Taken || outbox.bytes() > 0 {
-                    self.report_fullness(&subscribers, address.key);
-                }
+            } else if let Some(local) = subscribers.find(address.key) {
+                let len = frame.len();
+                self.offered(local, address.key, len, frame.offer(&local.outbox));
             }
         }
     }
@@ -125,7 +128,7 @@ impl Shard {
     fn deliver_elsewhere(&self, address: SubscriberAddress, frame: Bytes) {
         let Some(lane) = self.lane(address.core) else { return };
         if lane.push_work(Work::Deliver { key: address.key, frame }).is_err() {
-            self.counters.drops_mesh_full.add(1);
+            self.counters.drops_mesh_full.increment();
         }
     }
 
@@ -133,22 +136,21 @@ impl Shard {
     pub(super) fn deliver_here(&self, key: u64, frame: &Bytes) {
         let subscribers = self.subscribers.borrow();
         // A subscriber that has just left: its `Unsubscribe` is on the way.
-        let Some(outbox) = subscribers.outbox(key) else { return };
-        self.count_offered(outbox.offer_shared(frame));
-        self.report_fullness(&subscribers, key);
+        let Some(local) = subscribers.find(key) else { return };
+        self.offered(local, key, frame.len(), local.outbox.offer_shared(frame));
     }
 
-    fn count_offered(&self, offered: Offered) {
+    /// Counts what became of a frame, and tells the owners when the subscriber's buffer got full.
+    fn offered(&self, local: &Local, key: u64, len: usize, offered: Offered) {
         match offered {
-            Offered::Taken => self.counters.messages_delivered.add(1),
-            Offered::SubscriberFull => self.counters.drops_subscriber_full.add(1),
-            Offered::CoreFull => self.counters.drops_core_buffer_full.add(1),
+            Offered::Taken if local.kind == Kind::Events => {
+                self.counters.events_delivered.increment();
+                self.counters.events_delivered_bytes.add(len.try_into().unwrap_or(u64::MAX));
+            }
+            Offered::Taken => {}
+            Offered::SubscriberFull => self.counters.drops_subscriber_full.increment(),
+            Offered::CoreFull => self.counters.drops_core_buffer_full.increment(),
         }
-    }
-
-    /// The outbox of a subscriber was emptied a little: tells the owners when it has room again.
-    pub fn drained_some(self: &Rc<Self>, key: u64) {
-        let subscribers = self.subscribers.borrow();
-        self.report_fullness(&subscribers, key);
+        self.report_fullness(local, key);
     }
 }

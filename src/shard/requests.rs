@@ -176,11 +176,11 @@ impl Shard {
         if !cache_key.is_empty() {
             let found = self.cache.borrow_mut().get(channel, &cache_key, rt::now().as_ms());
             if let Some(message) = found {
-                self.counters.query_cache_hits.add(1);
+                self.counters.query_cache_hits.increment();
                 self.answer(reply, Outcome::CacheHit(message));
                 return;
             }
-            self.counters.query_cache_misses.add(1);
+            self.counters.query_cache_misses.increment();
         }
         let somebody = self.select(kind, channel, move |shard, chosen| {
             shard.deliver(chosen, Encoded::Shared(frame));
@@ -194,7 +194,7 @@ impl Shard {
     pub fn respond(&self, reply_channel: &str, message: Bytes) -> Responded {
         let address = ReplyChannel::parse(reply_channel).filter(|to| to.core < self.count);
         let Some(address) = address else {
-            self.counters.responses_dropped_unknown.add(1);
+            self.counters.responses_unknown.increment();
             return Responded::Dropped;
         };
         self.answer(address, Outcome::Response(message))
@@ -230,7 +230,7 @@ impl Shard {
                 Responded::Forwarded
             }
             None => {
-                self.counters.responses_dropped_late.add(1);
+                self.counters.responses_late.increment();
                 Responded::Dropped
             }
         }
@@ -240,7 +240,6 @@ impl Shard {
     pub(super) fn time_out(&self, key: PendingKey) {
         let waiter = self.pending.borrow_mut().close(key);
         if let Some(waiter) = waiter {
-            self.counters.requests_timed_out.add(1);
             waiter.finish(Outcome::TimedOut);
         }
     }

@@ -23,15 +23,16 @@ pub(super) struct Subscribers {
     reuses: u32,
 }
 
+/// One of them.
 #[derive(Debug)]
-struct Local {
+pub(super) struct Local {
     reuse: u32,
-    kind: Kind,
+    pub(super) kind: Kind,
     /// `None`: every shard holds the subscription.
     owner: Option<u16>,
     /// Only members of a group are chosen by their room.
     grouped: bool,
-    outbox: Rc<Outbox>,
+    pub(super) outbox: Rc<Outbox>,
     /// Shards that have not yet said that the subscription is live.
     missing: Cell<u16>,
     live: Notify,
@@ -44,7 +45,7 @@ impl Subscribers {
         (u64::from(self.reuses) << 32) | u64::from(u32::try_from(index).unwrap_or(u32::MAX))
     }
 
-    fn find(&self, key: u64) -> Option<&Local> {
+    pub(super) fn find(&self, key: u64) -> Option<&Local> {
         let (index, reuse) = split(key)?;
         self.places.get(index).filter(|local| local.reuse == reuse)
     }
@@ -52,14 +53,6 @@ impl Subscribers {
     fn remove(&mut self, key: u64) -> Option<Local> {
         self.find(key)?;
         self.places.try_remove(split(key)?.0)
-    }
-
-    pub(super) fn outbox(&self, key: u64) -> Option<&Outbox> {
-        self.find(key).map(|local| &*local.outbox)
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.places.len()
     }
 
     pub(super) fn end_all(&self, reason: EndReason) {
@@ -89,7 +82,10 @@ impl Subscriber {
 
     /// To be called after taking from the outbox, so that a group chooses this member again.
     pub fn drained_some(&self) {
-        self.shard.drained_some(self.key);
+        let subscribers = self.shard.subscribers.borrow();
+        if let Some(local) = subscribers.find(self.key) {
+            self.shard.report_fullness(local, self.key);
+        }
     }
 }
 
@@ -127,6 +123,7 @@ impl Shard {
             missing: Cell::new(0),
             live: live.clone(),
         });
+        self.count(kind, true);
         // From here on dropping the subscriber, or this future, undoes everything.
         let subscriber = Subscriber { shard: self.clone(), key, outbox };
         let mut missing = 0;
@@ -171,10 +168,39 @@ impl Shard {
     fn unsubscribe(&self, key: u64) {
         let Some(local) = self.subscribers.borrow_mut().remove(key) else { return };
         let kind = local.kind;
+        self.count(kind, false);
         self.for_holders(local.owner, |shard, peer| match shard.lane(peer) {
             None => shard.release(kind, SubscriberAddress { core: shard.id, key }),
             Some(lane) => lane.push_note(Note::Unsubscribe { kind, key }),
         });
+    }
+
+    fn count(&self, kind: Kind, added: bool) {
+        let counters = &self.counters;
+        let (level, additions, removals) = match kind {
+            Kind::Commands => (
+                &counters.subscriptions_commands,
+                &counters.subscriptions_added_commands,
+                &counters.subscriptions_removed_commands,
+            ),
+            Kind::Queries => (
+                &counters.subscriptions_queries,
+                &counters.subscriptions_added_queries,
+                &counters.subscriptions_removed_queries,
+            ),
+            Kind::Events | Kind::EventsStore | Kind::Queues => (
+                &counters.subscriptions_events,
+                &counters.subscriptions_added_events,
+                &counters.subscriptions_removed_events,
+            ),
+        };
+        if added {
+            level.increment();
+            additions.increment();
+        } else {
+            level.decrement();
+            removals.increment();
+        }
     }
 
     /// Calls `each` for the shards that hold a subscription: its owner, or all of them.
@@ -210,8 +236,10 @@ impl Shard {
     }
 
     /// Tells the holders of a group member when its buffer becomes full or has room again.
-    pub(super) fn report_fullness(&self, subscribers: &Subscribers, key: u64) {
-        let Some(local) = subscribers.find(key).filter(|local| local.grouped) else { return };
+    pub(super) fn report_fullness(&self, local: &Local, key: u64) {
+        if !local.grouped {
+            return;
+        }
         let Some(full) = local.outbox.full_changed() else { return };
         let kind = local.kind;
         self.for_holders(local.owner, |shard, peer| match shard.lane(peer) {

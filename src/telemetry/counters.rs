@@ -316,6 +316,12 @@ counters! {
     counter "broker_mesh_batches_total" { mesh_batches }
     /// Messages sent to other executors.
     counter "broker_mesh_messages_total" { mesh_messages }
+    /// Messages that wait to leave for other executors.
+    gauge "broker_mesh_depth" { mesh_depth }
+    /// Subscriptions that executors hold for their channels; each holds those with wildcards.
+    gauge "broker_subscriptions_held" { subscriptions_held }
+    /// Timers that are set.
+    gauge "broker_timers" { timers }
     /// Tasks that have not ended.
     gauge "broker_tasks" { tasks }
     /// Tasks that ended in a panic: each one is a bug.

@@ -41,7 +41,7 @@ impl LatencyHistogram {
 }
 
 /// The latencies of one executor, or of several merged, at one moment.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct LatencySnapshot {
     values: Option<Box<Histogram<u64>>>,
 }
@@ -129,7 +129,7 @@ macro_rules! families {
         }
 
         /// The histograms of one executor, or of several merged, at one moment.
-        #[derive(Clone, Debug, Default)]
+        #[derive(Clone, Debug, Default, PartialEq)]
         pub struct LatenciesSnapshot {
             $( #[doc = $help] pub $field: LatencySnapshot, )+
         }

@@ -9,130 +9,130 @@ use serde::Serialize;
 use super::counters::CountersSnapshot;
 use super::latency::{LatenciesSnapshot, LatencySummary};
 
-/// What one executor hands in.
-#[derive(Clone, Debug, Default)]
-pub struct ShardStatus {
-    /// Its counters.
-    pub counters: CountersSnapshot,
-    /// Its latencies.
-    pub latencies: LatenciesSnapshot,
-    /// What its watchdog saw.
-    pub watchdog: WatchdogStatus,
-}
-
-/// What the watchdog has seen of one executor since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct WatchdogStatus {
-    /// How often the executor answered the heartbeat.
-    pub turns: u64,
-    /// Turns that came too late.
-    pub stalls: u64,
-    /// The longest time without a turn, in microseconds.
-    pub longest_us: u64,
-    /// Stalls of the whole process or machine, which are not the executor's.
-    pub paused: u64,
-}
-
-/// The report.
-#[derive(Clone, Debug, Serialize)]
+/// The report. It is filled executor by executor; one that did not answer is missing in `shards`,
+/// while `shard_count` counts it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct StatusReport {
     /// Version of the broker.
     pub version: &'static str,
     /// Id of the process.
     pub process_id: u32,
+    /// Executors of the broker.
+    pub shard_count: usize,
+    /// Connections that are open, as the acceptors count them.
+    pub connections: usize,
+    /// Subscriptions of all kinds.
+    pub subscriptions: u64,
+    /// Requests that wait for an answer.
+    pub pending: u64,
+    /// Tasks that have not ended.
+    pub tasks: u64,
+    /// Tasks that ended in a panic.
+    pub task_panics: u64,
     /// Memory of the process.
-    pub memory: MemoryStatus,
+    pub memory: Memory,
     /// All executors' counters, added up.
     pub counters: CountersSnapshot,
     /// All executors' latencies, merged; families without a value are left out.
     pub latencies: BTreeMap<&'static str, LatencySummary>,
-    /// Each executor by itself, in order of the shards.
+    /// Each executor by itself.
     pub shards: Vec<ShardReport>,
+    #[serde(skip)]
+    merged: LatenciesSnapshot,
 }
 
-/// One executor in the report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// One executor's part of the report.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ShardReport {
     /// The shard.
-    pub shard: usize,
-    /// What its watchdog saw.
-    pub watchdog: WatchdogStatus,
-    /// Its open connections.
-    pub connections: u64,
-    /// Its subscriptions of all kinds.
+    pub shard: u16,
+    /// Connections that it serves.
+    pub connections: usize,
+    /// Subscriptions whose connection it serves.
     pub subscriptions: u64,
     /// Its requests that wait for an answer.
-    pub requests_pending: u64,
+    pub pending: u64,
     /// Its tasks that have not ended.
     pub tasks: u64,
     /// Its tasks that ended in a panic.
     pub task_panics: u64,
+    /// Timers that are set.
+    pub timers: u64,
+    /// Bytes that wait for its subscribers.
+    pub delivery_buffer_bytes: u64,
+    /// What its watchdog saw; absent when it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watchdog: Option<Watchdog>,
+    /// Its counters; in the report they are added up.
+    #[serde(skip)]
+    pub counters: CountersSnapshot,
+    /// Its latencies; in the report they are merged.
+    #[serde(skip)]
+    pub latencies: LatenciesSnapshot,
+}
+
+/// What the watchdog has seen of one executor since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Watchdog {
+    /// How often the executor answered the heartbeat.
+    pub turns: u64,
+    /// Turns that came too late.
+    pub stalls: u64,
+    /// The longest time without a turn, in microseconds.
+    pub longest_stall_us: u64,
+    /// Pauses of the whole process or machine, which are not the executor's fault.
+    pub paused: u64,
 }
 
 impl StatusReport {
-    /// Adds up what the executors handed in, in order of their shards.
+    /// Begins the report of a broker with `shard_count` executors that serve `connections`.
     #[must_use]
-    pub fn new(memory: MemoryStatus, shards: &[ShardStatus]) -> Self {
-        let mut counters = CountersSnapshot::default();
-        let mut latencies = LatenciesSnapshot::default();
-        for shard in shards {
-            counters.add(&shard.counters);
-            latencies.merge(&shard.latencies);
-        }
+    pub fn new(shard_count: usize, connections: usize) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             process_id: std::process::id(),
-            memory,
-            latencies: summaries(&latencies),
-            shards: shards
-                .iter()
-                .enumerate()
-                .map(|(n, shard)| ShardReport::new(n, shard))
-                .collect(),
-            counters,
+            shard_count,
+            connections,
+            memory: Memory::read(),
+            ..Self::default()
         }
     }
 
-    /// The report as one line of JSON.
+    /// Adds one executor's part.
+    pub fn add(&mut self, shard: ShardReport) {
+        self.subscriptions += shard.subscriptions;
+        self.pending += shard.pending;
+        self.tasks += shard.tasks;
+        self.task_panics += shard.task_panics;
+        self.counters.add(&shard.counters);
+        self.merged.merge(&shard.latencies);
+        let used = self
+            .merged
+            .iter()
+            .filter(|(_, _, values)| values.count() > 0);
+        self.latencies = used
+            .map(|(name, _, values)| (name, values.summary()))
+            .collect();
+        self.shards.push(shard);
+    }
+
+    /// The report as one line of JSON: an object with the one member `status`.
     #[must_use]
     pub fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("strings and integers always serialise")
+        serde_json::json!({ "status": self }).to_string()
     }
-}
-
-impl ShardReport {
-    fn new(shard: usize, status: &ShardStatus) -> Self {
-        let counters = &status.counters;
-        Self {
-            shard,
-            watchdog: status.watchdog,
-            connections: counters.connections,
-            subscriptions: counters.subscriptions_events
-                + counters.subscriptions_commands
-                + counters.subscriptions_queries,
-            requests_pending: counters.requests_pending,
-            tasks: counters.tasks,
-            task_panics: counters.task_panics,
-        }
-    }
-}
-
-fn summaries(latencies: &LatenciesSnapshot) -> BTreeMap<&'static str, LatencySummary> {
-    let used = latencies.iter().filter(|(_, _, values)| values.count() > 0);
-    used.map(|(name, _, values)| (name, values.summary()))
-        .collect()
 }
 
 /// Memory of the process, as the kernel counts it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct MemoryStatus {
+pub struct Memory {
     /// Resident memory (VmRSS).
     pub resident_bytes: u64,
     /// The most it ever was (VmHWM).
     pub resident_max_bytes: u64,
 }
 
-impl MemoryStatus {
+impl Memory {
     /// Reads `/proc/self/status`; zeroes where that is not there. The file lies in memory, so that
     /// an executor may read it.
     #[must_use]
@@ -156,26 +156,56 @@ fn field_bytes(status: &str, field: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::latency::Latencies;
 
     #[test]
     fn report_adds_up_the_executors_and_shows_each() {
-        let mut shards = vec![ShardStatus::default(), ShardStatus::default()];
-        shards[0].counters.connections = 2;
-        shards[1].counters.connections = 3;
-        shards[1].counters.subscriptions_queries = 4;
-        shards[1].watchdog.stalls = 1;
-        let report = StatusReport::new(MemoryStatus::default(), &shards);
+        let mut report = StatusReport::new(3, 5);
+        let recorded = Latencies::default();
+        recorded.ping.record_ns(1_000);
+        let latencies = recorded.snapshot();
+        let first = ShardReport {
+            latencies,
+            subscriptions: 2,
+            pending: 1,
+            ..ShardReport::default()
+        };
+        let counters = CountersSnapshot {
+            streams_opened: 4,
+            ..CountersSnapshot::default()
+        };
+        let watchdog = Some(Watchdog {
+            stalls: 1,
+            ..Watchdog::default()
+        });
+        report.add(first);
+        report.add(ShardReport {
+            shard: 1,
+            subscriptions: 4,
+            watchdog,
+            timers: 7,
+            counters,
+            ..ShardReport::default()
+        });
+
         let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
-        assert_eq!(json["counters"]["broker_connections"], 5);
-        assert_eq!(json["shards"][1]["connections"], 3);
-        assert_eq!(json["shards"][1]["subscriptions"], 4);
-        assert_eq!(json["shards"][1]["watchdog"]["stalls"], 1);
-        assert_eq!(json["latencies"], serde_json::json!({}));
+        let status = &json["status"];
+        assert_eq!(status["connections"], 5);
+        assert_eq!(
+            (&status["subscriptions"], &status["pending"]),
+            (&6.into(), &1.into())
+        );
+        assert_eq!(status["counters"]["broker_streams_opened_total"], 4);
+        assert_eq!(status["latencies"]["ping"]["count"], 1);
+        assert_eq!(status["shards"].as_array().unwrap().len(), 2);
+        assert_eq!(status["shards"][1]["watchdog"]["stalls"], 1);
+        assert_eq!(status["shards"][1]["timers"], 7);
+        assert!(status["shards"][0].get("watchdog").is_none());
     }
 
     #[test]
     fn own_memory_is_read() {
-        let memory = MemoryStatus::read();
+        let memory = Memory::read();
         assert!(memory.resident_bytes > 100_000, "{memory:?}");
         assert!(
             memory.resident_max_bytes >= memory.resident_bytes,

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 pub enum Error {
     /// Another process has the store open.
     #[error(
-        "store {} is in use by another broker ({}); stop it, or set another store.store_path",
+        "store {} is locked by another broker ({}); stop that one, or set another store.store_path",
         path.display(),
         owner.as_deref().unwrap_or("process unknown")
     )]

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, io_error};
 use crate::lock::{LOCK_FILE, Lock};
@@ -14,9 +15,6 @@ use crate::slot::{Placement, SlotId};
 pub struct Options {
     /// Makes a new store where there is none; otherwise that is [`Error::Missing`].
     pub create: bool,
-    /// The wall clock: what a new store's manifest gives as its time of creation, in nanoseconds
-    /// since 1970-01-01 UTC.
-    pub now_unix_ns: u64,
 }
 
 /// An open store. It belongs to this process until it is dropped.
@@ -61,7 +59,7 @@ impl Store {
                 path: path.to_owned(),
             });
         }
-        let manifest = Manifest::generate(options.now_unix_ns)?;
+        let manifest = Manifest::generate(wall_clock_ns())?;
         manifest.write(path)?;
         Ok(Self {
             path: path.to_owned(),
@@ -112,6 +110,18 @@ impl Store {
     pub fn slot_of(&self, channel: &str) -> SlotId {
         self.placement().slot_of(channel)
     }
+}
+
+/// Nanoseconds since 1970-01-01 UTC, for the manifest. Nothing is ever computed with it.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a note for people, taken once in a store's life"
+)]
+fn wall_clock_ns() -> u64 {
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn ensure_directory(path: &Path, create: bool) -> Result<(), Error> {

@@ -6,14 +6,8 @@ use std::process::{Command, Stdio};
 
 use ringmq_storage::{Error, FORMAT_VERSION, Options, SLOT_COUNT, Store};
 
-const CREATE: Options = Options {
-    create: true,
-    now_unix_ns: 1_795_219_200_000_000_000,
-};
-const KEEP: Options = Options {
-    create: false,
-    now_unix_ns: 0,
-};
+const CREATE: Options = Options { create: true };
+const KEEP: Options = Options { create: false };
 
 /// Tells the copy of this test binary that the second-process test starts what to hold.
 const HOLD: &str = "RINGMQ_TEST_HOLD_STORE";
@@ -31,22 +25,15 @@ fn new_store_keeps_its_identity_and_placement() {
     let first = Store::open(&path, CREATE).unwrap();
     assert!(first.was_created());
     assert_eq!(first.format_version(), FORMAT_VERSION);
-    assert_eq!(first.created_at_unix_ns(), CREATE.now_unix_ns);
     assert!(first.slot_of("orders").index() < SLOT_COUNT);
     let (id, placement) = (first.id(), first.placement());
+    let created_at_unix_ns = first.created_at_unix_ns();
     drop(first);
 
-    let again = Store::open(
-        &path,
-        Options {
-            now_unix_ns: 7,
-            ..CREATE
-        },
-    )
-    .unwrap();
+    let again = Store::open(&path, CREATE).unwrap();
     assert!(!again.was_created());
     assert_eq!((again.id(), again.placement()), (id, placement));
-    assert_eq!(again.created_at_unix_ns(), CREATE.now_unix_ns);
+    assert_eq!(again.created_at_unix_ns(), created_at_unix_ns);
 }
 
 #[test]
@@ -151,7 +138,7 @@ fn store_is_free_again_when_it_is_dropped() {
     let dir = tempfile::tempdir().unwrap();
     let held = Store::open(dir.path(), CREATE).unwrap();
     let text = refusal(dir.path(), CREATE);
-    let own = format!("in use by another broker (process {})", std::process::id());
+    let own = format!("locked by another broker (process {})", std::process::id());
     assert!(
         text.contains(&own) && text.contains(dir.path().to_str().unwrap()),
         "{text}"

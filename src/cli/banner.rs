@@ -1,0 +1,184 @@
+//! The start-up block: what an operator wants to know when the broker is up.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use super::VERSION;
+use crate::config::{Config, Finding, Origin, Sync};
+
+/// The facts of the start-up block; `Display` makes the block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Banner {
+    /// Name of the node.
+    pub host: String,
+    /// What is served and where, or why not, one line each.
+    pub services: Vec<(&'static str, String)>,
+    /// Executors, each with its core and its shard.
+    pub shards: usize,
+    /// Cores that this process can use.
+    pub usable_cores: usize,
+    /// The store's directory.
+    pub store: String,
+    /// What an acknowledgement is worth.
+    pub sync: &'static str,
+    /// The bounds that clients may meet, one group a line.
+    pub limits: Vec<String>,
+    /// Where the settings come from.
+    pub sources: String,
+    /// What could be better.
+    pub warnings: Vec<Finding>,
+}
+
+impl Banner {
+    /// Collects the facts of a broker with so many shards that serves gRPC at `grpc`. `findings`
+    /// are those of the machine; those of the configuration are shown too.
+    #[must_use]
+    pub fn new(config: &Config, shards: usize, grpc: SocketAddr, findings: &[Finding]) -> Self {
+        let later = |port: u16| format!("not served in this version (port {port})");
+        let own = config.provenance.warnings.iter();
+        Self {
+            host: config.host.clone(),
+            services: vec![
+                ("gRPC", grpc.to_string()),
+                ("REST", later(config.rest.port)),
+                ("management", later(config.api.port)),
+            ],
+            shards,
+            usable_cores: crate::config::Machine::read().usable_cores(),
+            store: config.store_path_absolute().display().to_string(),
+            sync: match config.store.sync {
+                Sync::Strict => "strict: acknowledged means on disk",
+                Sync::Interval => "interval: a power cut may undo what was acknowledged",
+            },
+            limits: limits(config),
+            sources: sources(config),
+            warnings: findings
+                .iter()
+                .filter(|f| !f.is_refusal())
+                .chain(own)
+                .cloned()
+                .collect(),
+        }
+    }
+}
+
+fn limits(config: &Config) -> Vec<String> {
+    let mib = |bytes: usize| {
+        if bytes.is_multiple_of(1 << 20) {
+            format!("{} MiB", bytes >> 20)
+        } else {
+            format!("{bytes} bytes")
+        }
+    };
+    let (grpc, engine) = (&config.grpc, &config.engine);
+    vec![
+        format!(
+            "{} connections, {} calls on each, {} a message",
+            grpc.max_connections,
+            grpc.max_concurrent_streams,
+            mib(grpc.body_limit)
+        ),
+        format!(
+            "{} for a subscriber, {} for those of one core",
+            mib(grpc.subscriber_buffer_bytes),
+            mib(engine.delivery_buffer_bytes_max)
+        ),
+        format!(
+            "{} waiting requests and {} of cached answers on one core",
+            engine.pending_requests_max,
+            mib(engine.query_cache_bytes)
+        ),
+    ]
+}
+
+fn sources(config: &Config) -> String {
+    let (mut variables, mut flags) = (0, 0);
+    for setting in &config.provenance.settings {
+        match setting.origin {
+            Origin::Environment(_) => variables += 1,
+            Origin::Flag(_) => flags += 1,
+            Origin::Default | Origin::File(_) => {}
+        }
+    }
+    let file = config.provenance.file.as_ref();
+    let file = file.map_or_else(|| "no file".to_owned(), ToString::to_string);
+    format!("{file}, {variables} from the environment, {flags} by flags (see `ringmq config`)")
+}
+
+impl fmt::Display for Banner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "RingMQ {VERSION} on {}", self.host)?;
+        let plural = if self.shards == 1 { "" } else { "s" };
+        let cores = self.usable_cores;
+        line(
+            f,
+            "shards",
+            &format!("{} shard{plural} on {cores} usable cores", self.shards),
+        )?;
+        for (name, address) in &self.services {
+            line(f, name, address)?;
+        }
+        line(f, "store", &self.store)?;
+        line(f, "sync", self.sync)?;
+        for (n, limit) in self.limits.iter().enumerate() {
+            line(f, if n == 0 { "limits" } else { "" }, limit)?;
+        }
+        line(f, "settings", &self.sources)?;
+        for warning in &self.warnings {
+            line(f, "warning", &warning.what)?;
+            line(f, "", &format!("-> {}", warning.remedy))?;
+        }
+        Ok(())
+    }
+}
+
+fn line(f: &mut fmt::Formatter<'_>, name: &str, value: &str) -> fmt::Result {
+    writeln!(f, "  {name:<12}{value}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{FlagValue, Sources};
+
+    #[test]
+    fn block_is_readable() {
+        let assignments = [
+            "host=node-1",
+            "store.store_path=/data",
+            "grpc.max_connections=1000",
+        ];
+        let flags = assignments
+            .map(|text| FlagValue::Assignment(text.to_owned()))
+            .to_vec();
+        let config = Config::load(&Sources {
+            flags,
+            ..Sources::default()
+        })
+        .unwrap();
+        let findings = [
+            Finding::warning("the nofile limit is 1024".into(), "raise it".into()),
+            Finding::refusal("this is said elsewhere".into(), String::new()),
+        ];
+        let mut banner = Banner::new(&config, 2, "127.0.0.1:50000".parse().unwrap(), &findings);
+        banner.usable_cores = 4;
+        let expected = format!(
+            "\
+RingMQ {VERSION} on node-1
+  shards      2 shards on 4 usable cores
+  gRPC        127.0.0.1:50000
+  REST        not served in this version (port 9090)
+  management  not served in this version (port 8080)
+  store       /data
+  sync        strict: acknowledged means on disk
+  limits      1000 connections, 4096 calls on each, 100 MiB a message
+              8 MiB for a subscriber, 256 MiB for those of one core
+              100000 waiting requests and 64 MiB of cached answers on one core
+  settings    no file, 0 from the environment, 3 by flags (see `ringmq config`)
+  warning     the nofile limit is 1024
+              -> raise it
+"
+        );
+        assert_eq!(banner.to_string(), expected);
+    }
+}

@@ -1,0 +1,399 @@
+//! The settings: every key that has an effect, with all that is known of it.
+//!
+//! This list is the only one. It makes the checked types, the fold over the layers, the flags, the
+//! output of `ringmq config` and, by a test, the table in `docs/CONFIGURATION.md`.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::fold::Fold;
+use super::key::{Allowed, Key, LogFormat, LogLevel, Sync, Unit};
+
+const BOOL: Allowed = Allowed::OneOf(&["true", "false"]);
+const PORT: Allowed = Allowed::Range(0, 65_535);
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+macro_rules! settings {
+    ($(
+        #[doc = $section_doc:literal]
+        $visibility:vis $section:ident {
+            $(
+                $(#[doc = $doc:literal])+
+                $field:ident: $type:ty = $default:literal {
+                    key: $name:literal,
+                    env: [$($env:literal),+],
+                    $(flag: $flag:literal,)?
+                    $(alias: $alias:literal,)?
+                    allowed: $allowed:expr,
+                    $(unit: $unit:expr,)?
+                }
+            )+
+        }
+    )+) => {
+        $(
+            #[doc = $section_doc]
+            #[derive(Clone, Debug, PartialEq, Eq)]
+            $visibility struct $section {
+                $( $(#[doc = $doc])+ pub $field: $type, )+
+            }
+
+            #[allow(non_upper_case_globals, reason = "the keys are named after their fields")]
+            impl $section {
+                $(
+                    const $field: Key = Key {
+                        name: $name,
+                        aliases: &[$($alias)?],
+                        env: &[$($env),+],
+                        flag: settings!(@last None $(Some($flag))?),
+                        default: $default,
+                        unit: settings!(@last (Unit::None) $(($unit))?),
+                        allowed: $allowed,
+                        doc: concat!($($doc),+),
+                    };
+                )+
+
+                pub(super) fn fold(fold: &mut Fold<'_>) -> Self {
+                    Self { $( $field: fold.take(&Self::$field), )+ }
+                }
+            }
+        )+
+
+        /// Takes every section, for the test of the defaults.
+        #[cfg(test)]
+        pub(super) fn fold_all(fold: &mut Fold<'_>) {
+            $( drop($section::fold(fold)); )+
+        }
+
+        /// Every setting, section by section.
+        pub(super) const KEYS: &[&Key] = &[$($( &$section::$field, )+)+];
+    };
+    (@last ($only:expr)) => { $only };
+    (@last ($first:expr) ($last:expr)) => { $last };
+    (@last None) => { None };
+    (@last None Some($last:expr)) => { Some($last) };
+}
+
+settings! {
+    /// The node.
+    pub(super) Node {
+        /// Name of this node in answers to `Ping` and in logs. Empty: the machine's host name.
+        host: Option<String> = "" {
+            key: "host",
+            env: ["HOST"],
+            allowed: Allowed::OptionalWord,
+        }
+    }
+
+    /// The process.
+    pub Server {
+        /// Address on which all ports listen. The default is every IPv4 interface; `::` is every
+        /// interface, IPv6 included.
+        bind: IpAddr = "0.0.0.0" {
+            key: "server.bind",
+            env: ["SERVER_BIND"],
+            flag: "--bind",
+            allowed: Allowed::Address,
+        }
+        /// How long calls in progress may take to finish once the broker is told to stop.
+        drain_grace: Duration = "10" {
+            key: "server.drain_grace_seconds",
+            env: ["SERVER_DRAIN_GRACE_SECONDS"],
+            allowed: Allowed::Range(0, 3_600),
+            unit: Unit::Seconds,
+        }
+        /// File that gets the bound addresses as a JSON object once the broker is ready. Empty:
+        /// none.
+        addresses_file: Option<PathBuf> = "" {
+            key: "server.addresses_file",
+            env: ["SERVER_ADDRESSES_FILE"],
+            flag: "--addresses-file",
+            allowed: Allowed::OptionalPath,
+        }
+    }
+
+    /// The gRPC service.
+    pub Grpc {
+        /// Port of the gRPC service; 0 picks a free one.
+        port: u16 = "50000" {
+            key: "grpc.port",
+            env: ["GRPC_PORT", "CONNECTORS_GRPC_PORT"],
+            flag: "--grpc-port",
+            alias: "connectors.grpc.port",
+            allowed: PORT,
+        }
+        /// Largest message that is taken, also after decompression. A larger one ends its call
+        /// with RESOURCE_EXHAUSTED.
+        body_limit: usize = "104857600" {
+            key: "grpc.body_limit",
+            env: ["GRPC_BODY_LIMIT", "CONNECTORS_GRPC_BODY_LIMIT"],
+            alias: "connectors.grpc.body_limit",
+            allowed: Allowed::Range(KIB, GIB),
+            unit: Unit::Bytes,
+        }
+        /// What may wait for one slow subscriber. When it is full, further events to it are
+        /// dropped and counted.
+        subscriber_buffer_bytes: usize = "8388608" {
+            key: "grpc.subscriber_buffer_bytes",
+            env: ["GRPC_SUBSCRIBER_BUFFER_BYTES"],
+            allowed: Allowed::Range(KIB, GIB),
+            unit: Unit::Bytes,
+        }
+        /// Calls that one connection may have open. Further ones are refused and retried by the
+        /// client.
+        max_concurrent_streams: u32 = "4096" {
+            key: "grpc.max_concurrent_streams",
+            env: ["GRPC_MAX_CONCURRENT_STREAMS"],
+            allowed: Allowed::Range(1, 1_000_000),
+            unit: Unit::Count("calls per connection"),
+        }
+        /// Connections that may be open. Further ones are closed at once. 0: as many as the limit
+        /// of open files leaves room for.
+        max_connections: usize = "0" {
+            key: "grpc.max_connections",
+            env: ["GRPC_MAX_CONNECTIONS"],
+            allowed: Allowed::Range(0, 10_000_000),
+            unit: Unit::Count("connections"),
+        }
+        /// Silence on a connection after which the broker asks whether the client still lives.
+        keepalive_time: Duration = "20" {
+            key: "grpc.keepalive_time_seconds",
+            env: ["GRPC_KEEPALIVE_TIME_SECONDS"],
+            allowed: Allowed::Range(1, 86_400),
+            unit: Unit::Seconds,
+        }
+        /// How long the client may take to answer that; then its connection is closed.
+        keepalive_timeout: Duration = "10" {
+            key: "grpc.keepalive_timeout_seconds",
+            env: ["GRPC_KEEPALIVE_TIMEOUT_SECONDS"],
+            allowed: Allowed::Range(1, 3_600),
+            unit: Unit::Seconds,
+        }
+        /// Age after which a connection is drained, so that clients spread anew. 0: never.
+        max_connection_age: Option<Duration> = "0" {
+            key: "grpc.max_connection_age_seconds",
+            env: ["GRPC_MAX_CONNECTION_AGE_SECONDS"],
+            allowed: Allowed::Range(0, 2_592_000),
+            unit: Unit::Seconds,
+        }
+        /// How long the opening of a connection may take; then it is closed.
+        handshake_timeout: Duration = "10" {
+            key: "grpc.handshake_timeout_seconds",
+            env: ["GRPC_HANDSHAKE_TIMEOUT_SECONDS"],
+            allowed: Allowed::Range(1, 300),
+            unit: Unit::Seconds,
+        }
+        /// Receive window of one call: what a sender may have under way before it is read.
+        initial_window_bytes: u32 = "1048576" {
+            key: "grpc.initial_window_bytes",
+            env: ["GRPC_INITIAL_WINDOW_BYTES"],
+            allowed: Allowed::Range(64 * KIB, GIB),
+            unit: Unit::Bytes,
+        }
+        /// Receive window of one connection, over all its calls.
+        connection_window_bytes: u32 = "8388608" {
+            key: "grpc.connection_window_bytes",
+            env: ["GRPC_CONNECTION_WINDOW_BYTES"],
+            allowed: Allowed::Range(64 * KIB, GIB),
+            unit: Unit::Bytes,
+        }
+    }
+
+    /// The REST and WebSocket service.
+    pub Rest {
+        /// Port of the REST service; 0 picks a free one. Not served in this version.
+        port: u16 = "9090" {
+            key: "rest.port",
+            env: ["REST_PORT", "CONNECTORS_REST_PORT"],
+            flag: "--rest-port",
+            alias: "connectors.rest.port",
+            allowed: PORT,
+        }
+    }
+
+    /// The management service.
+    pub Api {
+        /// Port of the management service; 0 picks a free one. Not served in this version.
+        port: u16 = "8080" {
+            key: "api.port",
+            env: ["API_PORT"],
+            flag: "--api-port",
+            allowed: PORT,
+        }
+    }
+
+    /// The engine: what runs on each core.
+    pub Engine {
+        /// Cores to run on, one executor for each. 0: as many as the processor set and the CPU
+        /// quota of the control group allow.
+        cores: usize = "0" {
+            key: "engine.cores",
+            env: ["ENGINE_CORES"],
+            flag: "--cores",
+            allowed: Allowed::Range(0, 256),
+            unit: Unit::Count("cores"),
+        }
+        /// Whether each executor stays on one processor. `auto`: when there is a processor for
+        /// each.
+        pin: Option<bool> = "auto" {
+            key: "engine.pin",
+            env: ["ENGINE_PIN"],
+            allowed: Allowed::OneOf(&["auto", "true", "false"]),
+        }
+        /// How long an idle executor looks for work before it sleeps. Lowers latency and burns the
+        /// core. 0: not at all.
+        spin: Option<Duration> = "0" {
+            key: "engine.spin_us",
+            env: ["ENGINE_SPIN_US"],
+            allowed: Allowed::Range(0, 10_000),
+            unit: Unit::Microseconds,
+        }
+        /// Requests that may wait for their answer on one core. Further ones are refused.
+        pending_requests_max: usize = "100000" {
+            key: "engine.pending_requests_max",
+            env: ["ENGINE_PENDING_REQUESTS_MAX"],
+            allowed: Allowed::Range(1, 10_000_000),
+            unit: Unit::Count("requests per core"),
+        }
+        /// What may wait for all subscribers of one core. When it is full, further events are
+        /// dropped and counted.
+        delivery_buffer_bytes_max: usize = "268435456" {
+            key: "engine.delivery_buffer_bytes_max",
+            env: ["ENGINE_DELIVERY_BUFFER_BYTES_MAX"],
+            allowed: Allowed::Range(MIB, 1024 * GIB),
+            unit: Unit::Bytes,
+        }
+        /// Channel names on one core whose matching subscriptions are remembered, for each kind.
+        match_cache_entries: usize = "65536" {
+            key: "engine.match_cache_entries",
+            env: ["ENGINE_MATCH_CACHE_ENTRIES"],
+            allowed: Allowed::Range(1, 16_777_216),
+            unit: Unit::Count("names per core"),
+        }
+        /// Remembered answers to queries on one core. When it is full, the least recently used
+        /// ones go.
+        query_cache_bytes: usize = "67108864" {
+            key: "engine.query_cache_bytes",
+            env: ["ENGINE_QUERY_CACHE_BYTES"],
+            allowed: Allowed::Range(0, 1024 * GIB),
+            unit: Unit::Bytes,
+        }
+        /// Messages that may wait to leave one core for one other. When it is full, new work is
+        /// refused; replies never are.
+        mesh_lane_messages_max: usize = "65536" {
+            key: "engine.mesh_lane_messages_max",
+            env: ["ENGINE_MESH_LANE_MESSAGES_MAX"],
+            allowed: Allowed::Range(1, 16_777_216),
+            unit: Unit::Count("messages per pair of cores"),
+        }
+        /// Bytes that may wait to leave one core for one other. When it is full, new work is
+        /// refused; replies never are.
+        mesh_lane_bytes_max: usize = "33554432" {
+            key: "engine.mesh_lane_bytes_max",
+            env: ["ENGINE_MESH_LANE_BYTES_MAX"],
+            allowed: Allowed::Range(64 * KIB, 64 * GIB),
+            unit: Unit::Bytes,
+        }
+    }
+
+    /// Commands and queries.
+    pub Requests {
+        /// Whether a request that has no responder fails at once, with the text of a timeout,
+        /// instead of waiting for one to come.
+        fail_fast: bool = "false" {
+            key: "requests.fail_fast",
+            env: ["REQUESTS_FAIL_FAST"],
+            allowed: BOOL,
+        }
+    }
+
+    /// The store.
+    pub Store {
+        /// Directory of the store; made when it is missing. One broker holds it at a time.
+        path: PathBuf = "./data" {
+            key: "store.store_path",
+            env: ["STORE_STORE_PATH"],
+            flag: "--data",
+            allowed: Allowed::Path,
+        }
+        /// When a stored message is acknowledged: `strict` after its sync to disk, `interval` after
+        /// the append, which a power cut may undo. Nothing is stored in this version.
+        sync: Sync = "strict" {
+            key: "store.sync",
+            env: ["STORE_SYNC"],
+            flag: "--sync",
+            allowed: Allowed::OneOf(Sync::WORDS),
+        }
+    }
+
+    /// The log.
+    pub Log {
+        /// Least serious line that is written. The numbers 0 (trace) to 5 (fatal) are understood.
+        level: LogLevel = "info" {
+            key: "log.level",
+            env: ["LOG_LEVEL"],
+            flag: "--log-level",
+            allowed: Allowed::OneOf(LogLevel::WORDS),
+        }
+        /// How lines look: for people, or one JSON object a line.
+        format: LogFormat = "text" {
+            key: "log.format",
+            env: ["LOG_FORMAT"],
+            flag: "--log-format",
+            allowed: Allowed::OneOf(LogFormat::WORDS),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::config::reference;
+
+    #[test]
+    fn first_environment_name_follows_the_rule() {
+        for key in KEYS {
+            let rule = key.name.replace('.', "_").to_uppercase();
+            assert_eq!(key.env.first(), Some(&rule.as_str()), "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn no_name_stands_for_two_settings() {
+        let mut names = HashSet::new();
+        let mut variables = HashSet::from(["CONFIG"]);
+        for key in KEYS {
+            for name in [key.name].iter().chain(key.aliases) {
+                assert!(names.insert(reference::normalise(name)), "{name}");
+            }
+            assert!(
+                key.env.iter().all(|name| variables.insert(*name)),
+                "{}",
+                key.name
+            );
+        }
+        for key in reference::KEYS {
+            assert!(names.insert(reference::normalise(key.name)), "{}", key.name);
+            assert!(
+                key.env.iter().all(|name| variables.insert(*name)),
+                "{}",
+                key.name
+            );
+        }
+    }
+
+    #[test]
+    fn every_setting_says_what_it_does() {
+        for key in KEYS {
+            let doc = key.doc.trim();
+            assert!(doc.ends_with('.') && doc.len() > 20, "{}: {doc}", key.name);
+            let named = matches!(key.allowed, Allowed::Range(..)) && key.allowed != PORT;
+            assert_eq!(named, key.unit != Unit::None, "{} has no unit", key.name);
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The rules of the messaging patterns, as plain state machines.
+//!
+//! Nothing in here reads a clock, draws a random number, does I/O, logs or waits: time and
+//! randomness are arguments, effects are return values. A shard owns one of each structure, calls
+//! it from its one executor and carries out what it decides. That is what lets the tests drive the
+//! rules by the thousand against small models.
+//!
+//! | module | what it decides |
+//! |---|---|
+//! | [`wheel`] | which timers are due |
+//! | [`subscriptions`] | who gets a message on a channel |
+//! | [`cache`] | whether a query was answered recently |
+//! | [`pending`] | which caller a response belongs to |
+
+mod arena;
+pub mod cache;
+pub mod pending;
+pub mod subscriptions;
+pub mod wheel;

@@ -1,0 +1,44 @@
+//! HTTP/2 and gRPC on the runtime seam: server and client sides of calls, without any contract.
+//!
+//! ```text
+//!   service (grpc/)                        caller (demo, load generator, tests)
+//!      │ Call, MessageReader, Responder       │ Client, ClientSender, ClientStream
+//!   server::serve ──────────────────────── client::Client
+//!      │ one driver task for each connection  │
+//!   h2 (frames, HPACK, flow control)
+//!      │ AsyncRead + AsyncWrite
+//!   cork::Cork     gathers frames, one write for each turn of the driver
+//!      │
+//!   rt::Conn       the socket
+//! ```
+//!
+//! # Why a cork
+//! h2 flushes after every DATA frame; taken literally that is a system call for each message and
+//! costs three to five times the throughput. The cork answers `flush` with "done" and writes when
+//! the driver has nothing left to do in this turn. So "flushed" means nothing to h2's user here;
+//! what has left for the peer is known by [`server::ConnectionControl::ping`] alone.
+//!
+//! # Bounds
+//! Every limit is a field of [`server::Settings`]. What a peer can make us hold on one connection:
+//! the connection's receive window, the messages it has begun, what streams have buffered for it
+//! (bounded for each stream and for the connection), and the cork's 64 KiB.
+//!
+//! # Threading
+//! Nothing here is `Send`: a connection lives and dies on the executor that accepted it.
+
+pub mod client;
+mod control;
+mod cork;
+pub mod framing;
+mod inlet;
+mod outlet;
+pub mod server;
+pub mod status;
+mod timeout;
+mod vitals;
+
+#[cfg(test)]
+mod tests;
+
+pub use outlet::Gone;
+pub use status::{Code, Status};

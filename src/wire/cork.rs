@@ -1,0 +1,361 @@
+//! The corked connection: what h2 reads from and writes to.
+//!
+//! * **Writing.** Frames gather in one buffer; `poll_flush` says "done" without doing anything; the
+//!   driver calls [`Cork::poll_flush_out`] once at the end of its turn. While more than
+//!   [`OUT_BYTES_MAX`] waits and the socket takes nothing, h2 is told to wait.
+//! * **Reading.** One large read serves many of h2's small ones. After [`READ_BUDGET_BYTES`] the
+//!   reactor is let in before more is read: h2 itself reads on for as long as there is something,
+//!   and would keep the core to itself.
+//! * **Idle.** Both buffers belong to the executor's [`pool`] and are held only while they hold
+//!   bytes, so a connection that waits owns none.
+//!
+//! "Flushed" does not mean "on the wire" here. Whoever drops the connection first calls
+//! [`Cork::close`], which writes out what is left.
+
+mod pool;
+mod watch;
+
+use std::cell::RefCell;
+use std::io;
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::rt::{self, Conn, Instant, Sleep};
+use crate::wire::cork::pool::ReadBuffer;
+use crate::wire::cork::watch::FrameWatch;
+
+/// Above this h2 waits for the socket.
+const OUT_BYTES_MAX: usize = 64 << 10;
+
+/// What is read before the reactor has its turn.
+const READ_BUDGET_BYTES: usize = 256 << 10;
+
+/// The shortest timer, which goes through the reactor.
+const YIELD: Duration = Duration::from_micros(1);
+
+/// How long the last bytes may take to leave, and the peer to close its side after them.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// The most that is read and thrown away while the peer closes its side.
+const LINGER_BYTES_MAX: usize = 1 << 20;
+
+/// What carries the bytes. Encrypted transports will be a second variant.
+#[derive(Debug)]
+pub(crate) enum Transport {
+    /// The socket as it is.
+    Plain(Conn),
+}
+
+impl Transport {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(conn) => conn.poll_read(cx, buf),
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(conn) => conn.poll_write(cx, buf),
+        }
+    }
+
+    fn shutdown(&mut self, how: Shutdown) {
+        match self {
+            Self::Plain(conn) => conn.shutdown(how),
+        }
+    }
+}
+
+/// The two ends of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// Reads the client's opening before the first frame.
+    Server,
+    /// Reads frames from the first byte on.
+    Client,
+}
+
+/// The corked connection. h2 holds one clone, the driver another; both run in the driver's task.
+#[derive(Clone, Debug)]
+pub(crate) struct Cork(Rc<RefCell<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    transport: Transport,
+    /// What h2 has written; bytes before `out_start` are with the socket already.
+    out: Vec<u8>,
+    out_start: usize,
+    /// What the socket gave and h2 has not taken.
+    input: Option<ReadBuffer>,
+    /// What may be read before the reactor has its turn.
+    budget_bytes: usize,
+    /// Runs while the reactor has its turn.
+    yielding: Option<Sleep>,
+    watch: FrameWatch,
+    /// When the peer last gave a sign of life.
+    alive_at: Instant,
+    /// Whether the socket refused bytes the last time.
+    blocked: bool,
+    failed: Option<io::ErrorKind>,
+}
+
+impl Cork {
+    pub(crate) fn new(transport: Transport, side: Side) -> Self {
+        let now = rt::now();
+        Self(Rc::new(RefCell::new(Inner {
+            transport,
+            out: Vec::new(),
+            out_start: 0,
+            input: None,
+            budget_bytes: READ_BUDGET_BYTES,
+            yielding: None,
+            watch: FrameWatch::new(side, now),
+            alive_at: now,
+            blocked: false,
+            failed: None,
+        })))
+    }
+
+    /// Writes what has gathered. Pending when the socket takes no more; the driver is woken then.
+    ///
+    /// # Errors
+    /// What the socket answers.
+    pub(crate) fn poll_flush_out(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.borrow_mut().poll_flush_out(cx)
+    }
+
+    /// When the peer last gave a sign of life: sent something, or took something after it had
+    /// refused to.
+    pub(crate) fn alive_at(&self) -> Instant {
+        self.0.borrow().alive_at
+    }
+
+    /// The kind of frames with which the peer floods us, if it does. Nothing more is read then.
+    pub(crate) fn flood(&self) -> Option<&'static str> {
+        self.0.borrow().watch.flood()
+    }
+
+    /// Writes out what is left, tells the peer that no more will come, and waits a little for it
+    /// to close its side: a socket closed with unread bytes answers with a reset, and the peer
+    /// would lose our last words.
+    pub(crate) async fn close(&self) {
+        let mut limit = Sleep::new(LINGER);
+        std::future::poll_fn(|cx| {
+            let mut inner = self.0.borrow_mut();
+            if limit.poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            inner.poll_close(cx)
+        })
+        .await;
+        let mut inner = self.0.borrow_mut();
+        inner.transport.shutdown(Shutdown::Both);
+        inner.give_back();
+    }
+}
+
+impl Inner {
+    fn waiting(&self) -> usize {
+        self.out.len() - self.out_start
+    }
+
+    fn poll_flush_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(rest) = self
+            .out
+            .get(self.out_start..)
+            .filter(|rest| !rest.is_empty())
+        {
+            match self.transport.poll_write(cx, rest) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.fail(io::ErrorKind::WriteZero))),
+                Poll::Ready(Ok(count)) => {
+                    self.out_start += count;
+                    self.watch.credit();
+                    if std::mem::take(&mut self.blocked) {
+                        self.alive_at = rt::now();
+                    }
+                }
+                Poll::Ready(Err(error)) => {
+                    self.fail(error.kind());
+                    return Poll::Ready(Err(error));
+                }
+                Poll::Pending => {
+                    self.blocked = true;
+                    pool::shrink_blocked(&mut self.out, &mut self.out_start);
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.out_start = 0;
+        pool::give_write(&mut self.out);
+        Poll::Ready(Ok(()))
+    }
+
+    /// The output is lost; drops it so that nobody tries again.
+    fn fail(&mut self, kind: io::ErrorKind) -> io::Error {
+        self.failed = Some(kind);
+        self.out_start = 0;
+        pool::give_write(&mut self.out);
+        kind.into()
+    }
+
+    /// Makes room for output. Pending while too much waits.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(kind) = self.failed {
+            return Poll::Ready(Err(kind.into()));
+        }
+        if self.waiting() >= OUT_BYTES_MAX && self.poll_flush_out(cx)?.is_pending() {
+            // Some of it may have gone.
+            if self.waiting() >= OUT_BYTES_MAX {
+                return Poll::Pending;
+            }
+        }
+        pool::take_write(&mut self.out);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.watch.flood().is_some() {
+            // The driver looks after each turn and ends the connection.
+            return Poll::Pending;
+        }
+        if self.budget_bytes == 0 {
+            let sleep = self.yielding.get_or_insert_with(|| Sleep::new(YIELD));
+            ready!(sleep.poll(cx));
+            self.yielding = None;
+            self.budget_bytes = READ_BUDGET_BYTES;
+        }
+        let mut buffer = pool::take_read();
+        match self.transport.poll_read(cx, buffer.space()) {
+            Poll::Ready(Ok(count)) => {
+                self.budget_bytes = self.budget_bytes.saturating_sub(count);
+                self.alive_at = rt::now();
+                buffer.filled(count);
+                self.watch.scan(buffer.unread(), self.alive_at);
+                self.input = Some(buffer);
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => {
+                pool::give_read(buffer);
+                Poll::Ready(Err(error))
+            }
+            Poll::Pending => {
+                // The reactor has its turn before there is more.
+                self.budget_bytes = READ_BUDGET_BYTES;
+                pool::give_read(buffer);
+                Poll::Pending
+            }
+        }
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // A socket that fails now has nothing left to lose.
+        let flushed = self.failed.is_some() || ready!(self.poll_flush_out(cx)).is_err();
+        if flushed {
+            return Poll::Ready(());
+        }
+        self.transport.shutdown(Shutdown::Write);
+        let mut thrown_away = 0;
+        let mut buffer = pool::take_read();
+        let poll = loop {
+            match self.transport.poll_read(cx, buffer.space()) {
+                Poll::Ready(Ok(count)) if count > 0 && thrown_away < LINGER_BYTES_MAX => {
+                    thrown_away += count;
+                }
+                Poll::Ready(_) => break Poll::Ready(()),
+                Poll::Pending => break Poll::Pending,
+            }
+        };
+        pool::give_read(buffer);
+        poll
+    }
+
+    fn give_back(&mut self) {
+        pool::give_write(&mut self.out);
+        self.out_start = 0;
+        if let Some(input) = self.input.take() {
+            pool::give_read(input);
+        }
+    }
+}
+
+impl AsyncRead for Cork {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let inner = &mut *self.0.borrow_mut();
+        if inner.input.is_none() {
+            ready!(inner.poll_input(cx))?;
+        }
+        let Some(input) = &mut inner.input else {
+            return Poll::Ready(Ok(()));
+        };
+        let unread = input.unread();
+        let (piece, _) = unread
+            .split_at_checked(buf.remaining())
+            .unwrap_or((unread, &[]));
+        buf.put_slice(piece);
+        let count = piece.len();
+        input.consume(count);
+        if input.unread().is_empty()
+            && let Some(input) = inner.input.take()
+        {
+            pool::give_read(input);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Cork {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let inner = &mut *self.0.borrow_mut();
+        ready!(inner.poll_room(cx))?;
+        inner.out.extend_from_slice(buf);
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let inner = &mut *self.0.borrow_mut();
+        ready!(inner.poll_room(cx))?;
+        let before = inner.out.len();
+        for buf in bufs {
+            inner.out.extend_from_slice(buf);
+        }
+        Poll::Ready(Ok(inner.out.len() - before))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        // h2 copies frames of up to 256 bytes and hands larger ones over as they are; with "no"
+        // it would copy up to 1 KiB, and we copy anyway.
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The driver flushes when its turn ends.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let inner = &mut *self.0.borrow_mut();
+        if let Some(kind) = inner.failed {
+            return Poll::Ready(Err(kind.into()));
+        }
+        ready!(inner.poll_flush_out(cx))?;
+        inner.transport.shutdown(Shutdown::Write);
+        Poll::Ready(Ok(()))
+    }
+}

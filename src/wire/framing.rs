@@ -1,0 +1,369 @@
+//! gRPC messages in DATA frames: one flag byte, four bytes of length (big-endian), the message.
+
+mod gzip;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::wire::status::{Code, Status};
+
+/// Length of the prefix of a message.
+pub const PREFIX_BYTES: usize = 5;
+
+/// The default limit of one message: 100 MiB, as KubeMQ has it.
+pub const MESSAGE_BYTES_MAX: usize = 104_857_600;
+
+/// A message that spans chunks starts with at most this much memory; after that its buffer doubles
+/// with what has arrived. A prefix alone never makes us allocate its length.
+const GATHER_START_BYTES: usize = 64 << 10;
+
+/// Writes the prefix of an uncompressed message of `length` bytes.
+///
+/// # Panics
+/// When the length does not fit into the prefix (4 GiB); limits of messages are far below.
+#[must_use]
+pub fn prefix(length: usize) -> [u8; PREFIX_BYTES] {
+    let length = u32::try_from(length).expect("message limits are far below 4 GiB");
+    let [a, b, c, d] = length.to_be_bytes();
+    [0, a, b, c, d]
+}
+
+/// Appends a message with its prefix.
+///
+/// # Panics
+/// When the message is longer than 4 GiB.
+pub fn frame(message: &[u8], out: &mut BytesMut) {
+    out.reserve(PREFIX_BYTES + message.len());
+    out.put_slice(&prefix(message.len()));
+    out.put_slice(message);
+}
+
+/// How the peer compresses its messages, from `grpc-encoding`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// No header, or `identity`.
+    Identity,
+    /// `gzip`.
+    Gzip,
+    /// Any other: refused when a message uses it.
+    Unsupported(String),
+}
+
+impl Encoding {
+    /// Reads the value of the header.
+    #[must_use]
+    pub fn from_header(value: Option<&str>) -> Self {
+        match value {
+            None | Some("" | "identity") => Self::Identity,
+            Some("gzip") => Self::Gzip,
+            Some(other) => Self::Unsupported(other.to_owned()),
+        }
+    }
+}
+
+/// Cuts DATA chunks into messages.
+///
+/// A message that lies whole in a chunk is a slice of it, without a copy; one that spans chunks is
+/// gathered. After an error the decoder answers the same error for ever: the framing is lost.
+#[derive(Debug)]
+pub struct MessageDecoder {
+    /// The rest of the last chunk. Everything before it was consumed.
+    chunk: Bytes,
+    /// A prefix that is split between chunks, and how much of it is here.
+    prefix: [u8; PREFIX_BYTES],
+    prefix_length: usize,
+    gathering: Option<Gathering>,
+    limit_bytes: usize,
+    encoding: Encoding,
+    failed: Option<Status>,
+}
+
+#[derive(Debug)]
+struct Gathering {
+    compressed: bool,
+    missing: usize,
+    body: BytesMut,
+}
+
+impl MessageDecoder {
+    /// Makes a decoder that refuses messages longer than `limit_bytes`, also once inflated.
+    #[must_use]
+    pub const fn new(limit_bytes: usize, encoding: Encoding) -> Self {
+        Self {
+            chunk: Bytes::new(),
+            prefix: [0; PREFIX_BYTES],
+            prefix_length: 0,
+            gathering: None,
+            limit_bytes,
+            encoding,
+            failed: None,
+        }
+    }
+
+    /// Hands in the next chunk. Call it when [`next_message`](Self::next_message) has answered
+    /// `None`, not before.
+    pub fn push(&mut self, chunk: Bytes) {
+        debug_assert!(
+            self.chunk.is_empty(),
+            "the last chunk is consumed before the next"
+        );
+        self.chunk = chunk;
+    }
+
+    /// The next whole message; `None` when more data is needed.
+    ///
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED` above the limit, `UNIMPLEMENTED` for an unknown compression,
+    /// `INTERNAL` for broken framing.
+    pub fn next_message(&mut self) -> Result<Option<Bytes>, Status> {
+        if let Some(failed) = &self.failed {
+            return Err(failed.clone());
+        }
+        let result = self.advance();
+        if let Err(status) = &result {
+            self.failed = Some(status.clone());
+            self.chunk = Bytes::new();
+            self.gathering = None;
+        }
+        result
+    }
+
+    /// Checks that the peer did not stop inside a message.
+    ///
+    /// # Errors
+    /// `INTERNAL` when it did.
+    pub fn finish(&self) -> Result<(), Status> {
+        let inside = self.gathering.is_some() || self.prefix_length > 0 || !self.chunk.is_empty();
+        if inside && self.failed.is_none() {
+            return Err(Status::new(Code::Internal, "unexpected EOF"));
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self) -> Result<Option<Bytes>, Status> {
+        if self.gathering.is_some() {
+            return self.gather();
+        }
+        let Some((compressed, length)) = self.take_prefix()? else {
+            return Ok(None);
+        };
+        if self.chunk.len() >= length {
+            let body = self.chunk.split_to(length);
+            return self.finish_message(compressed, body).map(Some);
+        }
+        let start = length.min(GATHER_START_BYTES.max(self.chunk.len()));
+        let body = BytesMut::with_capacity(start);
+        self.gathering = Some(Gathering {
+            compressed,
+            missing: length,
+            body,
+        });
+        self.gather()
+    }
+
+    /// Consumes a prefix and checks it; `None` while it is incomplete.
+    fn take_prefix(&mut self) -> Result<Option<(bool, usize)>, Status> {
+        let prefix = match self.chunk.split_first_chunk::<PREFIX_BYTES>() {
+            Some((whole, _)) if self.prefix_length == 0 => {
+                let whole = *whole;
+                self.chunk.advance(PREFIX_BYTES);
+                whole
+            }
+            _ => match self.join_prefix() {
+                Some(joined) => joined,
+                None => return Ok(None),
+            },
+        };
+        let [flag, a, b, c, d] = prefix;
+        // A length above `usize` cannot pass the limit either.
+        let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
+        let compressed = self.check_flag(flag)?;
+        if length > self.limit_bytes {
+            return Err(too_large(length, self.limit_bytes));
+        }
+        Ok(Some((compressed, length)))
+    }
+
+    /// Adds the chunk's bytes to a split prefix.
+    fn join_prefix(&mut self) -> Option<[u8; PREFIX_BYTES]> {
+        while self.prefix_length < PREFIX_BYTES {
+            if self.chunk.is_empty() {
+                return None;
+            }
+            if let Some(slot) = self.prefix.get_mut(self.prefix_length) {
+                *slot = self.chunk.get_u8();
+            }
+            self.prefix_length += 1;
+        }
+        self.prefix_length = 0;
+        Some(self.prefix)
+    }
+
+    fn check_flag(&self, flag: u8) -> Result<bool, Status> {
+        match (flag, &self.encoding) {
+            (0, _) => Ok(false),
+            (1, Encoding::Gzip) => Ok(true),
+            (1, Encoding::Identity) => Err(Status::new(
+                Code::Internal,
+                "grpc: compressed flag set with identity or empty encoding",
+            )),
+            (1, Encoding::Unsupported(name)) => Err(Status::new(
+                Code::Unimplemented,
+                format!("grpc: Decompressor is not installed for grpc-encoding {name:?}"),
+            )),
+            (other, _) => Err(Status::new(
+                Code::Internal,
+                format!("grpc: received unexpected payload format {other}"),
+            )),
+        }
+    }
+
+    fn gather(&mut self) -> Result<Option<Bytes>, Status> {
+        let Some(gathering) = &mut self.gathering else {
+            return Ok(None);
+        };
+        let piece = self.chunk.split_to(self.chunk.len().min(gathering.missing));
+        let body = &mut gathering.body;
+        if body.capacity() - body.len() < piece.len() {
+            // Doubling, but never past the end of the message.
+            body.reserve(gathering.missing.min(body.len().max(piece.len())));
+        }
+        body.put_slice(&piece);
+        gathering.missing -= piece.len();
+        if gathering.missing > 0 {
+            return Ok(None);
+        }
+        let Some(whole) = self.gathering.take() else {
+            return Ok(None);
+        };
+        self.finish_message(whole.compressed, whole.body.freeze())
+            .map(Some)
+    }
+
+    fn finish_message(&self, compressed: bool, body: Bytes) -> Result<Bytes, Status> {
+        if compressed {
+            gzip::inflate(&body, self.limit_bytes)
+        } else {
+            Ok(body)
+        }
+    }
+}
+
+fn too_large(length: usize, limit_bytes: usize) -> Status {
+    let text = format!("grpc: received message larger than max ({length} vs. {limit_bytes})");
+    Status::new(Code::ResourceExhausted, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoder(limit: usize) -> MessageDecoder {
+        MessageDecoder::new(limit, Encoding::Identity)
+    }
+
+    fn framed(messages: &[&[u8]]) -> Bytes {
+        let mut out = BytesMut::new();
+        for message in messages {
+            frame(message, &mut out);
+        }
+        out.freeze()
+    }
+
+    #[test]
+    fn whole_messages_are_slices_of_their_chunk() {
+        let chunk = framed(&[b"one", b"", b"three"]);
+        let mut decoder = decoder(100);
+        decoder.push(chunk.clone());
+        let first = decoder.next_message().unwrap().unwrap();
+        assert_eq!(first.as_ptr(), chunk[PREFIX_BYTES..].as_ptr());
+        assert_eq!(decoder.next_message().unwrap().unwrap(), "");
+        assert_eq!(decoder.next_message().unwrap().unwrap(), "three");
+        assert_eq!(decoder.next_message().unwrap(), None);
+        assert_eq!(decoder.finish(), Ok(()));
+    }
+
+    #[test]
+    fn messages_survive_every_cut() {
+        let long = vec![7_u8; 300];
+        let stream = framed(&[b"a", &long, b"", b"bc"]);
+        for cut in 1..stream.len() {
+            let mut decoder = decoder(300);
+            let mut messages = Vec::new();
+            for piece in stream.chunks(cut) {
+                decoder.push(Bytes::copy_from_slice(piece));
+                while let Some(message) = decoder.next_message().unwrap() {
+                    messages.push(message);
+                }
+            }
+            assert_eq!(
+                messages,
+                [
+                    "a".into(),
+                    Bytes::from(long.clone()),
+                    "".into(),
+                    "bc".into()
+                ]
+            );
+            assert_eq!(decoder.finish(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn limit_is_checked_on_the_prefix_and_the_text_is_gos() {
+        let mut decoder = decoder(MESSAGE_BYTES_MAX);
+        decoder.push(Bytes::copy_from_slice(&prefix(104_857_601)));
+        let status = decoder.next_message().unwrap_err();
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        let text = "grpc: received message larger than max (104857601 vs. 104857600)";
+        assert_eq!(status.message(), text);
+        assert_eq!(
+            decoder.next_message().unwrap_err(),
+            status,
+            "an error stays"
+        );
+    }
+
+    #[test]
+    fn promised_length_allocates_no_more_than_what_came() {
+        let mut decoder = decoder(MESSAGE_BYTES_MAX);
+        let mut start = BytesMut::from(&prefix(MESSAGE_BYTES_MAX)[..]);
+        start.put_slice(&[1; 100]);
+        decoder.push(start.freeze());
+        assert_eq!(decoder.next_message().unwrap(), None);
+        let held = decoder.gathering.as_ref().unwrap().body.capacity();
+        assert!(held <= 2 * GATHER_START_BYTES, "{held}");
+        assert_eq!(decoder.finish().unwrap_err().message(), "unexpected EOF");
+    }
+
+    #[test]
+    fn flags_and_encodings_are_refused_as_go_does() {
+        let cases = [
+            (
+                None,
+                1,
+                Code::Internal,
+                "grpc: compressed flag set with identity or empty encoding",
+            ),
+            (
+                Some("zstd"),
+                1,
+                Code::Unimplemented,
+                r#"grpc: Decompressor is not installed for grpc-encoding "zstd""#,
+            ),
+            (
+                Some("gzip"),
+                7,
+                Code::Internal,
+                "grpc: received unexpected payload format 7",
+            ),
+        ];
+        for (encoding, flag, code, text) in cases {
+            let mut decoder = MessageDecoder::new(100, Encoding::from_header(encoding));
+            decoder.push(Bytes::copy_from_slice(&[flag, 0, 0, 0, 0]));
+            assert_eq!(decoder.next_message().unwrap_err(), Status::new(code, text));
+        }
+        let mut decoder = MessageDecoder::new(100, Encoding::from_header(Some("zstd")));
+        decoder.push(framed(&[b"plain"]));
+        assert_eq!(decoder.next_message().unwrap().unwrap(), "plain");
+    }
+}

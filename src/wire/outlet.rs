@@ -1,0 +1,296 @@
+//! The sending half of a stream, with our own account of what waits in it.
+//!
+//! h2 grants capacity out of the connection's window; a stream that asks for more than it sends at
+//! once starves the others. So we ask for nothing: what is handed to h2 asks for itself, and this
+//! account bounds how much is handed over. The account also knows what has gone on to the socket's
+//! buffer, which h2 does not tell.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Buf, Bytes};
+use h2::SendStream;
+use http::HeaderMap;
+
+use crate::wire::framing::PREFIX_BYTES;
+
+/// The other side is gone: the call was reset, or the connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the peer is gone")]
+pub struct Gone;
+
+/// Below this a stream may always send, however much the connection's other streams hold.
+const STREAM_FLOOR_BYTES: usize = 16 << 10;
+
+/// What all streams of a connection have handed to h2 and h2 has not yet written.
+#[derive(Debug, Default)]
+pub(crate) struct ConnectionOutput {
+    /// Data of streams that wait for capacity.
+    pub(crate) streams_bytes: Cell<usize>,
+    /// Data of unary answers, which do not wait.
+    pub(crate) answers_bytes: Cell<usize>,
+}
+
+/// Limits of one connection's output.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OutputLimits {
+    /// What one stream may hold.
+    pub(crate) stream_bytes_max: usize,
+    /// Above this sum each stream may hold no more than the floor.
+    pub(crate) connection_bytes_max: usize,
+}
+
+/// The account of one stream.
+#[derive(Debug)]
+pub(crate) struct Account {
+    /// Bytes handed over and bytes that went on, since the stream began.
+    sent: Cell<u64>,
+    written: Cell<u64>,
+    /// The waiting task, and how little must be buffered before it is woken.
+    waiter: RefCell<Option<Waker>>,
+    wake_at_bytes: Cell<usize>,
+    output: Rc<ConnectionOutput>,
+}
+
+impl Account {
+    fn buffered(&self) -> usize {
+        usize::try_from(self.sent.get() - self.written.get()).unwrap_or(usize::MAX)
+    }
+
+    fn went_on(&self, count: usize) {
+        self.written.set(self.written.get() + count as u64);
+        let streams = &self.output.streams_bytes;
+        streams.set(streams.get().saturating_sub(count));
+        if self.buffered() <= self.wake_at_bytes.get() {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waiter) = self.waiter.borrow_mut().take() {
+            waiter.wake();
+        }
+    }
+}
+
+/// Who is told when a chunk's bytes go on.
+#[derive(Debug)]
+enum Owner {
+    Stream(Rc<Account>),
+    Answer(Rc<ConnectionOutput>),
+}
+
+/// What we hand to h2: bytes, perhaps behind a message prefix, that report their progress.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    /// The prefix's unwritten bytes are its last `prefix_left`.
+    prefix: [u8; PREFIX_BYTES],
+    prefix_left: u8,
+    bytes: Bytes,
+    owner: Owner,
+}
+
+impl Chunk {
+    /// The data of a unary answer.
+    pub(crate) fn answer(output: &Rc<ConnectionOutput>, bytes: Bytes, framed: bool) -> Self {
+        let owner = Owner::Answer(Rc::clone(output));
+        let chunk = Self::new(owner, bytes, framed);
+        let answers = &output.answers_bytes;
+        answers.set(answers.get() + chunk.remaining());
+        chunk
+    }
+
+    fn stream(account: &Rc<Account>, bytes: Bytes, framed: bool) -> Self {
+        let chunk = Self::new(Owner::Stream(Rc::clone(account)), bytes, framed);
+        let count = chunk.remaining();
+        account.sent.set(account.sent.get() + count as u64);
+        let streams = &account.output.streams_bytes;
+        streams.set(streams.get() + count);
+        chunk
+    }
+
+    fn new(owner: Owner, bytes: Bytes, framed: bool) -> Self {
+        if framed {
+            return Self {
+                prefix: [0; PREFIX_BYTES],
+                prefix_left: 0,
+                bytes,
+                owner,
+            };
+        }
+        let prefix = crate::wire::framing::prefix(bytes.len());
+        Self {
+            prefix,
+            prefix_left: 5,
+            bytes,
+            owner,
+        }
+    }
+
+    fn went_on(&self, count: usize) {
+        match &self.owner {
+            Owner::Stream(account) => account.went_on(count),
+            Owner::Answer(output) => {
+                let answers = &output.answers_bytes;
+                answers.set(answers.get().saturating_sub(count));
+            }
+        }
+    }
+}
+
+impl Buf for Chunk {
+    fn remaining(&self) -> usize {
+        usize::from(self.prefix_left) + self.bytes.len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        if self.prefix_left == 0 {
+            return &self.bytes;
+        }
+        let start = PREFIX_BYTES.saturating_sub(usize::from(self.prefix_left));
+        self.prefix.get(start..).unwrap_or_default()
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [std::io::IoSlice<'a>]) -> usize {
+        let mut count = 0;
+        let mut slices = slices.iter_mut();
+        for part in [
+            if self.prefix_left == 0 {
+                &[]
+            } else {
+                self.chunk()
+            },
+            &self.bytes,
+        ] {
+            if part.is_empty() {
+                continue;
+            }
+            let Some(slice) = slices.next() else { break };
+            *slice = std::io::IoSlice::new(part);
+            count += 1;
+        }
+        count
+    }
+
+    fn advance(&mut self, count: usize) {
+        let of_prefix = count.min(usize::from(self.prefix_left));
+        self.prefix_left -= u8::try_from(of_prefix).unwrap_or(self.prefix_left);
+        self.bytes.advance(count - of_prefix);
+        self.went_on(count);
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        // What is left of a chunk when it goes was thrown away with its stream.
+        let lost = self.remaining();
+        if lost > 0 {
+            self.went_on(lost);
+            if let Owner::Stream(account) = &self.owner {
+                account.wake();
+            }
+        }
+    }
+}
+
+/// The sending half of a stream.
+#[derive(Debug)]
+pub(crate) struct Outlet {
+    stream: SendStream<Chunk>,
+    account: Rc<Account>,
+    limits: OutputLimits,
+}
+
+impl Outlet {
+    pub(crate) fn new(
+        stream: SendStream<Chunk>,
+        output: &Rc<ConnectionOutput>,
+        limits: OutputLimits,
+    ) -> Self {
+        let account = Account {
+            sent: Cell::new(0),
+            written: Cell::new(0),
+            waiter: RefCell::new(None),
+            wake_at_bytes: Cell::new(0),
+            output: Rc::clone(output),
+        };
+        Self {
+            stream,
+            account: Rc::new(account),
+            limits,
+        }
+    }
+
+    /// Bytes that may be handed over now, at least one.
+    pub(crate) fn poll_capacity(
+        &mut self,
+        want: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<usize, Gone>> {
+        let buffered = self.account.buffered();
+        let crowded = self.account.output.streams_bytes.get() >= self.limits.connection_bytes_max;
+        let limit = if crowded {
+            STREAM_FLOOR_BYTES.min(self.limits.stream_bytes_max)
+        } else {
+            self.limits.stream_bytes_max
+        };
+        if buffered < limit {
+            return Poll::Ready(Ok((limit - buffered).min(want.max(1))));
+        }
+        // The wait ends when the stream is reset, too.
+        if self.poll_reset(cx).is_ready() {
+            return Poll::Ready(Err(Gone));
+        }
+        // Half, not the first byte: small refills would undo the batching.
+        self.account.wake_at_bytes.set(limit / 2);
+        let mut waiter = self.account.waiter.borrow_mut();
+        match waiter.as_ref() {
+            Some(known) if known.will_wake(cx.waker()) => {}
+            _ => *waiter = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    /// Hands data over; more than the granted capacity is taken, too, and counts.
+    pub(crate) fn send(&mut self, bytes: Bytes, framed: bool) -> Result<(), Gone> {
+        let chunk = Chunk::stream(&self.account, bytes, framed);
+        self.stream.send_data(chunk, false).map_err(|_| Gone)
+    }
+
+    /// Ends this half with trailers.
+    pub(crate) fn finish_with_trailers(&mut self, trailers: HeaderMap) -> Result<(), Gone> {
+        self.stream.send_trailers(trailers).map_err(|_| Gone)
+    }
+
+    /// Ends this half.
+    pub(crate) fn finish(&mut self) -> Result<(), Gone> {
+        let chunk = Chunk::stream(&self.account, Bytes::new(), true);
+        self.stream.send_data(chunk, true).map_err(|_| Gone)
+    }
+
+    /// Ready when the other side has reset the stream, or the connection is dead.
+    pub(crate) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.stream.poll_reset(cx).map(|_| ())
+    }
+
+    /// Resets the stream as cancelled.
+    pub(crate) fn cancel(&mut self) {
+        self.stream.send_reset(h2::Reason::CANCEL);
+    }
+
+    /// Bytes handed over and not yet written towards the socket.
+    pub(crate) fn buffered(&self) -> usize {
+        self.account.buffered()
+    }
+
+    /// Bytes handed over since the beginning.
+    pub(crate) fn sent(&self) -> u64 {
+        self.account.sent.get()
+    }
+
+    /// Bytes written towards the socket (or thrown away by a reset) since the beginning.
+    pub(crate) fn written(&self) -> u64 {
+        self.account.written.get()
+    }
+}

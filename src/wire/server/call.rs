@@ -1,0 +1,173 @@
+//! A call as it arrives: who, what, until when, and the messages it brings.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::request::Parts;
+
+use super::{ConnectionControl, Responder, Settings};
+use crate::rt::Instant;
+use crate::wire::framing::Encoding;
+use crate::wire::inlet::Inlet;
+use crate::wire::outlet::Chunk;
+use crate::wire::status::{Code, Status};
+
+/// A call that a client has opened.
+#[derive(Debug)]
+pub struct Call {
+    head: Parts,
+    body: RecvStream,
+    respond: SendResponse<Chunk>,
+    peer: SocketAddr,
+    control: ConnectionControl,
+    settings: Rc<Settings>,
+    deadline: Option<Instant>,
+}
+
+impl Call {
+    pub(super) fn new(
+        request: http::Request<RecvStream>,
+        respond: SendResponse<Chunk>,
+        connection: (SocketAddr, &ConnectionControl, &Rc<Settings>),
+        deadline: Option<Instant>,
+    ) -> Self {
+        let (head, body) = request.into_parts();
+        let (peer, control, settings) = connection;
+        let (control, settings) = (control.clone(), Rc::clone(settings));
+        Self {
+            head,
+            body,
+            respond,
+            peer,
+            control,
+            settings,
+            deadline,
+        }
+    }
+
+    /// The path, `/package.Service/Method`.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.head.uri.path()
+    }
+
+    /// The value of a metadata key (lower case); the last one when it is repeated. `None` when it
+    /// is missing or not printable ASCII.
+    #[must_use]
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.head
+            .headers
+            .get_all(key)
+            .iter()
+            .next_back()?
+            .to_str()
+            .ok()
+    }
+
+    /// The client's address.
+    #[must_use]
+    pub const fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// The connection that carries the call.
+    #[must_use]
+    pub const fn control(&self) -> &ConnectionControl {
+        &self.control
+    }
+
+    /// When the caller stops waiting, counted from the arrival; `None`: never.
+    #[must_use]
+    pub const fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Splits the call into what it brings and the way to answer.
+    #[must_use]
+    pub fn into_parts(self) -> (MessageReader, Responder) {
+        let encoding = Encoding::from_header(self.metadata("grpc-encoding"));
+        let inlet = Inlet::new(self.body, self.settings.message_bytes_max, encoding, lost);
+        let responder = Responder::new(self.respond, self.control, self.settings);
+        (MessageReader { inlet }, responder)
+    }
+}
+
+/// The messages that a call brings, without their prefixes.
+///
+/// # Memory
+/// A message may be a slice of h2's read buffer and keeps 8 KiB or more of it alive. Copy what
+/// outlives the call's turn: into the log, into its own allocation.
+///
+/// # Backpressure
+/// Asking for the next message is what lets the client send more; a reader that holds back holds
+/// the client back, one window later (1 MiB by default).
+#[derive(Debug)]
+pub struct MessageReader {
+    inlet: Inlet,
+}
+
+impl MessageReader {
+    /// The next message; `None` when the client has ended its half.
+    ///
+    /// # Errors
+    /// `CANCELLED` when the call was reset or the connection is gone; the decoder's refusals. After
+    /// an error there are no more messages.
+    pub fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
+        self.inlet.poll_message(cx)
+    }
+
+    /// Waits for the next message; see [`poll_message`](Self::poll_message).
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn message(&mut self) -> Result<Option<Bytes>, Status> {
+        std::future::poll_fn(|cx| self.inlet.poll_message(cx)).await
+    }
+
+    /// The next message among those that are here. `None` says nothing about the end: poll for
+    /// that, and before waiting, since this leaves no waker behind.
+    ///
+    /// # Errors
+    /// As [`poll_message`](Self::poll_message).
+    pub fn try_message(&mut self) -> Result<Option<Bytes>, Status> {
+        self.inlet.try_message()
+    }
+
+    /// The one message of a call that brings exactly one; waits until the client has ended its
+    /// half.
+    ///
+    /// # Errors
+    /// As [`poll_message`](Self::poll_message); `INTERNAL` when there is none, or more.
+    pub async fn only_message(&mut self) -> Result<Bytes, Status> {
+        let Some(message) = self.message().await? else {
+            return Err(Status::new(Code::Internal, NO_REQUEST));
+        };
+        if self.message().await?.is_some() {
+            return Err(Status::new(Code::Internal, SECOND_REQUEST));
+        }
+        Ok(message)
+    }
+
+    /// Lets the client send as much as was taken, without asking for the next message.
+    pub fn release(&mut self) {
+        self.inlet.release();
+    }
+}
+
+const NO_REQUEST: &str =
+    "cardinality violation: received no request message from non-client-streaming RPC";
+const SECOND_REQUEST: &str =
+    "cardinality violation: received multiple request messages for non-client-streaming RPC";
+
+/// A stream that broke is a call that its caller has given up.
+fn lost(error: &h2::Error) -> Status {
+    if error.is_reset() {
+        Status::new(Code::Cancelled, "context canceled")
+    } else {
+        Status::new(Code::Cancelled, format!("connection lost: {error}"))
+    }
+}

@@ -1,0 +1,294 @@
+//! Runs one connection to its end.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use h2::server::{Builder, Connection, SendResponse};
+use h2::{Reason, RecvStream};
+use http::header::CONTENT_TYPE;
+use http::{Method, Request, StatusCode};
+
+use super::respond::refusal;
+use super::{Call, ConnectionControl, Ended, Service, Settings};
+use crate::rt::{self, Conn, Instant, Sleep};
+use crate::wire::cork::{Cork, Side, Transport};
+use crate::wire::outlet::Chunk;
+use crate::wire::status::{Code, Status};
+use crate::wire::timeout;
+use crate::wire::vitals::Vitals;
+
+/// HTTP/2's smallest limit of a frame. Larger frames gain nothing behind a cork and delay others.
+const FRAME_BYTES_MAX: u32 = 16 << 10;
+
+/// Calls that are taken before the reactor has its turn.
+const CALLS_PER_TURN: usize = 256;
+
+/// Runs one connection to its end: opening, calls, keepalive, orderly close. The future belongs in
+/// a task of its own; dropping it early drops the connection without a word.
+pub async fn serve<S: Service>(
+    conn: Conn,
+    peer: SocketAddr,
+    service: Rc<S>,
+    settings: Rc<Settings>,
+    control: ConnectionControl,
+) -> Ended {
+    let cork = Cork::new(Transport::Plain(conn), Side::Server);
+    let ended = match open(&cork, &settings, &control).await {
+        Ok(connection) => {
+            let mut driver = Driver::new(connection, &cork, peer, service, settings, &control);
+            std::future::poll_fn(|cx| driver.turn(cx)).await
+        }
+        Err(ended) => ended,
+    };
+    // The driver is dropped: every open call has been told.
+    control.mark_ended();
+    cork.close().await;
+    ended
+}
+
+/// The HTTP/2 opening, within its time.
+async fn open(
+    cork: &Cork,
+    settings: &Settings,
+    control: &ConnectionControl,
+) -> Result<Connection<Cork, Chunk>, Ended> {
+    let mut opening = std::pin::pin!(builder(settings).handshake::<_, Chunk>(cork.clone()));
+    let mut limit = Sleep::new(settings.handshake_timeout);
+    std::future::poll_fn(|cx| {
+        let opened = opening.as_mut().poll(cx);
+        let flushed = cork.poll_flush_out(cx);
+        if let Poll::Ready(opened) = opened {
+            return Poll::Ready(opened.map_err(|error| ended_by(&error)));
+        }
+        if let Poll::Ready(Err(error)) = flushed {
+            return Poll::Ready(Err(Ended::Io(error)));
+        }
+        while control.asked().poll(cx).is_ready() {}
+        if control.wants_close() || control.wants_drain() {
+            return Poll::Ready(Err(Ended::Closed));
+        }
+        limit.poll(cx).map(|()| Err(Ended::HandshakeTimeout))
+    })
+    .await
+}
+
+/// Sets every limit that h2 has: its defaults are meant for browsers, and change.
+fn builder(settings: &Settings) -> Builder {
+    let mut builder = h2::server::Builder::new();
+    let budget = usize::try_from(settings.connection_window_bytes).unwrap_or(usize::MAX);
+    builder
+        .initial_window_size(settings.stream_window_bytes)
+        .initial_connection_window_size(settings.connection_window_bytes)
+        .max_frame_size(FRAME_BYTES_MAX)
+        .max_concurrent_streams(settings.concurrent_streams_max)
+        .max_header_list_size(settings.header_list_bytes_max)
+        .max_send_buffer_size(settings.stream_send_bytes_max)
+        .max_concurrent_reset_streams(settings.local_resets_max)
+        .max_pending_accept_reset_streams(settings.pending_resets_max)
+        .max_local_error_reset_streams(Some(settings.error_resets_max))
+        .reset_stream_duration(Duration::from_secs(1))
+        // What many unread small frames may cost us beside their bytes, at 256 bytes a frame: as
+        // much as the window admits of data.
+        .data_frame_budget(budget);
+    builder
+}
+
+struct Driver<S> {
+    connection: Connection<Cork, Chunk>,
+    cork: Cork,
+    peer: SocketAddr,
+    service: Rc<S>,
+    settings: Rc<Settings>,
+    control: ConnectionControl,
+    vitals: Vitals,
+    age: Option<Sleep>,
+    draining: bool,
+    /// Runs while the reactor has its turn and no call is taken.
+    yielding: Option<Sleep>,
+}
+
+impl<S: Service> Driver<S> {
+    fn new(
+        mut connection: Connection<Cork, Chunk>,
+        cork: &Cork,
+        peer: SocketAddr,
+        service: Rc<S>,
+        settings: Rc<Settings>,
+        control: &ConnectionControl,
+    ) -> Self {
+        let pings = connection.ping_pong();
+        let time = Some(settings.keepalive_time);
+        let vitals = Vitals::new(pings, time, settings.keepalive_timeout);
+        Self {
+            connection,
+            cork: cork.clone(),
+            peer,
+            service,
+            vitals,
+            age: settings.connection_age_max.map(Sleep::new),
+            settings,
+            control: control.clone(),
+            draining: false,
+            yielding: None,
+        }
+    }
+
+    /// One turn: all that has arrived, then one write.
+    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        if let Err(ended) = self.obey(cx) {
+            return Poll::Ready(self.end(ended, cx));
+        }
+        let advanced = self.advance(cx);
+        self.vitals.after_turn(&self.control, cx);
+        // Also at the end: the last frames are in the cork, and `close` has less to wait for.
+        let flushed = self.cork.poll_flush_out(cx);
+        if let Poll::Ready(ended) = advanced {
+            return Poll::Ready(ended);
+        }
+        if let Some(kind) = self.cork.flood() {
+            return Poll::Ready(self.end(Ended::Flood(kind), cx));
+        }
+        match flushed {
+            Poll::Ready(Err(error)) => Poll::Ready(Ended::Io(error)),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Does what was asked for from outside, and what time asks for.
+    fn obey(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
+        while self.control.asked().poll(cx).is_ready() {}
+        if let Some(age) = &mut self.age
+            && age.poll(cx).is_ready()
+        {
+            self.age = None;
+            self.control.drain();
+        }
+        if self.control.wants_close() {
+            return Err(Ended::Closed);
+        }
+        if self.control.wants_drain() && !self.draining {
+            self.draining = true;
+            self.connection.graceful_shutdown();
+        }
+        let vitals = self
+            .vitals
+            .before_turn(&self.control, self.cork.alive_at(), cx);
+        vitals.map_err(|_dead| Ended::KeepaliveTimeout)
+    }
+
+    /// Lets h2 read and write, and takes the calls that have come.
+    fn advance(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        for _ in 0..CALLS_PER_TURN {
+            if !self.may_take_calls(cx) {
+                // Drives everything but new calls, which wait in h2.
+                return self
+                    .connection
+                    .poll_closed(cx)
+                    .map(|result| self.finished(result));
+            }
+            match std::task::ready!(self.connection.poll_accept(cx)) {
+                Some(Ok((request, respond))) => self.take(request, respond),
+                Some(Err(error)) => return Poll::Ready(self.finished(Err(error))),
+                None => return Poll::Ready(self.finished(Ok(()))),
+            }
+        }
+        let sleep = self.yielding.insert(Sleep::new(Duration::from_micros(1)));
+        let _registered = sleep.poll(cx);
+        Poll::Pending
+    }
+
+    fn may_take_calls(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Some(sleep) = &mut self.yielding {
+            if sleep.poll(cx).is_pending() {
+                return false;
+            }
+            self.yielding = None;
+        }
+        self.control.output().answers_bytes.get() < self.settings.answers_bytes_max
+    }
+
+    fn finished(&self, result: Result<(), h2::Error>) -> Ended {
+        match result {
+            Ok(()) if self.draining => Ended::Drained,
+            Ok(()) => Ended::PeerClosed,
+            Err(error) => ended_by(&error),
+        }
+    }
+
+    /// Ends the connection from our side, with a last frame that says why.
+    fn end(&mut self, ended: Ended, cx: &mut Context<'_>) -> Ended {
+        let reason = match ended {
+            Ended::Flood(_) => Reason::ENHANCE_YOUR_CALM,
+            _ => Reason::NO_ERROR,
+        };
+        self.connection.abrupt_shutdown(reason);
+        // One turn puts the frame into the cork; a peer that takes nothing does not get it.
+        let _said_or_not = self.connection.poll_closed(cx);
+        ended
+    }
+
+    fn take(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Chunk>) {
+        match check(&request) {
+            Ok(deadline) => {
+                let connection = (self.peer, &self.control, &self.settings);
+                self.service
+                    .call(Call::new(request, respond, connection, deadline));
+            }
+            Err((http_status, status)) => {
+                let _caller_is_gone = respond.send_response(refusal(http_status, status), true);
+            }
+        }
+    }
+}
+
+/// Whether this is a gRPC call, and until when; in the order and with the texts of Go servers.
+fn check(request: &Request<RecvStream>) -> Result<Option<Instant>, (StatusCode, Status)> {
+    let headers = request.headers();
+    let content_type = headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes);
+    if !content_type.is_some_and(is_grpc) {
+        let content_type = String::from_utf8_lossy(content_type.unwrap_or_default());
+        let text = format!("invalid gRPC request content-type {content_type:?}");
+        let status = Status::new(Code::InvalidArgument, text);
+        return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, status));
+    }
+    let mut deadline = None;
+    if let Some(value) = headers.get("grpc-timeout") {
+        let timeout = timeout::parse(&String::from_utf8_lossy(value.as_bytes()));
+        let timeout = timeout.map_err(|reason| {
+            let text = format!("malformed grpc-timeout: {reason}");
+            (StatusCode::BAD_REQUEST, Status::new(Code::Internal, text))
+        })?;
+        deadline = Some(rt::now().after(timeout));
+    }
+    if request.method() != Method::POST {
+        let method = request.method().as_str();
+        let text = format!("Received a HEADERS frame with :method {method:?} which should be POST");
+        return Err((
+            StatusCode::METHOD_NOT_ALLOWED,
+            Status::new(Code::Internal, text),
+        ));
+    }
+    Ok(deadline)
+}
+
+/// `application/grpc`, alone or with a subtype or parameters.
+fn is_grpc(content_type: &[u8]) -> bool {
+    let Some((start, rest)) = content_type.split_at_checked(b"application/grpc".len()) else {
+        return false;
+    };
+    start.eq_ignore_ascii_case(b"application/grpc")
+        && matches!(rest.first(), None | Some(b'+' | b';'))
+}
+
+fn ended_by(error: &h2::Error) -> Ended {
+    if let Some(io) = error.get_io() {
+        return Ended::Io(std::io::Error::new(io.kind(), io.to_string()));
+    }
+    Ended::Protocol {
+        code: error.reason().map_or(0, u32::from),
+        reason: error.to_string(),
+        by_peer: error.is_remote(),
+    }
+}

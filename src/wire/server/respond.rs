@@ -1,0 +1,274 @@
+//! The ways to answer a call.
+
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+
+use super::Settings;
+use crate::wire::control::ConnectionControl;
+use crate::wire::outlet::{Chunk, Gone, Outlet};
+use crate::wire::status::{Code, GRPC_MESSAGE, GRPC_STATUS, Status};
+
+const GRPC_CONTENT: HeaderValue = HeaderValue::from_static("application/grpc");
+
+/// The way to answer a call, once.
+///
+/// Dropped without an answer, as by a panic, it answers [`Settings::abandoned`]: every call ends.
+#[derive(Debug)]
+pub struct Responder {
+    /// `None` once answered.
+    respond: Option<SendResponse<Chunk>>,
+    control: ConnectionControl,
+    settings: Rc<Settings>,
+}
+
+impl Responder {
+    pub(super) const fn new(
+        respond: SendResponse<Chunk>,
+        control: ConnectionControl,
+        settings: Rc<Settings>,
+    ) -> Self {
+        Self {
+            respond: Some(respond),
+            control,
+            settings,
+        }
+    }
+
+    /// Answers with one message, or refuses. Nothing waits: the answer is queued whole.
+    pub fn unary(mut self, answer: Result<Bytes, Status>) {
+        match answer {
+            Ok(message) => self.answer(message, false),
+            Err(status) => self.send_refusal(status),
+        }
+    }
+
+    /// Answers with one message that has its prefix already.
+    pub fn unary_framed(mut self, framed: Bytes) {
+        self.answer(framed, true);
+    }
+
+    /// Refuses with headers only.
+    pub fn refuse(mut self, status: Status) {
+        let status = if status.is_ok() {
+            OK_IS_NO_REFUSAL
+        } else {
+            status
+        };
+        self.send_refusal(status);
+    }
+
+    /// Sends the headers at once and answers with a stream of messages.
+    ///
+    /// # Errors
+    /// `CANCELLED` when the caller is gone.
+    pub fn start(mut self) -> Result<ResponseStream, Status> {
+        let gone = || Status::new(Code::Cancelled, "context canceled");
+        let mut respond = self.respond.take().ok_or_else(gone)?;
+        let stream = respond
+            .send_response(grpc_headers(), false)
+            .map_err(|_| gone())?;
+        let outlet = Outlet::new(stream, self.control.output(), self.settings.output_limits());
+        Ok(ResponseStream {
+            outlet,
+            settings: Rc::clone(&self.settings),
+            finished: false,
+        })
+    }
+
+    /// Ready when the caller is gone: it has reset the call, or the connection is dead. Only the
+    /// last poller is woken.
+    pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.respond {
+            Some(respond) => respond.poll_reset(cx).map(|_| ()),
+            None => Poll::Ready(()),
+        }
+    }
+
+    /// The connection that carries the call.
+    #[must_use]
+    pub const fn control(&self) -> &ConnectionControl {
+        &self.control
+    }
+
+    fn answer(&mut self, message: Bytes, framed: bool) {
+        let Some(mut respond) = self.respond.take() else {
+            return;
+        };
+        // A caller that is gone needs no answer: errors end here.
+        if let Ok(mut stream) = respond.send_response(grpc_headers(), false) {
+            let chunk = Chunk::answer(self.control.output(), message, framed);
+            if stream.send_data(chunk, false).is_ok() {
+                let _caller_is_gone = stream.send_trailers(ok_trailers());
+            }
+        }
+    }
+
+    fn send_refusal(&mut self, status: Status) {
+        let Some(mut respond) = self.respond.take() else {
+            return;
+        };
+        let _caller_is_gone = respond.send_response(refusal(StatusCode::OK, status), true);
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        if self.respond.is_some() {
+            let status = self.settings.abandoned_status();
+            self.send_refusal(status);
+        }
+    }
+}
+
+/// A stream of messages to the caller.
+///
+/// Gather small messages into one `Bytes`: each call of [`send_frames`](Self::send_frames) is a
+/// DATA frame, or several of 16 KiB when it is larger.
+///
+/// Dropped without [`finish`](Self::finish) it ends with [`Settings::abandoned`].
+#[derive(Debug)]
+pub struct ResponseStream {
+    outlet: Outlet,
+    settings: Rc<Settings>,
+    finished: bool,
+}
+
+impl ResponseStream {
+    /// How many bytes may be handed over now: at least one, at most `want`. Pending while the
+    /// stream's buffer is full; only the last poller is woken.
+    ///
+    /// # Errors
+    /// [`Gone`] when the caller is.
+    pub fn poll_send_capacity(
+        &mut self,
+        want: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<usize, Gone>> {
+        self.outlet.poll_capacity(want, cx)
+    }
+
+    /// Hands over messages with their prefixes. Never waits: stay within the granted capacity, or
+    /// exceed it knowingly by one batch.
+    ///
+    /// # Errors
+    /// [`Gone`] when the caller is.
+    pub fn send_frames(&mut self, frames: Bytes) -> Result<(), Gone> {
+        self.outlet.send(frames, true)
+    }
+
+    /// Hands over one message; its prefix is added without a copy. As
+    /// [`send_frames`](Self::send_frames) otherwise.
+    ///
+    /// # Errors
+    /// [`Gone`] when the caller is.
+    pub fn send_message(&mut self, message: Bytes) -> Result<(), Gone> {
+        self.outlet.send(message, false)
+    }
+
+    /// Waits for capacity and hands over all of `frames`, in pieces when it has to.
+    ///
+    /// # Errors
+    /// [`Gone`] when the caller is.
+    pub async fn send_all(&mut self, frames: Bytes) -> Result<(), Gone> {
+        send_all(&mut self.outlet, frames).await
+    }
+
+    /// Ends the call, behind everything that was handed over.
+    pub fn finish(mut self, status: Status) {
+        self.send_trailers(status);
+    }
+
+    /// Ready when the caller is gone. Only the last poller is woken.
+    pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.outlet.poll_reset(cx)
+    }
+
+    /// Bytes handed over that still wait here for the peer to take them.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.outlet.buffered()
+    }
+
+    /// Bytes handed over since the start, prefixes included.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.outlet.sent()
+    }
+
+    /// Bytes that have gone on towards the socket since the start (or were thrown away by a
+    /// reset): a [`ConnectionControl::ping`] made now goes out behind them.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.outlet.written()
+    }
+
+    fn send_trailers(&mut self, status: Status) {
+        self.finished = true;
+        let trailers = if status.is_ok() {
+            ok_trailers()
+        } else {
+            trailers(status)
+        };
+        let _caller_is_gone = self.outlet.finish_with_trailers(trailers);
+    }
+}
+
+impl Drop for ResponseStream {
+    fn drop(&mut self) {
+        if !self.finished {
+            let status = self.settings.abandoned_status();
+            self.send_trailers(status);
+        }
+    }
+}
+
+/// Hands over `bytes` as capacity allows.
+pub(crate) async fn send_all(outlet: &mut Outlet, mut bytes: Bytes) -> Result<(), Gone> {
+    while !bytes.is_empty() {
+        let want = bytes.len();
+        let granted = std::future::poll_fn(|cx| outlet.poll_capacity(want, cx)).await?;
+        outlet.send(bytes.split_to(granted.min(want)), true)?;
+    }
+    Ok(())
+}
+
+const OK_IS_NO_REFUSAL: Status = Status::from_static(Code::Unknown, "refused without a reason");
+
+fn grpc_headers() -> Response<()> {
+    let mut response = Response::new(());
+    response.headers_mut().insert(CONTENT_TYPE, GRPC_CONTENT);
+    response
+}
+
+fn ok_trailers() -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert(GRPC_STATUS, Code::Ok.header_value());
+    trailers
+}
+
+fn trailers(status: Status) -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(2);
+    add_status(&mut trailers, status);
+    trailers
+}
+
+fn add_status(headers: &mut HeaderMap, status: Status) {
+    headers.insert(GRPC_STATUS, status.code().header_value());
+    if let Some(message) = status.into_message_header_value() {
+        headers.insert(GRPC_MESSAGE, message);
+    }
+}
+
+/// A response without a body: a refusal.
+pub(super) fn refusal(http_status: StatusCode, status: Status) -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = http_status;
+    response.headers_mut().insert(CONTENT_TYPE, GRPC_CONTENT);
+    add_status(response.headers_mut(), status);
+    response
+}

@@ -1,0 +1,422 @@
+//! The table of refusals: what went wrong in the domain, and the exact text and code that clients
+//! get to see.
+//!
+//! Texts with numbers are the ones that KubeMQ clients know, with their odd spacing and spelling;
+//! users match on them, so none changes. Codes: what the caller did wrong is INTERNAL, as those
+//! clients expect it (a "better" code changes the class of the exception they catch). What a later
+//! try may cure is UNAVAILABLE or RESOURCE_EXHAUSTED, which they retry.
+//!
+//! No INTERNAL text holds `transport`, `connection` or `RST_STREAM`: some clients take those for a
+//! lost connection and park their subscription for ever.
+
+use std::borrow::Cow;
+
+use crate::model::Kind;
+use crate::model::name::NameError;
+use crate::wire::status::{Code, Status};
+
+/// Why the broker does not do what a caller asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The client id is missing.
+    ClientIdEmpty,
+    /// The client id is longer than [`crate::model::name::CLIENT_ID_BYTES_MAX`].
+    ClientIdTooLong,
+    /// The client id holds a control character.
+    ClientIdControl,
+    /// The channel, or the reply channel of a response, is missing.
+    ChannelEmpty,
+    /// The channel is longer than [`crate::model::name::CHANNEL_BYTES_MAX`].
+    ChannelTooLong,
+    /// The channel holds `*`, `>` or `;` where it may not.
+    ChannelWildcard,
+    /// The channel holds white space or a control character.
+    ChannelWhiteSpace,
+    /// The channel ends with a dot.
+    ChannelEndsWithDot,
+    /// The channel starts with a dot, or has two in a row.
+    ChannelTokenEmpty,
+    /// The timeout of a command or query is not positive.
+    TimeoutNotPositive,
+    /// An event has neither metadata nor body.
+    EventEmpty,
+    /// A command or query has neither metadata nor body.
+    RequestEmpty,
+    /// A cache key comes without a positive time to live.
+    CacheTtlNotPositive,
+    /// A response does not say which request it answers.
+    RequestIdEmpty,
+    /// A subscription to stored events does not say where to start.
+    StartUndefined,
+    /// The sequence to start at is not positive.
+    StartSequenceNotPositive,
+    /// The time to start at is not positive.
+    StartTimeNotPositive,
+    /// The time to go back is not positive.
+    StartTimeDeltaNotPositive,
+    /// A subscription to plain events says where to start.
+    StartOnPlainEvents,
+    /// A request is neither a command nor a query.
+    RequestType,
+    /// The call does not serve subscriptions of this type.
+    SubscribeType,
+    /// The group's name is too long, or holds white space or a control character.
+    GroupName,
+    /// Another live subscription to this channel holds the client id.
+    ClientIdInUse,
+    /// Nobody answered in time.
+    RequestTimedOut,
+    /// A field that must be text is not UTF-8.
+    InvalidUtf8,
+    /// The message cannot be decoded; the text says why.
+    Undecodable(&'static str),
+    /// The name is a route, and this version does not route.
+    RoutingUnavailable,
+    /// This version does not serve the kind.
+    KindUnavailable {
+        /// The kind that was asked for.
+        kind: Kind,
+        /// The method that was called.
+        method: &'static str,
+    },
+    /// The service has no such method.
+    UnknownMethod {
+        /// The service's full name.
+        service: Box<str>,
+        /// The method's name.
+        method: Box<str>,
+    },
+    /// There is no such service.
+    UnknownService {
+        /// The name that was called.
+        service: Box<str>,
+    },
+    /// The path is not `/service/method`.
+    MalformedMethod {
+        /// The path that was called.
+        path: Box<str>,
+    },
+    /// The way to the core that owns the channel is full.
+    MeshFull,
+    /// As many requests wait for their responses as may.
+    PendingRequestsFull,
+    /// The buffers for messages to subscribers are full.
+    BuffersFull,
+    /// The broker has not started yet.
+    NotReady,
+    /// The broker is about to end.
+    ShuttingDown,
+}
+
+impl Refusal {
+    /// The refusal of a channel's name.
+    #[must_use]
+    pub const fn channel(error: NameError) -> Self {
+        match error {
+            NameError::Empty => Self::ChannelEmpty,
+            NameError::EndsWithDot => Self::ChannelEndsWithDot,
+            NameError::TooLong => Self::ChannelTooLong,
+            NameError::WhiteSpace | NameError::Control => Self::ChannelWhiteSpace,
+            NameError::Wildcard | NameError::Semicolon => Self::ChannelWildcard,
+            NameError::EmptyToken => Self::ChannelTokenEmpty,
+        }
+    }
+
+    /// The refusal of a client id.
+    #[must_use]
+    pub const fn client_id(error: NameError) -> Self {
+        match error {
+            NameError::Empty => Self::ClientIdEmpty,
+            NameError::TooLong => Self::ClientIdTooLong,
+            NameError::EndsWithDot
+            | NameError::WhiteSpace
+            | NameError::Control
+            | NameError::Wildcard
+            | NameError::Semicolon
+            | NameError::EmptyToken => Self::ClientIdControl,
+        }
+    }
+
+    /// The text for the client: of a status, or of the error field of a result.
+    #[must_use]
+    pub fn text(&self) -> Cow<'static, str> {
+        if let Some(text) = self.fixed_text() {
+            return Cow::Borrowed(text);
+        }
+        Cow::Owned(match self {
+            Self::Undecodable(why) => format!("grpc: error unmarshalling request: {why}"),
+            Self::KindUnavailable { kind, method } => {
+                let (what, verb) = match kind {
+                    Kind::EventsStore => ("events store", "is"),
+                    kind => (kind.name(), "are"),
+                };
+                format!("{what} {verb} not available in this version of RingMQ: {method}")
+            }
+            Self::UnknownMethod { service, method } => {
+                format!("unknown method {method} for service {service}")
+            }
+            Self::UnknownService { service } => format!("unknown service {service}"),
+            Self::MalformedMethod { path } => format!("malformed method name: {path:?}"),
+            _ => String::new(),
+        })
+    }
+
+    fn fixed_text(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::ClientIdEmpty => "Error 101: invalid clientID value, cannot be empty",
+            Self::ClientIdTooLong => "Error 101: invalid clientID value, longer than 300 bytes",
+            Self::ClientIdControl => {
+                "Error 101: invalid clientID value, no control characters are allowed"
+            }
+            Self::ChannelEmpty => "Error 102: invalid channel value, cannot be empty",
+            Self::ChannelTooLong => "Error 102: invalid channel value, longer than 256 bytes",
+            Self::ChannelWildcard => "Error 107: invalid channel value, no wildcards are allowed",
+            Self::ChannelWhiteSpace => {
+                "Error 108: invalid channel value, no white spaces are allowed"
+            }
+            Self::TimeoutNotPositive => {
+                "Error 109: invalid set timeout value, cannot be 0 or negative"
+            }
+            Self::EventEmpty => "Error 110: invalid message, cannot be empty",
+            Self::StartUndefined => {
+                "Error 111: invalid subscription type, cannot be undefined or 0"
+            }
+            Self::StartSequenceNotPositive => {
+                "Error 112: invalid subscription type start at sequence value, \
+                 cannot by 0 or negative"
+            }
+            Self::StartTimeNotPositive => {
+                "Error 113: invalid subscription type start at time value, cannot by 0 or negative"
+            }
+            Self::StartTimeDeltaNotPositive => {
+                "Error 114: invalid subscription type start at time delta value, \
+                 cannot by 0 or negative"
+            }
+            Self::RequestEmpty => "Error 115: invalid request, cannot be empty",
+            Self::CacheTtlNotPositive => {
+                "Error 116: invalid cache ttl value, cannot be 0 or negative"
+            }
+            Self::RequestIdEmpty => "Error 117: invalid request id, cannot be empty",
+            Self::StartOnPlainEvents => {
+                "Error 118: event store parameters were set but subscribe type is not event store"
+            }
+            Self::ChannelEndsWithDot => "Error 119: invalid channel value, cannot end with `.`",
+            Self::ChannelTokenEmpty => "Error 119: invalid channel value, tokens cannot be empty",
+            Self::RequestType => "Error 206: invalid request type",
+            Self::SubscribeType => "Error 207: invalid subscribe type",
+            Self::RequestTimedOut => "Error 301: timeout for request message",
+            Self::ShuttingDown => "Error 409: server is in shutdown mode",
+            Self::GroupName => "nats: invalid queue name",
+            Self::ClientIdInUse => "stan: clientID already registered",
+            Self::InvalidUtf8 => "string field contains invalid UTF-8",
+            Self::RoutingUnavailable => "routing is not available in this version of RingMQ",
+            Self::MeshFull => "too many messages between the cores of the broker, try again later",
+            Self::PendingRequestsFull => {
+                "too many requests wait for their responses, try again later"
+            }
+            Self::BuffersFull => "the delivery buffers of the broker are full, try again later",
+            Self::NotReady => "grpc server is not ready to accept requests",
+            Self::Undecodable(_)
+            | Self::KindUnavailable { .. }
+            | Self::UnknownMethod { .. }
+            | Self::UnknownService { .. }
+            | Self::MalformedMethod { .. } => return None,
+        })
+    }
+
+    /// The code that goes with the text when the call ends with it.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::RoutingUnavailable
+            | Self::KindUnavailable { .. }
+            | Self::UnknownMethod { .. }
+            | Self::UnknownService { .. }
+            | Self::MalformedMethod { .. } => Code::Unimplemented,
+            Self::MeshFull | Self::PendingRequestsFull | Self::BuffersFull => {
+                Code::ResourceExhausted
+            }
+            Self::NotReady | Self::ShuttingDown => Code::Unavailable,
+            _ => Code::Internal,
+        }
+    }
+
+    /// The status that ends the call.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status::new(self.code(), self.text())
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        refusal.status()
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text())
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn every_refusal() -> Vec<Refusal> {
+        use Refusal as R;
+        vec![
+            R::ClientIdEmpty,
+            R::ClientIdTooLong,
+            R::ClientIdControl,
+            R::ChannelEmpty,
+            R::ChannelTooLong,
+            R::ChannelWildcard,
+            R::ChannelWhiteSpace,
+            R::TimeoutNotPositive,
+            R::EventEmpty,
+            R::StartUndefined,
+            R::StartSequenceNotPositive,
+            R::StartTimeNotPositive,
+            R::StartTimeDeltaNotPositive,
+            R::RequestEmpty,
+            R::CacheTtlNotPositive,
+            R::RequestIdEmpty,
+            R::StartOnPlainEvents,
+            R::ChannelEndsWithDot,
+            R::ChannelTokenEmpty,
+            R::RequestType,
+            R::SubscribeType,
+            R::RequestTimedOut,
+            R::ShuttingDown,
+            R::GroupName,
+            R::ClientIdInUse,
+            R::InvalidUtf8,
+            R::Undecodable("unexpected end of message"),
+            R::RoutingUnavailable,
+            R::KindUnavailable {
+                kind: Kind::Queues,
+                method: "QueuesUpstream",
+            },
+            R::KindUnavailable {
+                kind: Kind::EventsStore,
+                method: "SendEvent",
+            },
+            R::UnknownMethod {
+                service: "kubemq.kubemq".into(),
+                method: "Nope".into(),
+            },
+            R::UnknownService {
+                service: "a.B".into(),
+            },
+            R::MalformedMethod { path: "x".into() },
+            R::MeshFull,
+            R::PendingRequestsFull,
+            R::BuffersFull,
+            R::NotReady,
+        ]
+    }
+
+    /// What each of them looks like to a client, in the same order.
+    const PINNED: &str = "\
+Internal: Error 101: invalid clientID value, cannot be empty
+Internal: Error 101: invalid clientID value, longer than 300 bytes
+Internal: Error 101: invalid clientID value, no control characters are allowed
+Internal: Error 102: invalid channel value, cannot be empty
+Internal: Error 102: invalid channel value, longer than 256 bytes
+Internal: Error 107: invalid channel value, no wildcards are allowed
+Internal: Error 108: invalid channel value, no white spaces are allowed
+Internal: Error 109: invalid set timeout value, cannot be 0 or negative
+Internal: Error 110: invalid message, cannot be empty
+Internal: Error 111: invalid subscription type, cannot be undefined or 0
+Internal: Error 112: invalid subscription type start at sequence value, cannot by 0 or negative
+Internal: Error 113: invalid subscription type start at time value, cannot by 0 or negative
+Internal: Error 114: invalid subscription type start at time delta value, cannot by 0 or negative
+Internal: Error 115: invalid request, cannot be empty
+Internal: Error 116: invalid cache ttl value, cannot be 0 or negative
+Internal: Error 117: invalid request id, cannot be empty
+Internal: Error 118: event store parameters were set but subscribe type is not event store
+Internal: Error 119: invalid channel value, cannot end with `.`
+Internal: Error 119: invalid channel value, tokens cannot be empty
+Internal: Error 206: invalid request type
+Internal: Error 207: invalid subscribe type
+Internal: Error 301: timeout for request message
+Unavailable: Error 409: server is in shutdown mode
+Internal: nats: invalid queue name
+Internal: stan: clientID already registered
+Internal: string field contains invalid UTF-8
+Internal: grpc: error unmarshalling request: unexpected end of message
+Unimplemented: routing is not available in this version of RingMQ
+Unimplemented: queues are not available in this version of RingMQ: QueuesUpstream
+Unimplemented: events store is not available in this version of RingMQ: SendEvent
+Unimplemented: unknown method Nope for service kubemq.kubemq
+Unimplemented: unknown service a.B
+Unimplemented: malformed method name: \"x\"
+ResourceExhausted: too many messages between the cores of the broker, try again later
+ResourceExhausted: too many requests wait for their responses, try again later
+ResourceExhausted: the delivery buffers of the broker are full, try again later
+Unavailable: grpc server is not ready to accept requests
+";
+
+    #[test]
+    fn every_text_and_code_is_pinned() {
+        let refusals = every_refusal();
+        assert_eq!(refusals.len(), PINNED.lines().count());
+        for (refusal, pinned) in refusals.iter().zip(PINNED.lines()) {
+            let status = refusal.status();
+            assert_eq!(
+                format!("{}: {}", status.code().name(), status.message()),
+                pinned
+            );
+            assert_eq!(refusal.to_string(), status.message());
+        }
+    }
+
+    #[test]
+    fn no_internal_text_looks_like_a_lost_connection() {
+        for refusal in every_refusal() {
+            for word in ["transport", "connection", "RST_STREAM"] {
+                let text = refusal.text();
+                assert!(
+                    refusal.code() != Code::Internal || !text.contains(word),
+                    "{refusal:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_fault_of_a_name_has_its_text() {
+        let number = |error| Refusal::channel(error).text()[..9].to_owned();
+        assert_eq!(number(NameError::Empty), "Error 102");
+        assert_eq!(number(NameError::TooLong), "Error 102");
+        assert_eq!(number(NameError::Wildcard), "Error 107");
+        assert_eq!(number(NameError::Semicolon), "Error 107");
+        assert_eq!(number(NameError::WhiteSpace), "Error 108");
+        assert_eq!(number(NameError::Control), "Error 108");
+        assert_eq!(number(NameError::EndsWithDot), "Error 119");
+        assert_eq!(number(NameError::EmptyToken), "Error 119");
+        assert_eq!(Refusal::client_id(NameError::Empty), Refusal::ClientIdEmpty);
+        assert_eq!(
+            Refusal::client_id(NameError::Control),
+            Refusal::ClientIdControl
+        );
+        assert_eq!(
+            Refusal::client_id(NameError::TooLong),
+            Refusal::ClientIdTooLong
+        );
+    }
+
+    #[test]
+    fn the_bounds_in_the_texts_are_the_bounds() {
+        use crate::model::name::{CHANNEL_BYTES_MAX, CLIENT_ID_BYTES_MAX};
+        let channel = format!("longer than {CHANNEL_BYTES_MAX} bytes");
+        assert!(Refusal::ChannelTooLong.text().ends_with(&channel));
+        let client_id = format!("longer than {CLIENT_ID_BYTES_MAX} bytes");
+        assert!(Refusal::ClientIdTooLong.text().ends_with(&client_id));
+    }
+}

@@ -1,0 +1,29 @@
+//! The generic conformance suite, where it is installed.
+
+use std::process::Command;
+
+use crate::harness::Broker;
+
+/// Cases that fail for a known and harmless reason, as h2spec names them.
+const EXPECTED: &[&str] = &[];
+
+pub(crate) fn h2spec_passes(broker: &Broker) {
+    let port = broker.grpc().port().to_string();
+    let suite = Command::new("h2spec")
+        .args(["-h", "127.0.0.1", "-p", &port, "--timeout", "3"])
+        .args(["--path", "/kubemq.kubemq/Ping", "generic", "http2", "hpack"])
+        .output();
+    let Ok(output) = suite else {
+        eprintln!("skipped: h2spec is not installed");
+        return;
+    };
+    let report = String::from_utf8_lossy(&output.stdout);
+    let failures: Vec<&str> = report
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with('×'))
+        .filter(|line| !EXPECTED.iter().any(|expected| line.contains(expected)))
+        .collect();
+    assert!(report.contains("passed"), "{report}");
+    assert!(failures.is_empty(), "{failures:#?}\n{report}");
+}

@@ -1,0 +1,24 @@
+//! The broker as a process: how it starts and refuses to, how it stops, and what its clients leave
+//! behind.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "ordinary threads and deadlines; a broken assumption is a failed test"
+)]
+
+#[allow(unused_imports, reason = "each test binary uses a part of the harness")]
+mod harness;
+mod mock;
+
+#[path = "process/demo.rs"]
+mod demo;
+#[path = "process/killed.rs"]
+mod killed;
+#[path = "process/many.rs"]
+mod many;
+#[path = "process/start.rs"]
+mod start;
+#[path = "process/stop.rs"]
+mod stop;

@@ -1,0 +1,20 @@
+"""The README's snippet is run as it stands."""
+
+import os
+import subprocess
+import sys
+
+from contract import ROOT
+
+
+def test_quickstart_shows_an_event_a_command_and_a_query(address):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "examples" / "quickstart.py")],
+        env={**os.environ, "KUBEMQ_ADDRESS": address},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for word in ("event", "command", "query"):
+        assert word in done.stdout.lower(), done.stdout

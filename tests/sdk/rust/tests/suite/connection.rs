@@ -1,0 +1,98 @@
+//! Connecting, pinging, closing, and what is not built yet.
+
+use std::time::{Duration, SystemTime};
+
+use kubemq::{ConnectionState, ErrorCode, EventStore, KubemqClient, QueueMessage};
+use ringmq_sdk_suite::{channel, client};
+
+#[tokio::test]
+async fn client_connects_pings_and_closes() {
+    let client = client("rust-ping").await;
+    assert_eq!(client.state(), ConnectionState::Ready);
+    let info = client.ping().await.unwrap();
+    assert!(!info.host.is_empty());
+    assert!(info.version.starts_with("v2."), "{}", info.version);
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    let now = i64::try_from(now).unwrap();
+    assert!(
+        (now - info.server_start_time - info.server_up_time_seconds).abs() < 5,
+        "seconds"
+    );
+    client.close().await.unwrap();
+    assert_eq!(client.state(), ConnectionState::Closed);
+}
+
+#[tokio::test]
+async fn many_pings_at_once_are_answered() {
+    let client = client("rust-pings").await;
+    let pings: Vec<_> = (0..50)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.ping().await })
+        })
+        .collect();
+    for ping in pings {
+        ping.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn token_and_shortest_keepalive_are_accepted() {
+    let address = std::env::var("RINGMQ_ADDRESS").unwrap();
+    let (host, port) = address.rsplit_once(':').unwrap();
+    let client = KubemqClient::builder()
+        .host(host)
+        .port(port.parse().unwrap())
+        .client_id("rust-token")
+        .auth_token("some-token")
+        .keepalive_time(Duration::from_secs(5))
+        .permit_keepalive_without_stream(true)
+        .check_connection(true)
+        .build()
+        .await
+        .unwrap();
+    client
+        .publish_event(&channel("token"), "body", None, None)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn stored_event_is_refused_as_a_later_stage() {
+    let client = client("rust-later").await;
+    let event = EventStore::builder()
+        .channel(channel("stored"))
+        .body("x")
+        .build();
+    let error = client.send_event_store(event).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Fatal, "UNIMPLEMENTED: {error}");
+}
+
+#[tokio::test]
+async fn stored_event_on_a_stream_gets_its_result() {
+    let client = client("rust-later").await;
+    let mut stream = client.send_event_store_stream().await.unwrap();
+    let event = EventStore::builder()
+        .channel(channel("stored"))
+        .id("id-1")
+        .body("x")
+        .build();
+    stream.send(event).await.unwrap();
+    let result = stream.results().recv().await.unwrap();
+    assert_eq!((result.event_id.as_str(), result.sent), ("id-1", false));
+    assert!(!result.error.is_empty());
+}
+
+#[tokio::test]
+async fn queue_message_is_refused_as_a_later_stage() {
+    let client = client("rust-later").await;
+    let message = QueueMessage::builder()
+        .channel(channel("queue"))
+        .body("x")
+        .build();
+    let error = client.send_queue_message(message).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Fatal, "UNIMPLEMENTED: {error}");
+}
