@@ -61,6 +61,7 @@ fn pass(suite: &str, start: impl Fn(&Broker, usize) -> Result<Finished, String> 
                 let broker = Broker::start(cores);
                 let outcome =
                     start(&broker, cores).and_then(|finished| report(suite, cores, &finished));
+                broker.assert_nothing_left();
                 broker.stop();
                 outcome
             })

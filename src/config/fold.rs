@@ -88,7 +88,8 @@ impl Layers {
         }
     }
 
-    /// Adds a value by the name in our tables.
+    /// Adds a value by the name in our tables. Of one flag twice the last counts, as usual; two
+    /// values in one file, or by two flags, are a mistake.
     pub(super) fn put(&mut self, key: &'static str, text: String, origin: Origin) {
         let given = Given {
             text: Secret::new(text),
@@ -97,6 +98,7 @@ impl Layers {
         };
         if let Some(before) = self.given.get(key)
             && before.layer == self.layer
+            && !(before.origin == given.origin && matches!(given.origin, Origin::Flag(_)))
         {
             let (first, second) = (before.origin.to_string(), given.origin.to_string());
             self.problems.push(Problem::Twice { key, first, second });
@@ -156,7 +158,7 @@ impl<'a> Fold<'a> {
         if let Some(Given { text, origin, .. }) = given {
             let text = text.expose().trim();
             if let Some(value) = T::parse(text, key) {
-                self.push(key, text, origin);
+                self.push(key, &value.spell(text), origin);
                 return value;
             }
             self.layers.problems.push(Problem::Invalid {
@@ -223,7 +225,7 @@ fn meaning(name: &str) -> Option<Meaning> {
         [key.name]
             .iter()
             .chain(key.aliases)
-            .any(|known| is_wanted(&known))
+            .any(|known| is_wanted(known))
     });
     let reference = || reference::KEYS.iter().find(|key| is_wanted(&key.name));
     setting

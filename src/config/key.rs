@@ -105,6 +105,11 @@ impl Key {
 pub(super) trait Setting: Sized {
     /// Reads the value, already trimmed; `None` when the key does not allow it.
     fn parse(text: &str, key: &Key) -> Option<Self>;
+
+    /// The usual spelling of this value, which was read from `text`.
+    fn spell(&self, text: &str) -> String {
+        text.to_owned()
+    }
 }
 
 macro_rules! number_setting {
@@ -112,6 +117,10 @@ macro_rules! number_setting {
         impl Setting for $number {
             fn parse(text: &str, key: &Key) -> Option<Self> {
                 key.number(text).and_then(|number| Self::try_from(number).ok())
+            }
+
+            fn spell(&self, _text: &str) -> String {
+                self.to_string()
             }
         }
     )+};
@@ -127,6 +136,10 @@ impl Setting for bool {
             _ => None,
         }
     }
+
+    fn spell(&self, _text: &str) -> String {
+        self.to_string()
+    }
 }
 
 /// `auto` leaves the choice to the broker.
@@ -136,6 +149,10 @@ impl Setting for Option<bool> {
             return Some(None);
         }
         bool::parse(text, key).map(Some)
+    }
+
+    fn spell(&self, _text: &str) -> String {
+        self.map_or_else(|| "auto".to_owned(), |switch| switch.to_string())
     }
 }
 
@@ -221,6 +238,10 @@ macro_rules! words {
                     $( $word $(| $alias)* => Some(Self::$variant), )+
                     _ => None,
                 }
+            }
+
+            fn spell(&self, _text: &str) -> String {
+                self.word().to_owned()
             }
         }
     };

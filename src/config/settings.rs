@@ -65,7 +65,7 @@ macro_rules! settings {
         /// Takes every section, for the test of the defaults.
         #[cfg(test)]
         pub(super) fn fold_all(fold: &mut Fold<'_>) {
-            $( drop($section::fold(fold)); )+
+            $( let _checked = $section::fold(fold); )+
         }
 
         /// Every setting, section by section.

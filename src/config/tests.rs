@@ -127,6 +127,27 @@ fn later_layers_win_and_every_value_knows_its_origin() {
 }
 
 #[test]
+fn values_are_shown_in_their_usual_spelling() {
+    let world = World::new()
+        .set("grpc.bodyLimit=1MiB")
+        .set("log.level=2")
+        .set("engine.pin=YES")
+        .set("store.sync=Strict")
+        .set("requests.failFast=1");
+    let config = world.load();
+    let value = |name| setting(&config, name).value;
+    assert_eq!(
+        (value("grpc.body_limit"), value("log.level")),
+        ("1048576".into(), "info".into())
+    );
+    assert_eq!(
+        (value("engine.pin"), value("store.sync")),
+        ("true".into(), "strict".into())
+    );
+    assert_eq!(value("requests.fail_fast"), "true");
+}
+
+#[test]
 fn keys_of_a_file_may_be_spelled_as_the_reference_does() {
     let spellings = [
         "[store]\nstorePath = \"/x\"",

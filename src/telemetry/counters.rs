@@ -126,6 +126,13 @@ macro_rules! kind_of {
     };
 }
 
+/// The name of a sample with its label, for the documentation of its field.
+macro_rules! sample_name {
+    ($name:literal $(, $label:ident, $value:literal)?) => {
+        concat!("(`", $name $(, "{", stringify!($label), "=\"", $value, "\"}")?, "`)")
+    };
+}
+
 macro_rules! counters {
     ($(
         #[doc = $help:literal]
@@ -141,7 +148,7 @@ macro_rules! counters {
         pub struct Counters {
             $($(
                 #[doc = $help]
-                #[doc = concat!("(`", $name $(, "{", stringify!($label), "=\"", $value, "\"}")?, "`)")]
+                #[doc = sample_name!($name $(, $label, $value)?)]
                 pub $field: cell_of!($kind),
             )+)+
         }
@@ -159,7 +166,7 @@ macro_rules! counters {
         pub struct CountersSnapshot {
             $($(
                 #[doc = $help]
-                #[doc = concat!("(`", $name $(, "{", stringify!($label), "=\"", $value, "\"}")?, "`)")]
+                #[doc = sample_name!($name $(, $label, $value)?)]
                 pub $field: u64,
             )+)+
         }

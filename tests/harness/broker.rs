@@ -140,6 +140,18 @@ impl Broker {
         .unwrap_or_else(|| panic!("no status report in time:\n{}", self.log()))
     }
 
+    /// Checks that the clients, all gone by now, have left nothing behind.
+    pub(crate) fn assert_nothing_left(&self) {
+        const EMPTY: [&str; 4] = ["connections", "subscriptions", "pending", "task_panics"];
+        let mut last = serde_json::Value::Null;
+        let empty = poll(STATUS_DEADLINE, || {
+            last = self.status();
+            let is_0 = |name: &&str| last.get(name).and_then(serde_json::Value::as_u64) == Some(0);
+            EMPTY.iter().all(is_0).then_some(())
+        });
+        assert!(empty.is_some(), "{EMPTY:?} should be 0:\n{last:#}");
+    }
+
     /// Ends the broker by SIGTERM and checks that it exits 0.
     pub(crate) fn stop(mut self) {
         self.signal(Signal::TERM);
@@ -203,9 +215,9 @@ fn report(field: &str) -> Option<serde_json::Value> {
             .next()?
             .ok()
     };
-    let value = first(field)?;
-    match value.as_str() {
-        Some(quoted) => first(quoted),
-        None => value.is_object().then_some(value),
+    let mut value = first(field)?;
+    if let Some(quoted) = value.as_str() {
+        value = first(quoted)?;
     }
+    value.get("status").cloned()
 }

@@ -183,10 +183,13 @@ impl<S: Service> Driver<S> {
         for _ in 0..CALLS_PER_TURN {
             if !self.may_take_calls(cx) {
                 // Drives everything but new calls, which wait in h2.
-                return self
-                    .connection
-                    .poll_closed(cx)
-                    .map(|result| self.finished(result));
+                if let Poll::Ready(result) = self.connection.poll_closed(cx) {
+                    return Poll::Ready(self.finished(result));
+                }
+                // Answers may have left just now; nobody would wake us for that.
+                if !self.may_take_calls(cx) {
+                    return Poll::Pending;
+                }
             }
             match std::task::ready!(self.connection.poll_accept(cx)) {
                 Some(Ok((request, respond))) => self.take(request, respond),

@@ -359,10 +359,16 @@ fn answers_that_nobody_takes_hold_back_new_calls() {
         eventually("answers wait", || control.waiting_bytes() > 60_000).await;
         rt::sleep(Duration::from_millis(50)).await;
         assert!(service.calls.get() < 40, "{}", service.calls.get());
+        let read = Rc::new(Cell::new(0));
         for mut stream in unread {
-            assert_eq!(stream.message().await.unwrap().unwrap(), message);
-            assert_eq!(stream.message().await, Ok(None));
+            let (message, read) = (message.clone(), Rc::clone(&read));
+            spawn(async move {
+                assert_eq!(stream.message().await.unwrap().unwrap(), message);
+                assert_eq!(stream.message().await, Ok(None));
+                read.set(read.get() + 1);
+            });
         }
+        eventually("all are answered", || read.get() == 40).await;
         assert_eq!(control.waiting_bytes(), 0);
         assert_eq!((label(&ended), service.calls.get()), (None, 40));
     });

@@ -167,8 +167,9 @@ def test_every_group_gets_each_event_once(wire, name):
             for body in reader.bodies()
         )
 
-    for letter in "abs":
-        eventually(lambda: len(group(letter)) >= total, f"all events in group {letter}")
+    eventually(
+        lambda: all(len(group(letter)) >= total for letter in "abs"), "all events in every group"
+    )
     members["solo"].stays_at(total)
     for letter in "abs":
         assert group(letter) == expected, f"each event once in group {letter}"

@@ -94,7 +94,6 @@ def test_pings_beside_traffic_are_tolerated(pinging, name):
     connection.assert_survived(3)
 
 
-@pytest.mark.slow
 def test_idle_connection_is_not_closed_for_being_idle(address):
     """Some SDKs never reconnect after a server closed an idle connection."""
     client = Client(address)
