@@ -43,7 +43,9 @@ pub struct GrpcService {
 
 impl std::fmt::Debug for GrpcService {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("GrpcService").field("shard", &self.shard).finish_non_exhaustive()
+        f.debug_struct("GrpcService")
+            .field("shard", &self.shard)
+            .finish_non_exhaustive()
     }
 }
 
@@ -78,7 +80,11 @@ impl GrpcService {
                 rt::spawn(Queue::Serve, "Ping", ping);
             }
             "SendEvent" => {
-                rt::spawn(Queue::Serve, "SendEvent", events::send_event(shard, call, self.begin()));
+                rt::spawn(
+                    Queue::Serve,
+                    "SendEvent",
+                    events::send_event(shard, call, self.begin()),
+                );
             }
             "SendEventsStream" => {
                 let stream = events::send_events_stream(shard, call);
@@ -151,7 +157,10 @@ fn refused(shard: &Shard, refusal: Refusal) -> Status {
 }
 
 fn unknown_method(service: &str, method: &str) -> Refusal {
-    Refusal::UnknownMethod { service: service.into(), method: method.into() }
+    Refusal::UnknownMethod {
+        service: service.into(),
+        method: method.into(),
+    }
 }
 
 /// A unary call in progress.

@@ -99,12 +99,14 @@ impl Broker {
     fn start(config: &Config) -> Result<Self, Failed> {
         let findings = machine::checks();
         if let Some(refusal) = findings.iter().find(|finding| finding.is_refusal()) {
-            let failed = Failed { code: exit::CONFIG, text: refusal.what.clone() };
+            let failed = Failed {
+                code: exit::CONFIG,
+                text: refusal.what.clone(),
+            };
             return Err(failed.with_remedy(&refusal.remedy));
         }
-        probe::probe().map_err(|refused| {
-            Failed::new(exit::CONFIG, &refused).with_remedy(refused.remedy())
-        })?;
+        probe::probe()
+            .map_err(|refused| Failed::new(exit::CONFIG, &refused).with_remedy(refused.remedy()))?;
         let store = open_store(&config.store.path)?;
         let address = SocketAddr::new(config.server.bind, config.grpc.port);
         let (listener, grpc_address) = Acceptor::bind(address).map_err(|error| {
@@ -119,12 +121,25 @@ impl Broker {
             .map_err(|error| Failed::new(exit::UNAVAILABLE, &error))?;
         let loads = Loads::new(plans.len(), config.grpc.max_connections);
         let targets = inboxes.clone();
-        let acceptor = Acceptor::start(listener, loads.clone(), move |executor, stream, peer, load| {
-            let accepted = Control::Accepted { stream, peer, load };
-            targets.get(executor).is_some_and(|inbox| inbox.send(accepted).is_ok())
-        })
+        let acceptor = Acceptor::start(
+            listener,
+            loads.clone(),
+            move |executor, stream, peer, load| {
+                let accepted = Control::Accepted { stream, peer, load };
+                targets
+                    .get(executor)
+                    .is_some_and(|inbox| inbox.send(accepted).is_ok())
+            },
+        )
         .map_err(|error| Failed::new(exit::UNAVAILABLE, &error))?;
-        let broker = Self { executors, inboxes, heartbeat, acceptor, loads, _store: store };
+        let broker = Self {
+            executors,
+            inboxes,
+            heartbeat,
+            acceptor,
+            loads,
+            _store: store,
+        };
         broker.announce(config, grpc_address, &findings)?;
         Ok(broker)
     }
@@ -158,7 +173,11 @@ impl Broker {
         loop {
             match events.recv_timeout(Duration::from_millis(100)) {
                 Ok(Event::Status) => {
-                    status::log(&status::collect(&self.inboxes, &self.heartbeat, &self.loads));
+                    status::log(&status::collect(
+                        &self.inboxes,
+                        &self.heartbeat,
+                        &self.loads,
+                    ));
                 }
                 Ok(Event::Stop(signal)) => return self.stop(config, signal, &events),
                 Err(mpsc::RecvTimeoutError::Timeout) => {
@@ -181,7 +200,14 @@ impl Broker {
     fn stop(self, config: &Config, signal: &str, events: &mpsc::Receiver<Event>) -> ExitCode {
         let grace = config.server.drain_grace;
         tracing::info!(signal, grace_seconds = grace.as_secs(), "stopping");
-        let Self { executors, inboxes, heartbeat, acceptor, loads, _store } = self;
+        let Self {
+            executors,
+            inboxes,
+            heartbeat,
+            acceptor,
+            loads,
+            _store,
+        } = self;
         let report = status::collect(&inboxes, &heartbeat, &loads);
         drop(acceptor);
         for inbox in &inboxes {
@@ -220,7 +246,10 @@ fn plans(config: &Config) -> Vec<Plan> {
     let count = config.engine.cores;
     let pin = config.engine.pin.unwrap_or(true) && count <= cpus.len();
     (0..count)
-        .map(|index| Plan { cpu: cpus.get(index).copied().filter(|_| pin), spin: config.engine.spin })
+        .map(|index| Plan {
+            cpu: cpus.get(index).copied().filter(|_| pin),
+            spin: config.engine.spin,
+        })
         .collect()
 }
 
@@ -235,8 +264,7 @@ fn start_executors(
     let mut seeds = Vec::with_capacity(plans.len());
     let started_at_ns = rt::unix_ns();
     for seat in Seat::all(count) {
-        let (sender, receiver) =
-            inbox().map_err(|error| Failed::new(exit::UNAVAILABLE, &error))?;
+        let (sender, receiver) = inbox().map_err(|error| Failed::new(exit::UNAVAILABLE, &error))?;
         inboxes.push(sender);
         seeds.push(Seed {
             count,
@@ -253,7 +281,10 @@ fn start_executors(
         .map_err(|error| Failed::new(exit::UNAVAILABLE, &error))?;
     if ready_rx.iter().count() != plans.len() {
         let text = "an executor ended before it was ready".to_owned();
-        return Err(Failed { code: exit::INTERNAL, text });
+        return Err(Failed {
+            code: exit::INTERNAL,
+            text,
+        });
     }
     Ok((executors, inboxes))
 }

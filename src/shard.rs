@@ -108,7 +108,9 @@ pub struct Shard {
 
 impl std::fmt::Debug for Shard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shard").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Shard")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -150,7 +152,11 @@ impl Shard {
     /// The shard that owns a channel.
     #[must_use]
     pub fn owner(&self, channel: &str) -> u16 {
-        if self.count == 1 { 0 } else { self.placement.owner(channel) }
+        if self.count == 1 {
+            0
+        } else {
+            self.placement.owner(channel)
+        }
     }
 
     /// Fills `bytes` from the operating system's generator, by way of a buffer.
@@ -163,7 +169,10 @@ impl Shard {
     pub fn drain(&self) {
         self.draining.set(true);
         self.subscribers.borrow().end_all(EndReason::Shutdown);
-        self.drained.borrow().iter().for_each(|(_, watch)| watch.raise());
+        self.drained
+            .borrow()
+            .iter()
+            .for_each(|(_, watch)| watch.raise());
     }
 
     /// Whether [`Shard::drain`] was called.
@@ -175,7 +184,9 @@ impl Shard {
     /// Fails every request that still waits; for the end of the grace period.
     pub fn fail_pending(&self) {
         let waiters = self.pending.borrow_mut().drain();
-        waiters.iter().for_each(|waiter| waiter.finish(Outcome::ShuttingDown));
+        waiters
+            .iter()
+            .for_each(|waiter| waiter.finish(Outcome::ShuttingDown));
     }
 
     /// Watches for the drain; for streams that would otherwise live on.
@@ -186,7 +197,11 @@ impl Shard {
             raised.raise();
         }
         let index = self.drained.borrow_mut().insert(raised.clone());
-        Shutdown { shard: self.clone(), index, raised }
+        Shutdown {
+            shard: self.clone(),
+            index,
+            raised,
+        }
     }
 
     /// What was counted here, and what lives here at this moment.
@@ -194,12 +209,18 @@ impl Shard {
     pub fn counters(&self) -> CountersSnapshot {
         let level = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let counters = &self.counters;
-        counters.requests_pending.set(level(self.pending.borrow().len()));
-        counters.delivery_buffer_bytes.set(level(self.budget.used()));
+        counters
+            .requests_pending
+            .set(level(self.pending.borrow().len()));
+        counters
+            .delivery_buffer_bytes
+            .set(level(self.budget.used()));
         let cache = self.cache.borrow();
         counters.query_cache_bytes.set(level(cache.bytes()));
         counters.timers.set(level(self.timers.len()));
-        counters.mesh_depth.set(level(self.lanes.iter().flatten().map(Lane::depth).sum()));
+        counters
+            .mesh_depth
+            .set(level(self.lanes.iter().flatten().map(Lane::depth).sum()));
         let held = self.tables.iter().map(|table| table.borrow().len()).sum();
         counters.subscriptions_held.set(level(held));
         counters.snapshot()
@@ -261,7 +282,10 @@ struct Random {
 
 impl Default for Random {
     fn default() -> Self {
-        Self { page: vec![0; 4096], at: usize::MAX }
+        Self {
+            page: vec![0; 4096],
+            at: usize::MAX,
+        }
     }
 }
 

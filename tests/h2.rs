@@ -59,7 +59,8 @@ with_one_and_four_shards! {
         continuation_frames_without_end_end_the_connection,
         empty_data_frames_are_bounded,
         huge_header_lists_are_refused,
-        pings_are_answered_as_they_are_read,
+        pings_are_answered_one_by_one,
+        pings_are_bounded,
         pings_whose_answers_are_not_read_are_bounded,
         rapid_reset_is_bounded,
         rapid_reset_of_subscriptions_is_bounded,
@@ -69,6 +70,7 @@ with_one_and_four_shards! {
         a_slow_subscriber_hurts_only_itself,
         a_window_beyond_its_limit_is_a_flow_control_error,
         a_window_update_of_zero_is_a_protocol_error,
+        answers_that_nobody_reads_are_bounded,
         data_beyond_the_window_is_bounded;
     handshake:
         a_client_that_never_speaks_is_thrown_out,

@@ -47,11 +47,22 @@ pub(crate) async fn run(run: Run, scenario: Scenario) -> anyhow::Result<Report> 
     let name = format!("{} connections", scenario.connections);
     let mut report = interval.end(name, scenario.connections, &histogram());
     report.figures = vec![
-        ("KiB per connection".into(), kib(bare, connected, scenario.connections)),
-        ("KiB per connection, first subscription".into(),
-         kib(connected, subscribed, scenario.connections)),
-        ("KiB per further subscription".into(),
-         kib(subscribed, full, scenario.connections * scenario.subscriptions)),
+        (
+            "KiB per connection".into(),
+            kib(bare, connected, scenario.connections),
+        ),
+        (
+            "KiB per connection, first subscription".into(),
+            kib(connected, subscribed, scenario.connections),
+        ),
+        (
+            "KiB per further subscription".into(),
+            kib(
+                subscribed,
+                full,
+                scenario.connections * scenario.subscriptions,
+            ),
+        ),
         ("MiB resident".into(), number(full) / 1024.0 / 1024.0),
     ];
     drop(streams);

@@ -133,10 +133,18 @@ async fn open(
             let message = subscribe(SubscribeType::Events, &channel);
             let mut stream = subscriber.server_stream(SUBSCRIBE_TO_EVENTS, message, &options)?;
             stream.headers().await?;
-            rt::spawn(Queue::Serve, "receive", receive(flow.clone(), place, stream, 4));
+            rt::spawn(
+                Queue::Serve,
+                "receive",
+                receive(flow.clone(), place, stream, 4),
+            );
         }
         let (sender, results) = connection.bidi(SEND_EVENTS_STREAM, &options)?;
-        rt::spawn(Queue::Serve, "results", fail_on_result(flow.clone(), results));
+        rt::spawn(
+            Queue::Serve,
+            "results",
+            fail_on_result(flow.clone(), results),
+        );
         sender
     };
     let template = Template::new(&channel, run.size);
@@ -147,7 +155,11 @@ async fn open(
         }
         Some(rate) => {
             let each = Duration::from_secs(1) * scenario.publishers / rate.max(1);
-            rt::spawn(Queue::Serve, "send", send_at_rate(flow.clone(), sender, template, each));
+            rt::spawn(
+                Queue::Serve,
+                "send",
+                send_at_rate(flow.clone(), sender, template, each),
+            );
         }
     }
     Ok(flow)
@@ -163,12 +175,7 @@ pub(crate) fn subscribe(kind: SubscribeType, channel: &str) -> Bytes {
     subscribe.encode_to_vec().into()
 }
 
-async fn send_windowed(
-    flow: Rc<Flow>,
-    mut sender: ClientSender,
-    template: Template,
-    window: u64,
-) {
+async fn send_windowed(flow: Rc<Flow>, mut sender: ClientSender, template: Template, window: u64) {
     while !flow.totals.stop.get() {
         let room = window.saturating_sub(flow.in_flight()).min(BATCH_MAX);
         if room == 0 {
@@ -176,7 +183,10 @@ async fn send_windowed(
             continue;
         }
         let now_ns = rt::now().as_ns();
-        if send_batch(&flow, &mut sender, &template, room, |_| now_ns).await.is_err() {
+        if send_batch(&flow, &mut sender, &template, room, |_| now_ns)
+            .await
+            .is_err()
+        {
             return;
         }
     }
@@ -202,7 +212,10 @@ async fn send_at_rate(
         let count = due.saturating_sub(first).min(BATCH_MAX);
         if count == 0 {
             rt::sleep(Duration::from_nanos(due_at(first).saturating_sub(now_ns))).await;
-        } else if send_batch(&flow, &mut sender, &template, count, due_at).await.is_err() {
+        } else if send_batch(&flow, &mut sender, &template, count, due_at)
+            .await
+            .is_err()
+        {
             return;
         }
     }
@@ -254,7 +267,9 @@ fn take(
         return violation(flow);
     };
     let mut received = flow.received.borrow_mut();
-    let Some(expected) = received.get_mut(place) else { return };
+    let Some(expected) = received.get_mut(place) else {
+        return;
+    };
     if number != *expected {
         violation(flow);
     }

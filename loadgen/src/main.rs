@@ -90,7 +90,10 @@ impl Run {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    anyhow::ensure!(args.size >= payload::STAMP_BYTES, "--size must be 16 or more");
+    anyhow::ensure!(
+        args.size >= payload::STAMP_BYTES,
+        "--size must be 16 or more"
+    );
     let run = Run {
         address: args.address,
         pid: args.pid,
@@ -100,7 +103,10 @@ fn main() -> anyhow::Result<()> {
         echo: args.echo,
     };
     let (tx, rx) = mpsc::channel();
-    let plan = Plan { cpu: args.cpu, spin: None };
+    let plan = Plan {
+        cpu: args.cpu,
+        spin: None,
+    };
     let seed = (run, args.scenario);
     let executors = start(&[plan], vec![seed], move |_, (run, scenario)| {
         let tx = tx.clone();
@@ -108,7 +114,9 @@ fn main() -> anyhow::Result<()> {
             let _main_waits = tx.send(drive(run, scenario).await);
         }
     })?;
-    let report = rx.recv().context("the generator ended without a report")??;
+    let report = rx
+        .recv()
+        .context("the generator ended without a report")??;
     executors.join();
     report.print(args.json)?;
     anyhow::ensure!(report.violations == 0, "{} violations", report.violations);

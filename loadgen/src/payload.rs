@@ -31,7 +31,10 @@ impl Template {
         message.put_u32(u32::try_from(event.encoded_len()).unwrap_or(u32::MAX));
         message.extend_from_slice(&event.encode_to_vec());
         let frame = message.to_vec();
-        let body_at = frame.iter().position(|byte| *byte == 0xA5).unwrap_or_default();
+        let body_at = frame
+            .iter()
+            .position(|byte| *byte == 0xA5)
+            .unwrap_or_default();
         Self { frame, body_at }
     }
 

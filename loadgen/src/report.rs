@@ -105,7 +105,10 @@ impl Report {
             self.p50_us, self.p99_us, self.p999_us, self.max_us
         )?;
         if let (Some(server), Some(own)) = (self.server_cpu_us, self.own_cpu_us) {
-            writeln!(out, "  CPU us per message: server {server:.2}, generator {own:.2}")?;
+            writeln!(
+                out,
+                "  CPU us per message: server {server:.2}, generator {own:.2}"
+            )?;
         }
         for (name, value) in &self.figures {
             writeln!(out, "  {name}: {value:.2}")?;

@@ -66,7 +66,11 @@ pub(crate) async fn run(run: Run, scenario: Scenario) -> anyhow::Result<Report> 
     let path = if run.echo { ECHO_UNARY } else { SEND_REQUEST };
     for _ in 0..scenario.callers {
         let (totals, client) = (totals.clone(), caller.clone());
-        rt::spawn(Queue::Serve, "call", call(totals, client, path, message.clone(), run.size));
+        rt::spawn(
+            Queue::Serve,
+            "call",
+            call(totals, client, path, message.clone(), run.size),
+        );
     }
     rt::sleep(run.warm_up).await;
     totals.latency.borrow_mut().reset();
@@ -82,13 +86,7 @@ pub(crate) async fn run(run: Run, scenario: Scenario) -> anyhow::Result<Report> 
     Ok(report)
 }
 
-async fn call(
-    totals: Rc<Totals>,
-    client: Client,
-    path: &'static str,
-    message: Bytes,
-    size: usize,
-) {
+async fn call(totals: Rc<Totals>, client: Client, path: &'static str, message: Bytes, size: usize) {
     let options = CallOptions::default();
     while !totals.stop.get() {
         let began = rt::now();
@@ -106,7 +104,9 @@ async fn call(
 /// Answers each query with its own body.
 async fn respond(client: Client, mut requests: ClientStream) {
     while let Ok(Some(message)) = requests.message().await {
-        let Ok(request) = Request::decode(message) else { return };
+        let Ok(request) = Request::decode(message) else {
+            return;
+        };
         let response = Response {
             client_id: "loadgen-responder".into(),
             request_id: request.request_id,
@@ -118,8 +118,9 @@ async fn respond(client: Client, mut requests: ClientStream) {
         let client = client.clone();
         rt::spawn(Queue::Serve, "response", async move {
             let message = response.encode_to_vec().into();
-            let _the_caller_will_miss_it =
-                client.unary(SEND_RESPONSE, message, &CallOptions::default()).await;
+            let _the_caller_will_miss_it = client
+                .unary(SEND_RESPONSE, message, &CallOptions::default())
+                .await;
         });
     }
 }

@@ -118,7 +118,11 @@ impl fmt::Display for Banner {
         for (name, address) in &self.services {
             line(f, name, address)?;
         }
-        line(f, "store", &self.store)?;
+        line(
+            f,
+            "store",
+            &format!("{} (nothing is stored in this version)", self.store),
+        )?;
         line(f, "sync", self.sync)?;
         for (n, limit) in self.limits.iter().enumerate() {
             line(f, if n == 0 { "limits" } else { "" }, limit)?;
@@ -169,7 +173,7 @@ RingMQ {VERSION} on node-1
   gRPC        127.0.0.1:50000
   REST        not served in this version (port 9090)
   management  not served in this version (port 8080)
-  store       /data
+  store       /data (nothing is stored in this version)
   sync        strict: acknowledged means on disk
   limits      1000 connections, 4096 calls on each, 100 MiB a message
               8 MiB for a subscriber, 256 MiB for those of one core

@@ -221,12 +221,9 @@ pub(super) fn shorten(text: &str) -> String {
 fn meaning(name: &str) -> Option<Meaning> {
     let wanted = normalise(name);
     let is_wanted = |known: &&str| normalise(known) == wanted;
-    let setting = settings::KEYS.iter().find(|key| {
-        [key.name]
-            .iter()
-            .chain(key.aliases)
-            .any(|known| is_wanted(known))
-    });
+    let setting = settings::KEYS
+        .iter()
+        .find(|key| [key.name].iter().chain(key.aliases).any(&is_wanted));
     let reference = || reference::KEYS.iter().find(|key| is_wanted(&key.name));
     setting
         .map(|key| Meaning::Setting(key))

@@ -3,6 +3,8 @@
 //! Entries are addressed in two ways. From outside by a [`Key`], which names one life of a slot and
 //! finds nothing once that life has ended. From inside by the bare `u32` index, for links between
 //! entries that die together with what they point at.
+//!
+//! The wheel packs its timers tighter than an [`Arena`] would and shares only the keys.
 
 use std::num::NonZeroU32;
 
@@ -24,8 +26,35 @@ const _: () = assert!(
 );
 
 impl Key {
+    /// # Panics
+    /// When `slot` is 2^32 - 1 or more; the structures are bounded far below.
+    pub(super) fn new(slot: usize, Generation(generation): Generation) -> Self {
+        let index = u32::try_from(slot).ok().filter(|&index| index != NIL);
+        let index = index.expect("there are fewer than 2^32 - 1 entries");
+        Self { index, generation }
+    }
+
     pub(super) fn index(self) -> u32 {
         self.index
+    }
+
+    pub(super) fn is_of(self, Generation(generation): Generation) -> bool {
+        self.generation == generation
+    }
+}
+
+/// Tells the lives of a slot apart. Never zero: the niche keeps a slab's entries without a tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Generation(NonZeroU32);
+
+impl Generation {
+    pub(super) const FIRST: Self = Self(NonZeroU32::MIN);
+
+    /// The next one, for the next insertion into any slot. That is as good as counting for each
+    /// slot: the free list reuses the same slot first, so either wraps after 2^32 insertions.
+    pub(super) fn advance(&mut self) -> Self {
+        self.0 = self.0.checked_add(1).unwrap_or(NonZeroU32::MIN);
+        *self
     }
 }
 
@@ -36,15 +65,12 @@ impl Key {
 #[derive(Debug)]
 pub(super) struct Arena<T> {
     slots: Slab<Slot<T>>,
-    /// Of the latest insertion. One counter for all slots is as good as one for each: the free
-    /// list reuses the same slot first, so either wraps after 2^32 insertions.
-    generation: NonZeroU32,
+    generation: Generation,
 }
 
-/// The non-zero generation is the niche that makes a slab's entry no larger than this.
 #[derive(Debug)]
 struct Slot<T> {
-    generation: NonZeroU32,
+    generation: Generation,
     value: T,
 }
 
@@ -52,7 +78,7 @@ impl<T> Arena<T> {
     pub(super) fn new() -> Self {
         Self {
             slots: Slab::new(),
-            generation: NonZeroU32::MIN,
+            generation: Generation::FIRST,
         }
     }
 
@@ -65,15 +91,10 @@ impl<T> Arena<T> {
     }
 
     /// # Panics
-    /// When 2^32 - 1 entries are alive; callers are bounded far below.
+    /// As [`Key::new`].
     pub(super) fn insert(&mut self, value: T) -> Key {
-        self.generation = self.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
-        let generation = self.generation;
-        let index = u32::try_from(self.slots.insert(Slot { generation, value }))
-            .ok()
-            .filter(|&index| index != NIL)
-            .expect("an arena holds fewer than 2^32 - 1 entries");
-        Key { index, generation }
+        let generation = self.generation.advance();
+        Key::new(self.slots.insert(Slot { generation, value }), generation)
     }
 
     /// The entry in slot `index`, whichever life it is in.
@@ -98,7 +119,7 @@ impl<T> Arena<T> {
     pub(super) fn get(&self, key: Key) -> Option<&T> {
         self.slots
             .get(slab_index(key.index))
-            .filter(|slot| slot.generation == key.generation)
+            .filter(|slot| key.is_of(slot.generation))
             .map(|slot| &slot.value)
     }
 
@@ -115,7 +136,7 @@ impl<T> Arena<T> {
 }
 
 /// Widens an index; what does not fit a `usize` is in no slab either.
-fn slab_index(index: u32) -> usize {
+pub(super) fn slab_index(index: u32) -> usize {
     usize::try_from(index).unwrap_or(usize::MAX)
 }
 
@@ -153,9 +174,9 @@ mod tests {
     #[test]
     fn generations_skip_zero_when_they_wrap() {
         let mut arena = Arena::new();
-        arena.generation = NonZeroU32::MAX;
+        arena.generation = Generation(NonZeroU32::MAX);
         let key = arena.insert(());
-        assert_eq!(key.generation, NonZeroU32::MIN);
+        assert!(key.is_of(Generation::FIRST));
         assert!(arena.get(key).is_some());
     }
 

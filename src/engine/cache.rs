@@ -23,8 +23,9 @@ use std::hash::BuildHasher;
 use super::arena::Arena;
 use recency::{Links, Recency};
 
-/// What one entry takes beside its channel, key and value: its slot (112 bytes), its share of the
-/// index (18 to 36 bytes), and what the allocator rounds up.
+/// What one entry takes beside its channel, key and value: its slot (96 bytes), its share of the
+/// index (18 to 36 bytes), what the allocator rounds up, and some of what tables reserve when they
+/// grow.
 pub const ENTRY_OVERHEAD_BYTES: usize = 160;
 
 /// Answers by channel and cache key, each until it expires or makes room.

@@ -31,7 +31,7 @@ pub struct PendingKey(Key);
 ///
 /// Owned by the core that holds the callers' connections. A request leaves the table exactly once:
 /// through [`PendingRequests::answer`] or through [`PendingRequests::close`], whichever comes
-/// first.
+/// first. It takes 28 bytes beside its waiter.
 #[derive(Debug)]
 pub struct PendingRequests<W> {
     requests: Arena<Pending<W>>,

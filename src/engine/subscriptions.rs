@@ -74,7 +74,10 @@ pub struct SubscriptionId(Key);
 /// The subscriptions of one kind on one shard.
 ///
 /// Owned by the shard's executor. The number of subscriptions is bounded by whoever adds them;
-/// memory follows its peak.
+/// memory follows its peak. Measured on x86-64, with names of 28 bytes: 230 to 300 bytes for a
+/// subscription on a channel of its own, 480 to 550 if it is also the only one of its group, 730
+/// to 820 on a wildcard pattern of its own, 50 to 80 on a pattern that others share; 160 for an
+/// entry of the match cache.
 #[derive(Debug)]
 pub struct SubscriptionTable {
     subscriptions: Arena<Position>,
@@ -352,8 +355,8 @@ mod tests {
             assert_eq!(select(&mut table, "a.b"), [0, 1, 2]);
             assert_eq!(select(&mut table, "a.B"), [1, 2]);
             assert_eq!(select(&mut table, "a.b.c"), [2]);
-            assert_eq!(select(&mut table, "a"), []);
-            assert_eq!(select(&mut table, "ab"), []);
+            assert!(select(&mut table, "a").is_empty());
+            assert!(select(&mut table, "ab").is_empty());
             assert_eq!(select(&mut table, "a*"), [3]);
             assert_eq!(select(&mut table, "a.>.c"), [2]);
         }

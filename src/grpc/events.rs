@@ -52,7 +52,10 @@ async fn publish_checked<'a>(
 ) -> Result<Cow<'a, str>, Refusal> {
     validate::validate_event(event)?;
     if event.store {
-        return Err(Refusal::KindUnavailable { kind: Kind::EventsStore, method });
+        return Err(Refusal::KindUnavailable {
+            kind: Kind::EventsStore,
+            method,
+        });
     }
     if shard.is_draining() {
         return Err(Refusal::ShuttingDown);
@@ -68,7 +71,10 @@ async fn publish_checked<'a>(
         })
     };
     while let Err(Full) = send() {
-        shard.room(event.channel).await.map_err(|Full| Refusal::MeshFull)?;
+        shard
+            .room(event.channel)
+            .await
+            .map_err(|Full| Refusal::MeshFull)?;
     }
     Ok(event_id)
 }
@@ -83,7 +89,9 @@ enum Next {
 pub(super) async fn send_events_stream(shard: Rc<Shard>, call: Call) {
     let (mut reader, responder) = call.into_parts();
     // The headers go out at once: some clients wait for them before they send.
-    let Ok(mut results) = responder.start() else { return };
+    let Ok(mut results) = responder.start() else {
+        return;
+    };
     let shutdown = shard.watch_shutdown();
     let mut waiting = BytesMut::new();
     let status = loop {
@@ -143,7 +151,10 @@ async fn publish_streamed(shard: &Shard, message: &[u8], now_ns: i64, results: &
             Err(refusal) => (event.event_id, refusal),
         },
         // The id where it can still be read: the client matches results by it.
-        Err(error) => (EventView::event_id_of(message).unwrap_or_default(), error.into()),
+        Err(error) => (
+            EventView::event_id_of(message).unwrap_or_default(),
+            error.into(),
+        ),
     };
     event_result_frame(event_id, false, &refusal.text(), results);
     refused(shard, refusal);
@@ -153,15 +164,16 @@ async fn send_results(stream: &mut ResponseStream, results: &mut BytesMut) -> Re
     if results.is_empty() {
         return Ok(());
     }
-    stream.send_all(results.split().freeze()).await.map_err(|_| ())
+    stream
+        .send_all(results.split().freeze())
+        .await
+        .map_err(|_| ())
 }
 
 pub(super) async fn subscribe_to_events(shard: Rc<Shard>, call: Call) {
     let (mut reader, responder) = call.into_parts();
     let checked = match reader.only_message().await {
-        Ok(message) => {
-            check_subscribe(&message).map_err(|refusal| super::refused(&shard, refusal))
-        }
+        Ok(message) => check_subscribe(&message).map_err(|refusal| super::refused(&shard, refusal)),
         Err(status) => Err(status),
     };
     match checked {
@@ -176,6 +188,9 @@ fn check_subscribe(message: &[u8]) -> Result<Subscribe, Refusal> {
     let subscribe = subscribe::decode(message)?;
     match validate::validate_subscribe_events(&subscribe)? {
         Kind::Events => Ok(subscribe),
-        kind => Err(Refusal::KindUnavailable { kind, method: "SubscribeToEvents" }),
+        kind => Err(Refusal::KindUnavailable {
+            kind,
+            method: "SubscribeToEvents",
+        }),
     }
 }

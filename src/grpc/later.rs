@@ -17,7 +17,10 @@ pub(super) fn refusal(method: &str) -> Refusal {
         "QueuesInfo",
     ];
     match QUEUE_METHODS.iter().find(|known| **known == method) {
-        Some(method) => Refusal::KindUnavailable { kind: Kind::Queues, method },
+        Some(method) => Refusal::KindUnavailable {
+            kind: Kind::Queues,
+            method,
+        },
         None => unknown_method("kubemq.kubemq", method),
     }
 }

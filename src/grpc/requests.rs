@@ -44,9 +44,7 @@ pub(super) async fn send_request(shard: Rc<Shard>, call: Call, _active: Active) 
     let deadline = call.deadline();
     let (mut reader, mut responder) = call.into_parts();
     let asked = match reader.only_message().await {
-        Ok(message) => {
-            ask(&shard, &message, deadline).map_err(|refusal| refused(&shard, refusal))
-        }
+        Ok(message) => ask(&shard, &message, deadline).map_err(|refusal| refused(&shard, refusal)),
         Err(status) => Err(status),
     };
     drop(reader);
@@ -78,11 +76,7 @@ async fn wait(pending: &Pending, responder: &mut Responder) -> Option<Outcome> {
 }
 
 /// Checks a request and sends it on its way.
-fn ask(
-    shard: &Rc<Shard>,
-    message: &[u8],
-    deadline: Option<rt::Instant>,
-) -> Result<Asked, Refusal> {
+fn ask(shard: &Rc<Shard>, message: &[u8], deadline: Option<rt::Instant>) -> Result<Asked, Refusal> {
     let request = RequestView::parse(message)?;
     let request_type = validate::validate_request(&request)?;
     let kind = request_type.kind();
@@ -133,12 +127,16 @@ fn refusal(refused: Refused) -> Refusal {
 fn count(shard: &Shard, asked: &Asked, outcome: &Outcome, began: rt::Instant) {
     let (counters, latencies) = (&shard.counters, &shard.latencies);
     let (answered, timed_out, latency) = match asked.request_type {
-        RequestType::Command => {
-            (&counters.commands_answered, &counters.commands_timed_out, &latencies.commands)
-        }
-        RequestType::Query => {
-            (&counters.queries_answered, &counters.queries_timed_out, &latencies.queries)
-        }
+        RequestType::Command => (
+            &counters.commands_answered,
+            &counters.commands_timed_out,
+            &latencies.commands,
+        ),
+        RequestType::Query => (
+            &counters.queries_answered,
+            &counters.queries_timed_out,
+            &latencies.queries,
+        ),
     };
     match outcome {
         Outcome::Response(_) | Outcome::CacheHit(_) => {
@@ -170,9 +168,10 @@ fn conclude(shard: &Shard, asked: &Asked, outcome: Outcome) -> Result<Bytes, Sta
             cached_response(&stored, request_id, &mut answer);
             Ok(answer.freeze())
         }
-        Outcome::TimedOut if asked.deadline_first => {
-            Err(Status::new(Code::DeadlineExceeded, "context deadline exceeded"))
-        }
+        Outcome::TimedOut if asked.deadline_first => Err(Status::new(
+            Code::DeadlineExceeded,
+            "context deadline exceeded",
+        )),
         Outcome::TimedOut | Outcome::NoResponder => Err(Refusal::RequestTimedOut.into()),
         Outcome::ShuttingDown => Err(Refusal::ShuttingDown.into()),
     }

@@ -19,7 +19,10 @@ const DROPS_LOGGED_EVERY: Duration = Duration::from_secs(10);
 
 /// Where an encoder says that the channel's name stands.
 pub(super) fn to_channel_at(info: FrameInfo) -> ChannelAt {
-    ChannelAt { offset: info.channel_offset, len: info.channel_len }
+    ChannelAt {
+        offset: info.channel_offset,
+        len: info.channel_len,
+    }
 }
 
 /// Subscribes and serves until the client leaves or the broker ends.
@@ -29,12 +32,19 @@ pub(super) async fn serve(
     kind: Kind,
     subscribe: &Subscribe,
 ) {
-    let subscriber = match shard.subscribe(kind, &subscribe.channel, &subscribe.group).await {
+    let subscriber = match shard
+        .subscribe(kind, &subscribe.channel, &subscribe.group)
+        .await
+    {
         Ok(subscriber) => subscriber,
-        Err(EndReason::Shutdown) => return responder.refuse(refused(&shard, Refusal::ShuttingDown)),
+        Err(EndReason::Shutdown) => {
+            return responder.refuse(refused(&shard, Refusal::ShuttingDown));
+        }
     };
     // The subscription is live: the headers tell the client so, before any message.
-    let Ok(mut stream) = responder.start() else { return };
+    let Ok(mut stream) = responder.start() else {
+        return;
+    };
     let end = deliver(&subscriber, &mut stream, subscribe).await;
     if let Some(EndReason::Shutdown) = end {
         // Never OK while the connection lives: clients would take it for an orderly end.

@@ -42,7 +42,11 @@ pub(super) fn health(shard: &Rc<Shard>, method: &str, call: Call) {
         "Check" => rt::spawn(Queue::Serve, "Health/Check", check(shard, call)),
         "List" => rt::spawn(Queue::Serve, "Health/List", list(shard, call)),
         "Watch" => rt::spawn(Queue::Serve, "Health/Watch", watch(shard, call)),
-        method => refuse(refusing, call, unknown_method("grpc.health.v1.Health", method)),
+        method => refuse(
+            refusing,
+            call,
+            unknown_method("grpc.health.v1.Health", method),
+        ),
     }
 }
 
@@ -65,9 +69,17 @@ async fn watch(shard: Rc<Shard>, call: Call) {
         Ok(message) => message,
         Err(status) => return responder.refuse(status),
     };
-    let Ok(mut stream) = responder.start() else { return };
+    let Ok(mut stream) = responder.start() else {
+        return;
+    };
     let shutdown = shard.watch_shutdown();
-    if send(&mut stream, &health::watched(&message, !shard.is_draining())).await.is_err() {
+    if send(
+        &mut stream,
+        &health::watched(&message, !shard.is_draining()),
+    )
+    .await
+    .is_err()
+    {
         return;
     }
     let gone = std::future::poll_fn(|cx| {
@@ -77,7 +89,11 @@ async fn watch(shard: Rc<Shard>, call: Call) {
         shutdown.poll(cx).map(|()| false)
     })
     .await;
-    if !gone && send(&mut stream, &health::watched(&message, false)).await.is_ok() {
+    if !gone
+        && send(&mut stream, &health::watched(&message, false))
+            .await
+            .is_ok()
+    {
         stream.finish(Refusal::ShuttingDown.into());
     }
 }
@@ -100,7 +116,9 @@ pub(super) fn reflection(
 
 async fn reflect(shutdown: Shutdown, reflection: Rc<Reflection>, call: Call) {
     let (mut reader, responder) = call.into_parts();
-    let Ok(mut stream) = responder.start() else { return };
+    let Ok(mut stream) = responder.start() else {
+        return;
+    };
     let status = loop {
         let next = std::future::poll_fn(|cx| {
             if shutdown.poll(cx).is_ready() {

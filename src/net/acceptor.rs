@@ -41,13 +41,19 @@ impl Loads {
     /// Makes counts for `executors`; together they serve at most `max` connections.
     #[must_use]
     pub fn new(executors: usize, max: usize) -> Self {
-        Self { counts: (0..executors).map(|_| AtomicUsize::new(0)).collect(), max }
+        Self {
+            counts: (0..executors).map(|_| AtomicUsize::new(0)).collect(),
+            max,
+        }
     }
 
     /// Connections that are open on all executors.
     #[must_use]
     pub fn total(&self) -> usize {
-        self.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+        self.counts
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// The executor with the fewest connections and a hold on a place there; `None` when all
@@ -56,10 +62,19 @@ impl Loads {
         if self.total() >= self.max {
             return None;
         }
-        let loads = self.counts.iter().map(|count| count.load(Ordering::Relaxed));
+        let loads = self
+            .counts
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed));
         let (executor, _) = loads.enumerate().min_by_key(|(_, load)| *load)?;
         self.counts.get(executor)?.fetch_add(1, Ordering::Relaxed);
-        Some((executor, Load { loads: self.clone(), executor }))
+        Some((
+            executor,
+            Load {
+                loads: self.clone(),
+                executor,
+            },
+        ))
     }
 }
 
@@ -96,8 +111,11 @@ impl Acceptor {
     pub fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
         let listen = || -> io::Result<(TcpListener, SocketAddr)> {
             use socket2::{Domain, Protocol, Socket, Type};
-            let socket =
-                Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+            let socket = Socket::new(
+                Domain::for_address(address),
+                Type::STREAM,
+                Some(Protocol::TCP),
+            )?;
             // A restarted broker takes its port at once. Not SO_REUSEPORT: two brokers would
             // silently share it.
             socket.set_reuse_address(true)?;
@@ -126,7 +144,12 @@ impl Acceptor {
         let thread = std::thread::Builder::new()
             .name(format!("accept-{}", address.port()))
             .spawn(move || run(&accepting, &loads, &stopping, hand_over))?;
-        Ok(Self { listener, stop, thread: Some(thread), address })
+        Ok(Self {
+            listener,
+            stop,
+            thread: Some(thread),
+            address,
+        })
     }
 
     /// The address that clients connect to.
@@ -150,7 +173,10 @@ impl Drop for Acceptor {
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "this thread is no executor: it may sleep")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "this thread is no executor: it may sleep"
+)]
 fn run(
     listener: &TcpListener,
     loads: &Loads,
@@ -231,16 +257,20 @@ mod tests {
         let (listener, address) = Acceptor::bind(([127, 0, 0, 1], 0).into()).expect("a free port");
         let (tx, rx) = mpsc::channel();
         let loads = Loads::new(1, 10);
-        let acceptor = Acceptor::start(listener, loads.clone(), move |executor, stream, _, load| {
-            tx.send((executor, stream, load)).is_ok()
-        })
-        .expect("a thread");
+        let acceptor =
+            Acceptor::start(listener, loads.clone(), move |executor, stream, _, load| {
+                tx.send((executor, stream, load)).is_ok()
+            })
+            .expect("a thread");
         let client = TcpStream::connect(address).expect("accepted");
         let (executor, _stream, load) = rx.recv_timeout(Duration::from_secs(5)).expect("handed");
         assert_eq!((executor, loads.total()), (0, 1));
         drop(load);
         assert_eq!(loads.total(), 0);
         drop((acceptor, client));
-        assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+        assert!(
+            TcpStream::connect(address).is_err(),
+            "nobody listens any more"
+        );
     }
 }

@@ -41,7 +41,10 @@ impl Instant {
 
 /// Reads the monotonic clock.
 #[must_use]
-#[allow(clippy::disallowed_methods, reason = "the seam is where clocks are read")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the seam is where clocks are read"
+)]
 pub fn now() -> Instant {
     use std::sync::OnceLock;
     static EPOCH: OnceLock<std::time::Instant> = OnceLock::new();
@@ -51,8 +54,13 @@ pub fn now() -> Instant {
 
 /// Reads the wall clock: nanoseconds since 1970-01-01 UTC.
 #[must_use]
-#[allow(clippy::disallowed_methods, reason = "the seam is where clocks are read")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the seam is where clocks are read"
+)]
 pub fn unix_ns() -> i64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX)
 }

@@ -53,13 +53,22 @@ impl Heartbeat {
         let beats: Vec<_> = inboxes
             .into_iter()
             .zip(&watches)
-            .map(|(inbox, watch)| Beat { inbox, watch: watch.clone(), turns: 0, since_ns: 0 })
+            .map(|(inbox, watch)| Beat {
+                inbox,
+                watch: watch.clone(),
+                turns: 0,
+                since_ns: 0,
+            })
             .collect();
         let stopping = stop.clone();
         let thread = std::thread::Builder::new()
             .name("heartbeat".into())
             .spawn(move || run(beats, &stopping))?;
-        Ok(Self { stop, thread: Some(thread), watches })
+        Ok(Self {
+            stop,
+            thread: Some(thread),
+            watches,
+        })
     }
 
     /// The watchdog's counters, one for each executor.
@@ -85,7 +94,10 @@ struct Beat<T> {
     since_ns: u64,
 }
 
-#[allow(clippy::disallowed_methods, reason = "this thread is no executor: it may sleep")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "this thread is no executor: it may sleep"
+)]
 fn run<T: Send>(mut beats: Vec<Beat<T>>, stop: &AtomicBool) {
     let mut last = now();
     for beat in &mut beats {
@@ -115,7 +127,11 @@ fn observe<T: Send>(shard: usize, beat: &mut Beat<T>, time_ns: u64) {
     if turns == beat.turns {
         // Once, in the beat in which the stall becomes one worth a line.
         if late >= STALL_LOGGED && late < STALL_LOGGED + PERIOD {
-            tracing::warn!(shard, stalled_ms = late.as_millis(), "executor does not turn");
+            tracing::warn!(
+                shard,
+                stalled_ms = late.as_millis(),
+                "executor does not turn"
+            );
         }
         return;
     }

@@ -22,7 +22,11 @@ pub struct InboxSender<T> {
 
 impl<T> Clone for InboxSender<T> {
     fn clone(&self) -> Self {
-        Self { items: self.items.clone(), bell: self.bell.clone(), turns: self.turns.clone() }
+        Self {
+            items: self.items.clone(),
+            bell: self.bell.clone(),
+            turns: self.turns.clone(),
+        }
     }
 }
 
@@ -44,8 +48,19 @@ pub fn inbox<T: Send>() -> io::Result<(InboxSender<T>, Inbox<T>)> {
     near.set_nonblocking(true)?;
     far.set_nonblocking(true)?;
     let turns = Arc::new(AtomicU64::new(0));
-    let sender = InboxSender { items: items_tx, bell: Arc::new(near), turns: turns.clone() };
-    Ok((sender, Inbox { items: items_rx, bell: far, turns }))
+    let sender = InboxSender {
+        items: items_tx,
+        bell: Arc::new(near),
+        turns: turns.clone(),
+    };
+    Ok((
+        sender,
+        Inbox {
+            items: items_rx,
+            bell: far,
+            turns,
+        },
+    ))
 }
 
 impl<T: Send> InboxSender<T> {
@@ -61,8 +76,8 @@ impl<T: Send> InboxSender<T> {
 
     /// Makes the executor turn once, whatever it believes; says whether it still lives.
     pub fn ring(&self) -> bool {
-        match (&*self.bell).write(&[1]) {
-            Ok(_) => true,
+        match (&*self.bell).write_all(&[1]) {
+            Ok(()) => true,
             // A full socket means that bells are waiting to be heard: nothing is lost.
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
         }

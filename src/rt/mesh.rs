@@ -22,7 +22,10 @@ pub struct Seat<T: Send> {
 #[must_use]
 pub fn seats<T: Send + 'static>(count: usize, capacity: usize) -> Vec<Seat<T>> {
     let mut seats: Vec<Seat<T>> = (0..count)
-        .map(|_| Seat { senders: Vec::with_capacity(count), receivers: Vec::new() })
+        .map(|_| Seat {
+            senders: Vec::with_capacity(count),
+            receivers: Vec::new(),
+        })
         .collect();
     let mut receivers: Vec<Vec<Option<SharedReceiver<T>>>> =
         (0..count).map(|_| Vec::with_capacity(count)).collect();
@@ -66,16 +69,22 @@ impl<T: Send + 'static> Seat<T> {
         let mut incoming = Together::new(receivers);
         std::future::poll_fn(|cx| {
             let (sent, received) = (outgoing.poll(cx), incoming.poll(cx));
-            if sent && received { Poll::Ready(()) } else { Poll::Pending }
+            if sent && received {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
         })
         .await;
         (outgoing.finish(), incoming.finish())
     }
 }
 
+type Boxed<R> = Pin<Box<dyn Future<Output = R>>>;
+
 /// Futures that run side by side until all are done.
 struct Together<R> {
-    running: Vec<(usize, Pin<Box<dyn Future<Output = R>>>)>,
+    running: Vec<(usize, Boxed<R>)>,
     done: Vec<(usize, R)>,
 }
 
@@ -83,21 +92,25 @@ impl<R> Together<R> {
     fn new(futures: impl Iterator<Item = impl Future<Output = R> + 'static>) -> Self {
         let running = futures
             .enumerate()
-            .map(|(place, future)| (place, Box::pin(future) as Pin<Box<dyn Future<Output = R>>>))
+            .map(|(place, future)| (place, Box::pin(future) as Boxed<R>))
             .collect();
-        Self { running, done: Vec::new() }
+        Self {
+            running,
+            done: Vec::new(),
+        }
     }
 
     /// Polls those that run; says whether all are done.
     fn poll(&mut self, cx: &mut Context<'_>) -> bool {
         let done = &mut self.done;
-        self.running.retain_mut(|(place, future)| match future.as_mut().poll(cx) {
-            Poll::Ready(result) => {
-                done.push((*place, result));
-                false
-            }
-            Poll::Pending => true,
-        });
+        self.running
+            .retain_mut(|(place, future)| match future.as_mut().poll(cx) {
+                Poll::Ready(result) => {
+                    done.push((*place, result));
+                    false
+                }
+                Poll::Pending => true,
+            });
         self.running.is_empty()
     }
 

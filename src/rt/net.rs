@@ -28,7 +28,9 @@ impl Conn {
 
     /// Takes over one end of a local socket pair, which has no such options.
     pub(super) fn from_socket(socket: socket2::Socket) -> Self {
-        Self { stream: glommio::net::TcpStream::from(socket) }
+        Self {
+            stream: glommio::net::TcpStream::from(socket),
+        }
     }
 
     /// Connects to `address`; the attempt runs on the blocking thread and ends after `timeout`.
@@ -36,8 +38,7 @@ impl Conn {
     /// # Errors
     /// What `connect` answers; `TimedOut`.
     pub async fn connect(address: SocketAddr, timeout: std::time::Duration) -> io::Result<Self> {
-        let stream =
-            super::blocking(move || TcpStream::connect_timeout(&address, timeout)).await;
+        let stream = super::blocking(move || TcpStream::connect_timeout(&address, timeout)).await;
         let stream = stream.ok_or_else(|| io::Error::other("connect panicked"))??;
         Self::from_std(stream)
     }

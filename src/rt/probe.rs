@@ -56,7 +56,7 @@ io_uring_register. Allow them:
 /// Why executors could not start here.
 pub fn probe() -> Result<(), Refused> {
     use io_uring::{IoUring, Probe, opcode};
-    let ring = IoUring::new(2).map_err(|error| classify(error))?;
+    let ring = IoUring::new(2).map_err(classify)?;
     let mut operations = Probe::new();
     // The probe itself came with Linux 5.6; without it, none of what we need is there.
     ring.submitter()
@@ -71,7 +71,10 @@ pub fn probe() -> Result<(), Refused> {
         (opcode::OpenAt::CODE, "IORING_OP_OPENAT"),
         (opcode::Fallocate::CODE, "IORING_OP_FALLOCATE"),
     ];
-    match needed.iter().find(|(code, _)| !operations.is_supported(*code)) {
+    match needed
+        .iter()
+        .find(|(code, _)| !operations.is_supported(*code))
+    {
         Some((_, name)) => Err(Refused::Operation(name)),
         None => Ok(()),
     }
@@ -101,6 +104,9 @@ mod tests {
         assert!(matches!(refusal(12), Refused::Memlock));
         assert!(matches!(refusal(22), Refused::Other(_)));
         let remedy = refusal(1).remedy();
-        assert!(remedy.contains("seccomp=") && remedy.contains("seccompProfile"), "{remedy}");
+        assert!(
+            remedy.contains("seccomp=") && remedy.contains("seccompProfile"),
+            "{remedy}"
+        );
     }
 }

@@ -87,7 +87,9 @@ where
             .spawn(move || {
                 let run = || run_one(shard, plan, &ready_tx, move || main(shard, seed));
                 let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
-                let panic = outcome.err().map(|e| super::task::panic_text(e.as_ref()).to_owned());
+                let panic = outcome
+                    .err()
+                    .map(|e| super::task::panic_text(e.as_ref()).to_owned());
                 let _nobody_listens_at_exit = ended_tx.send(Ended { shard, panic });
             })
             .map_err(|source| Error::Thread { shard, source })?;
@@ -119,7 +121,10 @@ fn run_one<F: Future<Output = ()> + 'static>(
     let executor = match builder.make() {
         Ok(executor) => executor,
         Err(error) => {
-            let refusal = Error::Executor { shard, reason: error.to_string() };
+            let refusal = Error::Executor {
+                shard,
+                reason: error.to_string(),
+            };
             let _nobody_listens_at_exit = ready.send(Err(refusal));
             return;
         }

@@ -45,7 +45,10 @@ pub struct TaskStats {
 /// Reads the counts of the calling executor.
 #[must_use]
 pub fn task_stats() -> TaskStats {
-    TaskStats { live: LIVE.get(), panics: PANICS.get() }
+    TaskStats {
+        live: LIVE.get(),
+        panics: PANICS.get(),
+    }
 }
 
 /// Makes the task queues; called once by the executor before anything is spawned.
@@ -79,7 +82,11 @@ pub fn spawn(queue: Queue, name: &'static str, future: impl Future<Output = ()> 
         Queue::Background => queues.background,
     };
     LIVE.set(LIVE.get() + 1);
-    let contained = Contained { name, future, _alive: Alive };
+    let contained = Contained {
+        name,
+        future,
+        _alive: Alive,
+    };
     match glommio::spawn_local_into(contained, handle) {
         Ok(task) => {
             task.detach();
@@ -172,9 +179,7 @@ impl Sleep {
 
 /// Runs `work` on the executor's blocking thread and gives its result back; `None` when it
 /// panicked. For anything that may block: file opens, name resolution.
-pub async fn blocking<R: Send + 'static>(
-    work: impl FnOnce() -> R + Send + 'static,
-) -> Option<R> {
+pub async fn blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> Option<R> {
     glommio::executor()
         .spawn_blocking(move || std::panic::catch_unwind(AssertUnwindSafe(work)).ok())
         .await

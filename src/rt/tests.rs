@@ -10,7 +10,10 @@ use super::inbox::{InboxSender, inbox};
 use super::start::{Plan, start};
 use super::{Notify, Queue, mesh, now, reactor_yield, sleep, spawn, task_stats};
 
-const UNPINNED: Plan = Plan { cpu: None, spin: None };
+const UNPINNED: Plan = Plan {
+    cpu: None,
+    spin: None,
+};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs `main` on an executor of its own and gives back what it sends.
@@ -30,7 +33,9 @@ where
 fn a_panic_ends_its_task_and_nothing_else() {
     let stats = on_executor(|tx| async move {
         let before = task_stats();
-        spawn(Queue::Serve, "doomed", async { panic!("a bug in one call") });
+        spawn(Queue::Serve, "doomed", async {
+            panic!("a bug in one call")
+        });
         let after = Notify::new();
         let survivor = after.clone();
         spawn(Queue::Serve, "survivor", async move { survivor.raise() });
@@ -46,10 +51,13 @@ fn a_panic_ends_its_task_and_nothing_else() {
 
 #[test]
 fn an_executor_that_panics_is_reported_with_its_text() {
-    let executors =
-        start(&[UNPINNED], vec![()], |_, ()| async { panic!("the executor's own bug") })
-            .expect("an executor");
-    let ended = executors.wait_ended(PATIENCE).expect("its supervisor is told");
+    let executors = start(&[UNPINNED], vec![()], |_, ()| async {
+        panic!("the executor's own bug")
+    })
+    .expect("an executor");
+    let ended = executors
+        .wait_ended(PATIENCE)
+        .expect("its supervisor is told");
     assert_eq!(ended.shard, 0);
     assert!(ended.panic.is_some());
 }
@@ -78,7 +86,10 @@ fn a_busy_task_that_yields_through_the_reactor_does_not_starve_timers() {
         tx.send(worst).expect("somebody waits");
     });
     // With a self-waking task it would be the preempt timer's second for each of the fifty.
-    assert!(late < Duration::from_millis(900), "a timer of 1 ms took {late:?}");
+    assert!(
+        late < Duration::from_millis(900),
+        "a timer of 1 ms took {late:?}"
+    );
 }
 
 #[test]
@@ -91,18 +102,22 @@ fn the_heartbeat_makes_executors_turn_and_the_watchdog_sees_a_stall() {
             let end = Notify::new();
             let raised = end.clone();
             let mut seen = 0;
-            spawn(Queue::Serve, "inbox", receiver.run(move |()| {
-                seen += 1;
-                if seen == 1 {
-                    // Holds the executor: what a task that blocks would do.
-                    let until = now().after(Duration::from_millis(300));
-                    while now() < until {
-                        std::hint::spin_loop();
+            spawn(
+                Queue::Serve,
+                "inbox",
+                receiver.run(move |()| {
+                    seen += 1;
+                    if seen == 1 {
+                        // Holds the executor: what a task that blocks would do.
+                        let until = now().after(Duration::from_millis(300));
+                        while now() < until {
+                            std::hint::spin_loop();
+                        }
+                    } else {
+                        raised.raise();
                     }
-                } else {
-                    raised.raise();
-                }
-            }));
+                }),
+            );
             end.wait().await;
             done.send(()).expect("somebody waits");
         }
@@ -118,9 +133,14 @@ fn the_heartbeat_makes_executors_turn_and_the_watchdog_sees_a_stall() {
     let longest = watch.longest_us.load(std::sync::atomic::Ordering::Relaxed);
     // A paused machine hides a stall; then it was counted as a pause.
     let paused = watch.paused.load(std::sync::atomic::Ordering::Relaxed);
-    assert!(stalled + paused >= 1, "the stall of 300 ms was not seen; longest {longest} us");
+    assert!(
+        stalled + paused >= 1,
+        "the stall of 300 ms was not seen; longest {longest} us"
+    );
     sender.send(()).expect("the executor lives");
-    done_rx.recv_timeout(PATIENCE).expect("the executor goes on");
+    done_rx
+        .recv_timeout(PATIENCE)
+        .expect("the executor goes on");
     drop(heartbeat);
     executors.join();
 }
@@ -139,13 +159,19 @@ fn items_of_other_threads_arrive_in_order() {
     let (tx, rx) = mpsc::channel();
     let executors = start(&[UNPINNED], vec![receiver], move |_, receiver| {
         let tx = tx.clone();
-        async move { receiver.run(move |item| tx.send(item).expect("somebody waits")).await }
+        async move {
+            receiver
+                .run(move |item| tx.send(item).expect("somebody waits"))
+                .await
+        }
     })
     .expect("an executor");
     for item in 0..1000 {
         sender.send(item).expect("the executor lives");
     }
-    let got: Vec<u32> = (0..1000).map(|_| rx.recv_timeout(PATIENCE).expect("arrives")).collect();
+    let got: Vec<u32> = (0..1000)
+        .map(|_| rx.recv_timeout(PATIENCE).expect("arrives"))
+        .collect();
     assert!(got.iter().copied().eq(0..1000));
     // The last bell rings when the last sender goes: the receiver ends.
     sender.ring();
@@ -188,7 +214,8 @@ fn the_mesh_connects_more_executors_than_there_are_cores() {
     })
     .expect("executors");
     for _ in 0..COUNT {
-        rx.recv_timeout(PATIENCE).expect("every executor got everything in order");
+        rx.recv_timeout(PATIENCE)
+            .expect("every executor got everything in order");
     }
     executors.join();
 }

@@ -27,7 +27,10 @@ const SUBSCRIBE_TO_REQUESTS: &str = "/kubemq.kubemq/SubscribeToRequests";
 /// Runs the demo beside the broker, on an executor of its own, as any client would.
 pub(super) fn start(broker: SocketAddr) {
     let address = SocketAddr::new(loopback_for(broker), broker.port());
-    let plan = Plan { cpu: None, spin: None };
+    let plan = Plan {
+        cpu: None,
+        spin: None,
+    };
     let started = start_executors(&[plan], vec![address], |_, address| async move {
         match run(address).await {
             Ok(()) => farewell(address),
@@ -60,7 +63,13 @@ async fn run(address: SocketAddr) -> Result<(), Status> {
     respond(&receiver, SubscribeType::Commands, "demo.lights").await?;
     show_request(&sender, RequestType::Command, "demo.lights", "switch on").await?;
     respond(&receiver, SubscribeType::Queries, "demo.weather").await?;
-    show_request(&sender, RequestType::Query, "demo.weather", "how warm is it?").await?;
+    show_request(
+        &sender,
+        RequestType::Query,
+        "demo.weather",
+        "how warm is it?",
+    )
+    .await?;
     sender.close();
     receiver.close();
     Ok(())
@@ -86,7 +95,10 @@ async fn show_event(sender: &Client, receiver: &Client) -> Result<(), Status> {
     }
     let message = events.message().await?.ok_or_else(ended)?;
     let received = decode::<EventReceive>(&message)?;
-    say(&format!("event    received on {} by demo.*:", received.channel), &received.body);
+    say(
+        &format!("event    received on {} by demo.*:", received.channel),
+        &received.body,
+    );
     Ok(())
 }
 
@@ -98,8 +110,13 @@ async fn respond(client: &Client, kind: SubscribeType, channel: &str) -> Result<
     let client = client.clone();
     rt::spawn(Queue::Serve, "demo responder", async move {
         while let Ok(Some(message)) = requests.message().await {
-            let Ok(request) = decode::<Request>(&message) else { return };
-            say(&format!("request  received on {}:", request.channel), &request.body);
+            let Ok(request) = decode::<Request>(&message) else {
+                return;
+            };
+            say(
+                &format!("request  received on {}:", request.channel),
+                &request.body,
+            );
             let response = Response {
                 client_id: "demo-responder".into(),
                 request_id: request.request_id,
@@ -108,7 +125,11 @@ async fn respond(client: &Client, kind: SubscribeType, channel: &str) -> Result<
                 executed: true,
                 ..Response::default()
             };
-            if client.unary(SEND_RESPONSE, encode(&response), &plain()).await.is_err() {
+            if client
+                .unary(SEND_RESPONSE, encode(&response), &plain())
+                .await
+                .is_err()
+            {
                 return;
             }
         }
@@ -122,7 +143,11 @@ async fn show_request(
     channel: &str,
     body: &'static str,
 ) -> Result<(), Status> {
-    let name = if kind == RequestType::Command { "command" } else { "query  " };
+    let name = if kind == RequestType::Command {
+        "command"
+    } else {
+        "query  "
+    };
     let request = Request {
         request_type_data: kind.into(),
         client_id: "demo-sender".into(),
@@ -133,7 +158,9 @@ async fn show_request(
     };
     say(&format!("{name}  sent to {channel}:"), &request.body);
     let began = rt::now();
-    let answer = client.unary(SEND_REQUEST, encode(&request), &plain()).await?;
+    let answer = client
+        .unary(SEND_REQUEST, encode(&request), &plain())
+        .await?;
     let took = rt::now().since(began);
     let response = decode::<Response>(&answer)?;
     let result = if response.body.is_empty() {
@@ -141,7 +168,10 @@ async fn show_request(
     } else {
         String::from_utf8_lossy(&response.body).into_owned()
     };
-    say(&format!("{name}  answered after {took:.0?}:"), result.as_bytes());
+    say(
+        &format!("{name}  answered after {took:.0?}:"),
+        result.as_bytes(),
+    );
     Ok(())
 }
 

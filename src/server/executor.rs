@@ -13,8 +13,8 @@ use crate::grpc::{GrpcService, ServerInfo};
 use crate::net::Load;
 use crate::rt::inbox::Inbox;
 use crate::rt::{self, Conn, Notify, Queue};
-use crate::telemetry::status::ShardReport;
 use crate::shard::{LaneBounds, Placement, Seat, Settings, Shard};
+use crate::telemetry::status::ShardReport;
 use crate::wire::server::{ConnectionControl, Ended, Settings as WireSettings, serve};
 
 /// How often a drain looks whether it is done.
@@ -27,7 +27,11 @@ const GOODBYE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) enum Control {
     /// Serve this connection.
-    Accepted { stream: TcpStream, peer: SocketAddr, load: Load },
+    Accepted {
+        stream: TcpStream,
+        peer: SocketAddr,
+        load: Load,
+    },
     /// Say what you count.
     Status(mpsc::Sender<ShardReport>),
     /// Finish within the grace period, then end.
@@ -67,7 +71,15 @@ struct Executor {
 
 /// The executor's life: from the seed to the end of the drain.
 pub(super) async fn main(id: usize, seed: Seed) {
-    let Seed { count, seat, inbox, config, slots, started_at_ns, ready } = seed;
+    let Seed {
+        count,
+        seat,
+        inbox,
+        config,
+        slots,
+        started_at_ns,
+        ready,
+    } = seed;
     let id = u16::try_from(id).unwrap_or(u16::MAX);
     let placement = Box::new(BySlot { slots, count });
     let shard = Shard::new(id, count, shard_settings(&config), placement);
@@ -84,7 +96,11 @@ pub(super) async fn main(id: usize, seed: Seed) {
         done: Notify::new(),
     });
     let controlled = executor.clone();
-    rt::spawn(Queue::Serve, "inbox", inbox.run(move |control| controlled.control(control)));
+    rt::spawn(
+        Queue::Serve,
+        "inbox",
+        inbox.run(move |control| controlled.control(control)),
+    );
     let _main_waits = ready.send(());
     drop(ready);
     executor.done.wait().await;
@@ -94,7 +110,11 @@ impl Executor {
     fn control(self: &Rc<Self>, control: Control) {
         match control {
             Control::Accepted { stream, peer, load } => {
-                rt::spawn(Queue::Serve, "connection", self.clone().serve(stream, peer, load));
+                rt::spawn(
+                    Queue::Serve,
+                    "connection",
+                    self.clone().serve(stream, peer, load),
+                );
             }
             Control::Status(answer) => {
                 let _asker_may_be_gone = answer.send(self.status());
@@ -109,7 +129,10 @@ impl Executor {
         let tasks = rt::task_stats();
         self.shard.counters.tasks.set(tasks.live);
         let counted = self.shard.counters.task_panics.value();
-        self.shard.counters.task_panics.add(tasks.panics.saturating_sub(counted));
+        self.shard
+            .counters
+            .task_panics
+            .add(tasks.panics.saturating_sub(counted));
         let counters = self.shard.counters();
         ShardReport {
             shard: self.shard.id(),
@@ -193,8 +216,12 @@ impl Executor {
 
     fn each_connection(&self, act: impl Fn(&ConnectionControl)) {
         // A copy: acting may wake a connection that leaves the list.
-        let controls: Vec<_> =
-            self.connections.borrow().iter().map(|(_, control)| control.clone()).collect();
+        let controls: Vec<_> = self
+            .connections
+            .borrow()
+            .iter()
+            .map(|(_, control)| control.clone())
+            .collect();
         controls.iter().for_each(act);
     }
 }

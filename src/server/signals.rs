@@ -19,17 +19,19 @@ pub(super) enum Event {
 pub(super) fn watch() -> io::Result<mpsc::Receiver<Event>> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1])?;
     let (tx, rx) = mpsc::channel();
-    std::thread::Builder::new().name("signals".into()).spawn(move || {
-        for signal in signals.forever() {
-            let event = match signal {
-                SIGTERM => Event::Stop("SIGTERM"),
-                SIGINT => Event::Stop("SIGINT"),
-                _ => Event::Status,
-            };
-            if tx.send(event).is_err() {
-                return;
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            for signal in signals.forever() {
+                let event = match signal {
+                    SIGTERM => Event::Stop("SIGTERM"),
+                    SIGINT => Event::Stop("SIGINT"),
+                    _ => Event::Status,
+                };
+                if tx.send(event).is_err() {
+                    return;
+                }
             }
-        }
-    })?;
+        })?;
     Ok(rx)
 }

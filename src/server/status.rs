@@ -33,14 +33,16 @@ pub(super) fn collect(
     let mut report = StatusReport::new(inboxes.len(), loads.total());
     for mut answer in answers {
         let shard = usize::from(answer.shard);
-        answer.watchdog = inboxes.get(shard).zip(heartbeat.watches().get(shard)).map(
-            |(inbox, watch)| Watchdog {
-                turns: inbox.turns(),
-                stalls: watch.stalls.load(Ordering::Relaxed),
-                longest_stall_us: watch.longest_us.load(Ordering::Relaxed),
-                paused: watch.paused.load(Ordering::Relaxed),
-            },
-        );
+        answer.watchdog =
+            inboxes
+                .get(shard)
+                .zip(heartbeat.watches().get(shard))
+                .map(|(inbox, watch)| Watchdog {
+                    turns: inbox.turns(),
+                    stalls: watch.stalls.load(Ordering::Relaxed),
+                    longest_stall_us: watch.longest_us.load(Ordering::Relaxed),
+                    paused: watch.paused.load(Ordering::Relaxed),
+                });
         report.add(answer);
     }
     report

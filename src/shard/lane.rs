@@ -124,7 +124,8 @@ impl Lane {
             notes: std::mem::take(&mut *self.notes.borrow_mut()),
         };
         let bytes: usize = batch.work.iter().map(Work::weight).sum();
-        self.work_bytes.set(self.work_bytes.get().saturating_sub(bytes));
+        self.work_bytes
+            .set(self.work_bytes.get().saturating_sub(bytes));
         (!batch.work.is_empty() || !batch.notes.is_empty()).then_some(batch)
     }
 
@@ -156,13 +157,23 @@ mod tests {
     use bytes::Bytes;
 
     fn deliver(len: usize) -> Work {
-        Work::Deliver { key: 1, frame: Bytes::from(vec![0; len]) }
+        Work::Deliver {
+            key: 1,
+            frame: Bytes::from(vec![0; len]),
+        }
     }
 
     #[test]
     fn work_is_bounded_in_messages_and_bytes_and_notes_are_not() {
-        let lane = Lane::new(Bounds { messages_max: 3, bytes_max: 100 });
-        assert_eq!(lane.push_work(deliver(500)), Ok(()), "an empty lane takes any size");
+        let lane = Lane::new(Bounds {
+            messages_max: 3,
+            bytes_max: 100,
+        });
+        assert_eq!(
+            lane.push_work(deliver(500)),
+            Ok(()),
+            "an empty lane takes any size"
+        );
         assert_eq!(lane.push_work(deliver(1)), Err(Full));
         assert!(lane.take().is_some());
         for _ in 0..3 {
@@ -179,12 +190,18 @@ mod tests {
 
     #[test]
     fn a_batch_is_bounded() {
-        let lane = Lane::new(Bounds { messages_max: 5000, bytes_max: 1 << 20 });
+        let lane = Lane::new(Bounds {
+            messages_max: 5000,
+            bytes_max: 1 << 20,
+        });
         for _ in 0..1500 {
             lane.push_work(deliver(1)).expect("room");
         }
         assert_eq!(lane.take().map(|batch| batch.work.len()), Some(BATCH_MAX));
-        assert_eq!(lane.take().map(|batch| batch.work.len()), Some(1500 - BATCH_MAX));
+        assert_eq!(
+            lane.take().map(|batch| batch.work.len()),
+            Some(1500 - BATCH_MAX)
+        );
         assert_eq!(lane.depth(), 0);
     }
 }

@@ -54,7 +54,12 @@ pub(super) struct RequestWork {
 #[derive(Debug)]
 pub(super) enum Note {
     /// A subscriber of the sending core wants the channels of `pattern`.
-    Subscribe { kind: Kind, pattern: Box<str>, group: Box<str>, key: u64 },
+    Subscribe {
+        kind: Kind,
+        pattern: Box<str>,
+        group: Box<str>,
+        key: u64,
+    },
     /// It wants them no longer. Follows its `Subscribe` on the same lane.
     Unsubscribe { kind: Kind, key: u64 },
     /// The answer to `Subscribe`: the subscription is live on the sending shard.
@@ -68,7 +73,12 @@ pub(super) enum Note {
     /// Nobody is subscribed to the request's channel.
     NoResponder { reply: ReplyAddress },
     /// An answer to remember.
-    Cache { channel: Box<str>, key: Box<str>, message: Bytes, lifetime_ms: u64 },
+    Cache {
+        channel: Box<str>,
+        key: Box<str>,
+        message: Bytes,
+        lifetime_ms: u64,
+    },
 }
 
 impl Work {

@@ -45,7 +45,10 @@ impl Budget {
     /// Makes a budget of `max` bytes.
     #[must_use]
     pub fn new(max: usize) -> Self {
-        Self { used: Cell::new(0), max }
+        Self {
+            used: Cell::new(0),
+            max,
+        }
     }
 
     /// Bytes that wait now.
@@ -142,7 +145,9 @@ impl Outbox {
         }
         let chunk = queue.done.pop_front()?;
         queue.bytes = queue.bytes.saturating_sub(chunk.len());
-        self.budget.used.set(self.budget.used.get().saturating_sub(chunk.len()));
+        self.budget
+            .used
+            .set(self.budget.used.get().saturating_sub(chunk.len()));
         Some(chunk)
     }
 
@@ -191,7 +196,9 @@ impl Outbox {
 impl Drop for Outbox {
     fn drop(&mut self) {
         let waiting = self.queue.borrow().bytes;
-        self.budget.used.set(self.budget.used.get().saturating_sub(waiting));
+        self.budget
+            .used
+            .set(self.budget.used.get().saturating_sub(waiting));
     }
 }
 
@@ -251,7 +258,11 @@ mod tests {
         let chunks: Vec<Bytes> = std::iter::from_fn(|| outbox.take()).collect();
         assert_eq!(chunks.len(), 3);
         assert_eq!(chunks[0].as_ref(), b"before");
-        assert_eq!(chunks[1].as_ptr(), large.as_ptr(), "the bytes were not copied");
+        assert_eq!(
+            chunks[1].as_ptr(),
+            large.as_ptr(),
+            "the bytes were not copied"
+        );
         assert_eq!(chunks[2].as_ref(), b"after");
     }
 

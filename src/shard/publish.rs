@@ -2,10 +2,10 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::Shard;
 use super::lane::Full;
 use super::message::{ChannelAt, Work};
 use super::outbox::{Offered, Outbox, SHARED_MIN_BYTES};
-use super::Shard;
 use super::subscribe::Local;
 use crate::engine::subscriptions::SubscriberAddress;
 use crate::model::Kind;
@@ -68,7 +68,10 @@ impl Shard {
             }
             let mut frame = BytesMut::new();
             let channel = encode(&mut frame);
-            return lane.push_work(Work::Publish { frame: frame.freeze(), channel });
+            return lane.push_work(Work::Publish {
+                frame: frame.freeze(),
+                channel,
+            });
         }
         self.select(Kind::Events, channel, |shard, chosen| {
             let mut scratch = shard.scratch.borrow_mut();
@@ -83,7 +86,9 @@ impl Shard {
     pub(super) fn publish_here(&self, frame: Bytes, channel: ChannelAt) {
         // Borrowed from a clone of the handle, so that the frame itself can be moved on.
         let name = frame.clone();
-        let Some(channel) = channel.read(&name) else { return };
+        let Some(channel) = channel.read(&name) else {
+            return;
+        };
         self.select(Kind::Events, channel, move |shard, chosen| {
             shard.deliver(chosen, Encoded::Shared(frame));
         });
@@ -97,7 +102,9 @@ impl Shard {
         channel: &str,
         then: impl FnOnce(&Self, &[SubscriberAddress]),
     ) -> bool {
-        let Some((_, table)) = self.table(kind) else { return false };
+        let Some((_, table)) = self.table(kind) else {
+            return false;
+        };
         // Taken out of its cell: nothing below can want it, but a borrow would have to prove that.
         let mut chosen = self.chosen.take();
         let selection = table.borrow_mut().select(channel, &mut chosen);
@@ -126,8 +133,16 @@ impl Shard {
     }
 
     fn deliver_elsewhere(&self, address: SubscriberAddress, frame: Bytes) {
-        let Some(lane) = self.lane(address.core) else { return };
-        if lane.push_work(Work::Deliver { key: address.key, frame }).is_err() {
+        let Some(lane) = self.lane(address.core) else {
+            return;
+        };
+        if lane
+            .push_work(Work::Deliver {
+                key: address.key,
+                frame,
+            })
+            .is_err()
+        {
             self.counters.drops_mesh_full.increment();
         }
     }
@@ -136,7 +151,9 @@ impl Shard {
     pub(super) fn deliver_here(&self, key: u64, frame: &Bytes) {
         let subscribers = self.subscribers.borrow();
         // A subscriber that has just left: its `Unsubscribe` is on the way.
-        let Some(local) = subscribers.find(key) else { return };
+        let Some(local) = subscribers.find(key) else {
+            return;
+        };
         self.offered(local, key, frame.len(), local.outbox.offer_shared(frame));
     }
 
@@ -145,7 +162,9 @@ impl Shard {
         match offered {
             Offered::Taken if local.kind == Kind::Events => {
                 self.counters.events_delivered.increment();
-                self.counters.events_delivered_bytes.add(len.try_into().unwrap_or(u64::MAX));
+                self.counters
+                    .events_delivered_bytes
+                    .add(len.try_into().unwrap_or(u64::MAX));
             }
             Offered::Taken => {}
             Offered::SubscriberFull => self.counters.drops_subscriber_full.increment(),

@@ -3,10 +3,10 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::Shard;
 use super::lane::{Batch, QUEUE_BATCHES};
 use super::message::{Note, Work};
 use super::requests::Outcome;
-use super::Shard;
 use crate::engine::subscriptions::SubscriberAddress;
 use crate::rt::{self, Queue, mesh};
 
@@ -21,7 +21,10 @@ impl Seat {
     /// Makes the seats of `count` shards.
     #[must_use]
     pub fn all(count: u16) -> Vec<Self> {
-        mesh::seats(usize::from(count), QUEUE_BATCHES).into_iter().map(Self).collect()
+        mesh::seats(usize::from(count), QUEUE_BATCHES)
+            .into_iter()
+            .map(Self)
+            .collect()
     }
 }
 
@@ -57,7 +60,10 @@ impl Shard {
             let began = rt::now();
             // Notes first: a subscription asked for before this batch's events was pushed before
             // them, and a response never waits behind work.
-            batch.notes.into_iter().for_each(|note| self.take_note(peer, note));
+            batch
+                .notes
+                .into_iter()
+                .for_each(|note| self.take_note(peer, note));
             batch.work.into_iter().for_each(|work| self.take_work(work));
             busy += rt::now().since(began);
             if busy > PUMP_TURN {
@@ -78,7 +84,12 @@ impl Shard {
     fn take_note(&self, peer: u16, note: Note) {
         let address = |key| SubscriberAddress { core: peer, key };
         match note {
-            Note::Subscribe { kind, pattern, group, key } => {
+            Note::Subscribe {
+                kind,
+                pattern,
+                group,
+                key,
+            } => {
                 self.hold(kind, &pattern, &group, address(key));
                 if let Some(lane) = self.lane(peer) {
                     lane.push_note(Note::Subscribed { key });
@@ -96,7 +107,12 @@ impl Shard {
             Note::NoResponder { reply } => {
                 self.answer_here(&reply, Outcome::NoResponder);
             }
-            Note::Cache { channel, key, message, lifetime_ms } => {
+            Note::Cache {
+                channel,
+                key,
+                message,
+                lifetime_ms,
+            } => {
                 self.remember_here(&channel, &key, message, lifetime_ms);
             }
         }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use super::Shard;
 use super::message::{ChannelAt, Note, RequestWork, Work};
 use super::publish::Encoded;
-use super::Shard;
 use crate::engine::pending::{PendingKey, ReplyAddress, ReplyChannel};
 use crate::engine::wheel::TimerKey;
 use crate::model::Kind;
@@ -133,10 +133,17 @@ impl Shard {
         let opened = self
             .pending
             .borrow_mut()
-            .open(waiter.clone(), &mut |bytes| self.random.borrow_mut().fill(bytes));
+            .open(waiter.clone(), &mut |bytes| {
+                self.random.borrow_mut().fill(bytes);
+            });
         let (key, reply) = opened.map_err(|_| Refused::PendingFull)?;
         let timer = Some(self.timers.set(ask.timeout, key));
-        let pending = Pending { shard: self.clone(), waiter, key, timer };
+        let pending = Pending {
+            shard: self.clone(),
+            waiter,
+            key,
+            timer,
+        };
         let mut frame = BytesMut::new();
         let channel = encode(reply.as_str(), &mut frame);
         self.send_request(ask, frame.freeze(), channel, reply.address())?;
@@ -158,9 +165,9 @@ impl Shard {
             cache_key: ask.cache_key.into(),
         };
         match self.lane(self.owner(ask.channel)) {
-            Some(lane) => {
-                lane.push_work(Work::Request(Box::new(work))).map_err(|_| Refused::MeshFull)
-            }
+            Some(lane) => lane
+                .push_work(Work::Request(Box::new(work)))
+                .map_err(|_| Refused::MeshFull),
             None => {
                 self.dispatch(work);
                 Ok(())
@@ -170,11 +177,22 @@ impl Shard {
 
     /// A request for a channel that this shard owns: the cache answers, or the responders get it.
     pub(super) fn dispatch(&self, request: RequestWork) {
-        let RequestWork { kind, frame, channel, reply, cache_key } = request;
+        let RequestWork {
+            kind,
+            frame,
+            channel,
+            reply,
+            cache_key,
+        } = request;
         let name = frame.clone();
-        let Some(channel) = channel.read(&name) else { return };
+        let Some(channel) = channel.read(&name) else {
+            return;
+        };
         if !cache_key.is_empty() {
-            let found = self.cache.borrow_mut().get(channel, &cache_key, rt::now().as_ms());
+            let found = self
+                .cache
+                .borrow_mut()
+                .get(channel, &cache_key, rt::now().as_ms());
             if let Some(message) = found {
                 self.counters.query_cache_hits.increment();
                 self.answer(reply, Outcome::CacheHit(message));
@@ -204,8 +222,14 @@ impl Shard {
     pub(super) fn answer(&self, address: ReplyAddress, outcome: Outcome) -> Responded {
         if let Some(lane) = self.lane(address.core) {
             lane.push_note(match outcome {
-                Outcome::Response(message) => Note::Response { reply: address, message },
-                Outcome::CacheHit(message) => Note::CacheHit { reply: address, message },
+                Outcome::Response(message) => Note::Response {
+                    reply: address,
+                    message,
+                },
+                Outcome::CacheHit(message) => Note::CacheHit {
+                    reply: address,
+                    message,
+                },
                 Outcome::NoResponder | Outcome::TimedOut | Outcome::ShuttingDown => {
                     Note::NoResponder { reply: address }
                 }
@@ -261,6 +285,8 @@ impl Shard {
     pub(super) fn remember_here(&self, channel: &str, key: &str, message: Bytes, lifetime: u64) {
         let now_ms = rt::now().as_ms();
         let expires_at_ms = now_ms.saturating_add(lifetime);
-        self.cache.borrow_mut().put(channel, key, message, expires_at_ms, now_ms);
+        self.cache
+            .borrow_mut()
+            .put(channel, key, message, expires_at_ms, now_ms);
     }
 }

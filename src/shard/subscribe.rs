@@ -6,9 +6,9 @@ use std::task::Poll;
 
 use slab::Slab;
 
+use super::Shard;
 use super::message::Note;
 use super::outbox::{EndReason, Outbox};
-use super::Shard;
 use crate::engine::subscriptions::{SubscriberAddress, Subscription, is_wildcard};
 use crate::model::Kind;
 use crate::rt::Notify;
@@ -56,7 +56,9 @@ impl Subscribers {
     }
 
     pub(super) fn end_all(&self, reason: EndReason) {
-        self.places.iter().for_each(|(_, local)| local.outbox.end(reason));
+        self.places
+            .iter()
+            .for_each(|(_, local)| local.outbox.end(reason));
     }
 }
 
@@ -111,8 +113,10 @@ impl Shard {
             return Err(EndReason::Shutdown);
         }
         let owner = (!is_wildcard(pattern)).then(|| self.owner(pattern));
-        let outbox =
-            Rc::new(Outbox::new(self.settings.subscriber_buffer_bytes, self.budget.clone()));
+        let outbox = Rc::new(Outbox::new(
+            self.settings.subscriber_buffer_bytes,
+            self.budget.clone(),
+        ));
         let live = Notify::new();
         let key = self.subscribers.borrow_mut().insert(|reuse| Local {
             reuse,
@@ -125,14 +129,31 @@ impl Shard {
         });
         self.count(kind, true);
         // From here on dropping the subscriber, or this future, undoes everything.
-        let subscriber = Subscriber { shard: self.clone(), key, outbox };
+        let subscriber = Subscriber {
+            shard: self.clone(),
+            key,
+            outbox,
+        };
         let mut missing = 0;
         self.for_holders(owner, |shard, peer| match shard.lane(peer) {
-            None => shard.hold(kind, pattern, group, SubscriberAddress { core: shard.id, key }),
+            None => shard.hold(
+                kind,
+                pattern,
+                group,
+                SubscriberAddress {
+                    core: shard.id,
+                    key,
+                },
+            ),
             Some(lane) => {
                 missing += 1;
                 let (pattern, group) = (pattern.into(), group.into());
-                lane.push_note(Note::Subscribe { kind, pattern, group, key });
+                lane.push_note(Note::Subscribe {
+                    kind,
+                    pattern,
+                    group,
+                    key,
+                });
             }
         });
         if let Some(local) = self.subscribers.borrow().find(key) {
@@ -145,7 +166,11 @@ impl Shard {
     }
 
     fn poll_live(&self, key: u64, live: &Notify, cx: &mut std::task::Context<'_>) -> Poll<()> {
-        let missing = self.subscribers.borrow().find(key).map_or(0, |local| local.missing.get());
+        let missing = self
+            .subscribers
+            .borrow()
+            .find(key)
+            .map_or(0, |local| local.missing.get());
         if missing == 0 {
             return Poll::Ready(());
         }
@@ -166,11 +191,19 @@ impl Shard {
     }
 
     fn unsubscribe(&self, key: u64) {
-        let Some(local) = self.subscribers.borrow_mut().remove(key) else { return };
+        let Some(local) = self.subscribers.borrow_mut().remove(key) else {
+            return;
+        };
         let kind = local.kind;
         self.count(kind, false);
         self.for_holders(local.owner, |shard, peer| match shard.lane(peer) {
-            None => shard.release(kind, SubscriberAddress { core: shard.id, key }),
+            None => shard.release(
+                kind,
+                SubscriberAddress {
+                    core: shard.id,
+                    key,
+                },
+            ),
             Some(lane) => lane.push_note(Note::Unsubscribe { kind, key }),
         });
     }
@@ -213,15 +246,23 @@ impl Shard {
 
     /// Puts a subscription into this shard's table.
     pub(super) fn hold(&self, kind: Kind, pattern: &str, group: &str, address: SubscriberAddress) {
-        let Some((index, table)) = self.table(kind) else { return };
-        let subscription = Subscription { pattern: pattern.into(), group: group.into(), address };
+        let Some((index, table)) = self.table(kind) else {
+            return;
+        };
+        let subscription = Subscription {
+            pattern: pattern.into(),
+            group: group.into(),
+            address,
+        };
         let id = table.borrow_mut().add(subscription);
         self.held.borrow_mut().insert((index, address), id);
     }
 
     /// Takes it out again.
     pub(super) fn release(&self, kind: Kind, address: SubscriberAddress) {
-        let Some((index, table)) = self.table(kind) else { return };
+        let Some((index, table)) = self.table(kind) else {
+            return;
+        };
         if let Some(id) = self.held.borrow_mut().remove(&(index, address)) {
             table.borrow_mut().remove(id);
         }
@@ -229,7 +270,9 @@ impl Shard {
 
     /// Notes that a group member's buffer is full, or has room again.
     pub(super) fn set_full(&self, kind: Kind, address: SubscriberAddress, full: bool) {
-        let Some((index, table)) = self.table(kind) else { return };
+        let Some((index, table)) = self.table(kind) else {
+            return;
+        };
         if let Some(id) = self.held.borrow().get(&(index, address)) {
             table.borrow_mut().set_full(*id, full);
         }
@@ -240,10 +283,19 @@ impl Shard {
         if !local.grouped {
             return;
         }
-        let Some(full) = local.outbox.full_changed() else { return };
+        let Some(full) = local.outbox.full_changed() else {
+            return;
+        };
         let kind = local.kind;
         self.for_holders(local.owner, |shard, peer| match shard.lane(peer) {
-            None => shard.set_full(kind, SubscriberAddress { core: shard.id, key }, full),
+            None => shard.set_full(
+                kind,
+                SubscriberAddress {
+                    core: shard.id,
+                    key,
+                },
+                full,
+            ),
             Some(lane) => lane.push_note(Note::Full { kind, key, full }),
         });
     }

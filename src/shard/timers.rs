@@ -50,7 +50,9 @@ impl<T> Timers<T> {
     pub(super) async fn turn(&self, mut fire: impl FnMut(T)) {
         let mut fired = Vec::new();
         loop {
-            self.wheel.borrow_mut().advance(rt::now().as_ms(), &mut fired);
+            self.wheel
+                .borrow_mut()
+                .advance(rt::now().as_ms(), &mut fired);
             fired.drain(..).for_each(&mut fire);
             let next = self.wheel.borrow().next_expiry();
             self.armed.set(next.unwrap_or(u64::MAX));

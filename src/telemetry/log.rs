@@ -1,7 +1,7 @@
 //! Log lines: text for people, JSON for collectors, both on standard error.
 //!
 //! Executors must not wait for a terminal or a full pipe, so that lines are handed to a thread of
-//! their own ([`writer`]). What does not fit is dropped and counted, and the count is logged.
+//! their own. What does not fit is dropped and counted, and the count is logged.
 
 mod writer;
 

@@ -41,6 +41,12 @@ pub struct StatusReport {
     merged: LatenciesSnapshot,
 }
 
+/// Names the report, so that a reader of log lines knows it.
+#[derive(Serialize)]
+struct Document<'a> {
+    status: &'a StatusReport,
+}
+
 /// One executor's part of the report.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ShardReport {
@@ -119,7 +125,8 @@ impl StatusReport {
     /// The report as one line of JSON: an object with the one member `status`.
     #[must_use]
     pub fn to_json(&self) -> String {
-        serde_json::json!({ "status": self }).to_string()
+        let document = Document { status: self };
+        serde_json::to_string(&document).expect("strings and integers always serialise")
     }
 }
 

@@ -1,10 +1,11 @@
 //! Flow control: windows out of bounds, and readers that do not read.
 
 use std::sync::mpsc;
+use std::time::Duration;
 
 use crate::harness::Broker;
 use crate::mock::broker::{MIB, Watched, counter};
-use crate::mock::frame::{Frame, error};
+use crate::mock::frame::{Frame, error, setting};
 use crate::mock::kubemq::{self, path};
 use crate::mock::peer::{PATIENCE, Peer};
 
@@ -63,6 +64,7 @@ pub(crate) fn data_beyond_the_window_is_bounded(broker: &Broker) {
         grown < 24 * MIB,
         "64 MiB beyond the window: grew by {grown} bytes"
     );
+    drop(peer);
 
     // An upload that ignores the windows, to a call that does read.
     let mut peer = Peer::connect(broker.grpc());
@@ -120,4 +122,38 @@ pub(crate) fn a_slow_subscriber_hurts_only_itself(broker: &Broker) {
         "the loss is counted: {status}"
     );
     slow.vanish();
+}
+
+/// A caller that grants no window keeps its answers waiting here; calls behind them are not taken.
+pub(crate) fn answers_that_nobody_reads_are_bounded(broker: &Broker) {
+    let mut responder = Peer::connect(broker.grpc());
+    let subscription = kubemq::subscribe(kubemq::QUERIES, "unread.answers", "");
+    let queries = responder.subscribe(path::SUBSCRIBE_TO_REQUESTS, &subscription);
+    let mut caller = Peer::connect_with(broker.grpc(), &[(setting::INITIAL_WINDOW_SIZE, 0)]);
+    let query = kubemq::request(kubemq::QUERY, "unread.answers", b"tell me all", 600_000);
+    let body = vec![7; 1 << 20];
+
+    let before = broker.rss_bytes();
+    let mut answered = 0;
+    for _ in 0..100 {
+        caller.call(path::SEND_REQUEST, &query);
+        let mut request = None;
+        responder.wait_for(Duration::from_secs(2), |p| {
+            request = p.reply(queries).take_message();
+            request.is_some()
+        });
+        let Some(request) = request else { break };
+        let sent = responder.unary(path::SEND_RESPONSE, &kubemq::response_with(&request, &body));
+        assert_eq!(sent.grpc_status(), Some(0), "{sent:?}");
+        answered += 1;
+    }
+    let grown = broker.rss_bytes().saturating_sub(before);
+    assert!(
+        answered < 40,
+        "{answered} answers of 1 MiB wait for one caller"
+    );
+    assert!(grown < 64 * MIB, "grew by {grown} bytes");
+    caller.vanish();
+    drop(responder);
+    broker.wait_zero(&["connections", "subscriptions", "pending"]);
 }

@@ -28,7 +28,7 @@ pub(crate) fn a_client_that_says_goaway_gets_its_answers(broker: &Broker) {
         "the call in flight is answered: {reply:?}"
     );
     drop((leaving, responder));
-    broker.wait_zero(&["connections", "subscriptions", "requests_pending"]);
+    broker.wait_zero(&["connections", "subscriptions", "pending"]);
 }
 
 pub(crate) fn vanished_clients_leave_nothing_behind(broker: &Broker) {
@@ -58,5 +58,5 @@ pub(crate) fn vanished_clients_leave_nothing_behind(broker: &Broker) {
     for peer in peers {
         peer.vanish();
     }
-    broker.wait_zero(&["connections", "subscriptions", "requests_pending"]);
+    broker.wait_zero(&["connections", "subscriptions", "pending"]);
 }

@@ -4,8 +4,15 @@ use std::process::Command;
 
 use crate::harness::Broker;
 
-/// Cases that fail for a known and harmless reason, as h2spec names them.
-const EXPECTED: &[&str] = &[];
+/// Cases that fail for a harmless reason, as h2spec names them. Its requests are not gRPC calls:
+/// each is refused at once, with trailers and without DATA.
+const EXPECTED: &[&str] = &[
+    // These two wait for DATA.
+    "Sends a WINDOW_UPDATE frame on half-closed (remote) stream",
+    "Sends a PRIORITY frame on half-closed (remote) stream",
+    // Refused streams are closed streams: the limit is never reached. See the test of ours.
+    "advertised concurrent stream limit to be exceeded",
+];
 
 pub(crate) fn h2spec_passes(broker: &Broker) {
     let port = broker.grpc().port().to_string();

@@ -1,11 +1,13 @@
 //! What the tests want to know of a running broker.
 
+use std::time::{Duration, Instant};
+
 use rustix::process::Signal;
 use serde_json::Value;
 
 use super::kubemq::{self, path};
 use super::peer::{PATIENCE, Peer};
-use crate::harness::{Broker, poll};
+use crate::harness::Broker;
 
 pub(crate) const MIB: u64 = 1 << 20;
 
@@ -40,15 +42,19 @@ impl Watched for Broker {
     }
 
     fn wait_zero(&self, names: &[&str]) -> Value {
-        let mut last = Value::Null;
-        let report = poll(PATIENCE, || {
-            last = self.status();
-            names
-                .iter()
-                .all(|name| level(&last, name) == 0)
-                .then(|| last.clone())
-        });
-        report.unwrap_or_else(|| panic!("{names:?} did not go to zero: {last}"))
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let status = self.status();
+            if names.iter().all(|name| level(&status, name) == 0) {
+                return status;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{names:?} did not go to zero: {status}"
+            );
+            // Each report is a long line of the log.
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     fn assert_serves(&self) {
@@ -73,7 +79,7 @@ impl Watched for Broker {
 
 /// A level of the executors, added up.
 pub(crate) fn level(status: &Value, name: &str) -> u64 {
-    let shards = status.get("shards").and_then(Value::as_array);
+    let shards = report(status).get("shards").and_then(Value::as_array);
     let levels = shards.into_iter().flatten().map(|shard| {
         let level = shard.get(name).and_then(Value::as_u64);
         level.unwrap_or_else(|| panic!("no level {name} in {shard}"))
@@ -83,11 +89,16 @@ pub(crate) fn level(status: &Value, name: &str) -> u64 {
 
 /// A counter of the broker; with a label, its values added up.
 pub(crate) fn counter(status: &Value, name: &str) -> u64 {
-    let counters = status.get("counters").and_then(Value::as_object);
+    let counters = report(status).get("counters").and_then(Value::as_object);
     let of_family = |key: &str| key == name || key.starts_with(&format!("{name}{{"));
     let values = counters
         .into_iter()
         .flatten()
         .filter(|(key, _)| of_family(key));
     values.filter_map(|(_, value)| value.as_u64()).sum()
+}
+
+/// The line's one member holds the report.
+fn report(status: &Value) -> &Value {
+    status.get("status").unwrap_or(status)
 }

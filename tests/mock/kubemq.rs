@@ -78,10 +78,15 @@ pub(crate) fn request(kind: u64, channel: &str, body: &[u8], timeout_ms: u64) ->
 
 /// The response to a delivered request.
 pub(crate) fn response(request: &[u8]) -> Vec<u8> {
+    response_with(request, &[])
+}
+
+pub(crate) fn response_with(request: &[u8], body: &[u8]) -> Vec<u8> {
     Message::default()
         .bytes(1, "mock-responder")
         .bytes(2, field(request, 1))
         .bytes(3, field(request, 7))
+        .bytes(5, body)
         .varint(8, 1)
         .0
 }

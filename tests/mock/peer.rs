@@ -340,11 +340,18 @@ impl Peer {
         self.input.drain(..self.input_taken);
         self.input_taken = 0;
         let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = Some(left.max(Duration::from_millis(1)));
-        self.socket.set_read_timeout(timeout).expect("not zero");
+        // The kernel rounds a timeout up to its tick: with no time left, don't wait at all.
+        if left.is_zero() {
+            self.socket.set_nonblocking(true).expect("a TCP socket");
+        } else {
+            self.socket.set_read_timeout(Some(left)).expect("not zero");
+        }
         let filled = self.input.len();
         self.input.resize(filled + READ_CHUNK_BYTES, 0);
         let outcome = self.socket.read(&mut self.input[filled..]);
+        if left.is_zero() {
+            self.socket.set_nonblocking(false).expect("a TCP socket");
+        }
         self.input
             .truncate(filled + outcome.as_ref().copied().unwrap_or(0));
         match outcome {

@@ -16,13 +16,26 @@ fn the_demo_shows_an_event_a_command_and_a_query_and_stays_up() {
         .arg("--data")
         .arg(directory.path().join("store"));
     let mut demo = Process::start(&mut command);
-    for word in ["event", "command", "query"] {
-        let arrived = demo.wait_line(PATIENCE, |line| {
-            let line = line.to_lowercase();
-            line.contains(word) && (line.contains("arrived") || line.contains("received"))
+    for (kind, progress) in [
+        ("event", "received"),
+        ("command", "answered"),
+        ("query", "answered"),
+    ] {
+        let shown = demo.wait_line(PATIENCE, |line| {
+            line.contains(kind) && line.contains(progress)
         });
-        assert!(arrived.is_some(), "no {word} in:\n{}", demo.output());
+        assert!(
+            shown.is_some(),
+            "no {kind} {progress} in:\n{}",
+            demo.output()
+        );
     }
+    let output = demo.output();
+    assert_eq!(
+        output.matches("received on").count(),
+        3,
+        "each is shown as it arrives:\n{output}"
+    );
     assert!(!demo.has_ended(), "it stays up:\n{}", demo.output());
     demo.signal(Signal::INT);
     let status = demo.wait_end(PATIENCE);

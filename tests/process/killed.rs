@@ -117,7 +117,7 @@ fn nothing_is_left_behind(cores: usize) {
     let mut left = Vec::new();
     for _ in 0..ROUNDS {
         one_round(&broker);
-        let status = broker.wait_zero(&["subscriptions", "requests_pending", "connections"]);
+        let status = broker.wait_zero(&["subscriptions", "pending", "connections"]);
         let tasks = level(&status, "tasks");
         left.push(Left {
             tasks,

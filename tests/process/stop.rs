@@ -1,6 +1,5 @@
 //! Stopping: in order, within the grace, and with nobody left waiting.
 
-use std::ffi::OsStr;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -16,9 +15,7 @@ const UNAVAILABLE: u32 = 14;
 
 /// Ends the broker with a signal while a client of each sort is connected.
 fn drains_in_order(cores: usize, signal: Signal) {
-    let settings = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(&settings, "[server]\ndrain_grace_seconds = 2\n").unwrap();
-    let mut broker = Broker::start_with(cores, [OsStr::new("--config"), settings.path().as_ref()]);
+    let mut broker = Broker::start_with(cores, ["--set", "server.drain_grace_seconds=2"]);
     let mut subscriber = Peer::connect(broker.grpc());
     let events = kubemq::subscribe(kubemq::EVENTS, "stop.events", "");
     let subscription = subscriber.subscribe(path::SUBSCRIBE_TO_EVENTS, &events);

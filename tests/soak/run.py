@@ -423,6 +423,7 @@ def status_of(row):
         report = json.loads(text)
     except ValueError:
         return None
+    report = report.get("status") if isinstance(report, dict) else None
     return report if isinstance(report, dict) and "shards" in report else None
 
 

@@ -27,7 +27,10 @@ impl Service for Echo {
         match call.path() {
             "/ringmq.bench.Echo/Unary" => rt::spawn(Queue::Serve, "unary", unary(call)),
             "/ringmq.bench.Echo/Stream" => rt::spawn(Queue::Serve, "stream", stream(call)),
-            _ => call.into_parts().1.refuse(Status::new(Code::Unimplemented, "unknown method")),
+            _ => call
+                .into_parts()
+                .1
+                .refuse(Status::new(Code::Unimplemented, "unknown method")),
         }
     }
 }
@@ -39,15 +42,16 @@ async fn unary(call: Call) {
 
 async fn stream(call: Call) {
     let (mut reader, responder) = call.into_parts();
-    let Ok(mut out) = responder.start() else { return };
+    let Ok(mut out) = responder.start() else {
+        return;
+    };
     let mut chunk = BytesMut::new();
     while let Ok(Some(first)) = reader.message().await {
         let mut next = Some(first);
         while let Some(message) = next {
-            if !chunk.is_empty() && chunk.len() + message.len() > CHUNK_BYTES {
-                if out.send_all(chunk.split().freeze()).await.is_err() {
-                    return;
-                }
+            let full = !chunk.is_empty() && chunk.len() + message.len() > CHUNK_BYTES;
+            if full && out.send_all(chunk.split().freeze()).await.is_err() {
+                return;
             }
             if chunk.capacity() < CHUNK_BYTES {
                 chunk = BytesMut::with_capacity(CHUNK_BYTES);
@@ -71,17 +75,23 @@ fn main() -> std::io::Result<()> {
     eprintln!("{}", listener.local_addr()?);
     let (sender, receiver) = inbox::<(TcpStream, SocketAddr)>()?;
     let plan = Plan { cpu, spin: None };
-    let _executors = start(&[plan], vec![receiver], |_, receiver: rt::inbox::Inbox<_>| {
-        let (echo, settings) = (Rc::new(Echo), Rc::new(Settings::default()));
-        receiver.run(move |(stream, peer)| {
-            let Ok(conn) = Conn::from_std(stream) else { return };
-            let control = ConnectionControl::new();
-            let serving = serve(conn, peer, echo.clone(), settings.clone(), control);
-            rt::spawn(Queue::Serve, "connection", async move {
-                serving.await;
-            });
-        })
-    })
+    let _executors = start(
+        &[plan],
+        vec![receiver],
+        |_, receiver: rt::inbox::Inbox<_>| {
+            let (echo, settings) = (Rc::new(Echo), Rc::new(Settings::default()));
+            receiver.run(move |(stream, peer)| {
+                let Ok(conn) = Conn::from_std(stream) else {
+                    return;
+                };
+                let control = ConnectionControl::new();
+                let serving = serve(conn, peer, echo.clone(), settings.clone(), control);
+                rt::spawn(Queue::Serve, "connection", async move {
+                    serving.await;
+                });
+            })
+        },
+    )
     .map_err(std::io::Error::other)?;
     loop {
         let accepted = listener.accept()?;

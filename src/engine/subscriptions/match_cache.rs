@@ -5,13 +5,18 @@
 //! takes no room here. A literal pattern that comes or goes touches the one entry of its name, a
 //! wildcard pattern all: they are outdated at once by a generation and renewed when next asked for.
 //!
-//! A full cache replaces an entry by second chance, in place: after warm-up neither hits nor
-//! replacements allocate, unless a name is longer than its predecessor in the slot.
+//! A full cache takes one new name in eight, and replaces an entry for it by second chance, in
+//! place. A name in steady use is in soon; a stream of names that never return mostly passes by,
+//! as to take each in would cost more than the lookups it cannot save. After warm-up neither hits
+//! nor replacements allocate, unless a name is longer than its predecessor in the slot.
 
 use std::hash::BuildHasher;
 
 use foldhash::fast::RandomState;
 use foldhash::{HashMap, HashMapExt};
+
+/// A full cache takes one in so many new names.
+const ADMITTED_OF: usize = 8;
 
 /// Entries that a replacement looks at before it takes the next one, used lately or not: bounds
 /// the time of one replacement.
@@ -27,6 +32,8 @@ pub(super) struct MatchCache {
     index: HashMap<u64, usize>,
     slots: Vec<Slot>,
     entries_max: usize,
+    /// New names that a full cache has met.
+    newcomers: usize,
     /// The slot that the next replacement looks at first.
     hand: usize,
     hasher: RandomState,
@@ -55,6 +62,7 @@ impl MatchCache {
             index: HashMap::new(),
             slots: Vec::new(),
             entries_max,
+            newcomers: 0,
             hand: 0,
             hasher: RandomState::default(),
             generation: 1,
@@ -87,7 +95,7 @@ impl MatchCache {
     }
 
     /// Remembers the patterns that match a name. A new entry starts its turns at `turn`, a renewed
-    /// one goes on with its own. `None` when the cache holds no entries at all.
+    /// one goes on with its own. `None` when the cache does not take the name in.
     pub(super) fn insert(&mut self, name: &str, patterns: &[u32], turn: usize) -> Option<Entry> {
         let hash = self.hasher.hash_one(name);
         let at = match self.index.get(&hash) {
@@ -132,8 +140,12 @@ impl MatchCache {
         at
     }
 
-    /// Gives the slot of an entry that was not used lately to a new one.
+    /// Gives the slot of an entry that was not used lately to a new one, now and then.
     fn replace(&mut self, hash: u64) -> Option<usize> {
+        self.newcomers = self.newcomers.wrapping_add(1);
+        if !self.newcomers.is_multiple_of(ADMITTED_OF) {
+            return None;
+        }
         for _ in 0..SECOND_CHANCES_MAX {
             let slot = self.slots.get_mut(self.hand)?;
             if !std::mem::take(&mut slot.used_lately) {
@@ -198,7 +210,11 @@ mod tests {
         for name in ["a", "b", "d"] {
             assert!(cache.find(name).is_some());
         }
-        cache.insert("e", &[5], 0);
+        let attempts = (1..)
+            .take_while(|_| cache.insert("e", &[5], 0).is_none())
+            .count()
+            + 1;
+        assert_eq!(attempts, ADMITTED_OF);
         assert!(cache.find("c").is_none(), "it had no use since it came");
         assert!(
             ["a", "b", "d", "e"]

@@ -45,7 +45,7 @@ enum Action {
     Advance {
         by: u64,
     },
-    /// Advances in slices, inserting a timer between them.
+    /// Advances in slices, inserting a timer and cancelling one between them.
     AdvanceInSlices {
         by: u64,
         moves_max: usize,
@@ -132,15 +132,22 @@ impl Pair {
     }
 
     /// Between two slices the wheel's present lies somewhere before `now`. A timer inserted there
-    /// for after `now` must not disturb what is being worked off. (Nothing is after the last tick.)
+    /// for after `now` must not disturb what is being worked off, nor must one that is cancelled
+    /// although it is due. (Nothing is after the last tick.)
     fn advance_in_slices(&mut self, now: u64, moves_max: usize, delay: i64) {
         let mut fired = Vec::new();
-        let expected = self.model.advance(now);
-        let mut inserted = now == u64::MAX;
+        let mut expected = self.model.advance(now);
+        let mut meddled = now == u64::MAX;
         while !self.wheel.advance_bounded(now, moves_max, &mut fired) {
             assert!(self.wheel.next_expiry().is_some_and(|tick| tick <= now));
-            if !std::mem::replace(&mut inserted, true) {
-                self.insert(delay.max(1));
+            if std::mem::replace(&mut meddled, true) {
+                continue;
+            }
+            self.insert(delay.max(1));
+            if expected.len() > fired.len()
+                && let Some(last) = expected.pop()
+            {
+                assert_eq!(self.wheel.cancel(self.timers[last].0), Some(last));
             }
         }
         assert_eq!(fired, expected);
