@@ -34,6 +34,12 @@ pub enum Mode {
     Demo,
 }
 
+/// How often a drain looks whether the calls in progress have finished.
+const DRAIN_STEP: Duration = Duration::from_millis(5);
+
+/// How long an executor may take to end once it was told to.
+const GOODBYE_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Exit codes, after sysexits.h where it has one.
 mod exit {
     /// A port is in use or no thread can be had.
@@ -200,31 +206,31 @@ impl Broker {
     fn stop(self, config: &Config, signal: &str, events: &mpsc::Receiver<Event>) -> ExitCode {
         let grace = config.server.drain_grace;
         tracing::info!(signal, grace_seconds = grace.as_secs(), "stopping");
+        let report = status::collect(&self.inboxes, &self.heartbeat, &self.loads);
         let Self {
             executors,
             inboxes,
             heartbeat,
             acceptor,
-            loads,
-            _store,
+            ..
         } = self;
-        let report = status::collect(&inboxes, &heartbeat, &loads);
         drop(acceptor);
-        for inbox in &inboxes {
-            if inbox.send(Control::Drain { grace }).is_err() {
-                tracing::error!("an executor ended before it was asked to");
+        tell_all(&inboxes, || Control::Drain);
+        // A call of one executor may need a connection of another, as a request does its
+        // responder's: none of them closes connections before all are quiet.
+        let began = rt::now();
+        while calls_in_progress(&inboxes) > 0 && rt::now().since(began) < grace {
+            if let Ok(Event::Stop(signal)) = events.recv_timeout(DRAIN_STEP) {
+                tracing::warn!(signal, "second signal: not waiting for the grace period");
+                return ExitCode::from(exit::INTERNAL);
             }
         }
+        tell_all(&inboxes, || Control::Goodbye);
         for _ in &inboxes {
-            // Each executor ends by itself within the grace; a second signal does not wait.
-            loop {
-                if executors.wait_ended(Duration::from_millis(20)).is_some() {
-                    break;
-                }
-                if let Ok(Event::Stop(signal)) = events.try_recv() {
-                    tracing::warn!(signal, "second signal: not waiting for the grace period");
-                    return ExitCode::from(exit::INTERNAL);
-                }
+            // Bounded: an executor ends when its connections have, or some seconds later.
+            if executors.wait_ended(GOODBYE_PATIENCE).is_none() {
+                tracing::error!("an executor does not end; leaving without it");
+                return ExitCode::from(exit::INTERNAL);
             }
         }
         drop(heartbeat);
@@ -233,6 +239,22 @@ impl Broker {
         tracing::info!("stopped");
         ExitCode::SUCCESS
     }
+}
+
+fn tell_all(inboxes: &[InboxSender<Control>], control: impl Fn() -> Control) {
+    for inbox in inboxes {
+        if inbox.send(control()).is_err() {
+            tracing::error!("an executor ended before it was asked to");
+        }
+    }
+}
+
+/// Unary calls in progress on all executors.
+fn calls_in_progress(inboxes: &[InboxSender<Control>]) -> usize {
+    let (tx, rx) = mpsc::channel();
+    tell_all(inboxes, || Control::CallsInProgress(tx.clone()));
+    drop(tx);
+    std::iter::from_fn(|| rx.recv_timeout(DRAIN_STEP * 100).ok()).sum()
 }
 
 fn open_store(path: &Path) -> Result<Store, Failed> {

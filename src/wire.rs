@@ -26,6 +26,7 @@
 //! # Threading
 //! Nothing here is `Send`: a connection lives and dies on the executor that accepted it.
 
+mod alarm;
 pub mod client;
 mod control;
 mod cork;

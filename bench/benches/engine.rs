@@ -7,7 +7,7 @@
 use std::hint::black_box;
 
 use bytes::Bytes;
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput, criterion_main};
 use ringmq::engine::cache::ResponseCache;
 use ringmq::engine::pending::PendingRequests;
 use ringmq::engine::subscriptions::{SubscriberAddress, Subscription, SubscriptionTable};
@@ -345,15 +345,21 @@ fn pending(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(
-    engine,
-    wheel_in_bulk,
-    wheel_in_steady_state,
-    select_literal,
-    select_wildcard,
-    select_crowd,
-    subscription_churn,
-    cache,
-    pending
-);
+/// In place of the crate's macro, whose function has no documentation and may not have.
+fn engine() {
+    let mut criterion = Criterion::default().configure_from_args();
+    for bench in [
+        wheel_in_bulk,
+        wheel_in_steady_state,
+        select_literal,
+        select_wildcard,
+        select_crowd,
+        subscription_churn,
+        cache,
+        pending,
+    ] {
+        bench(&mut criterion);
+    }
+}
+
 criterion_main!(engine);

@@ -188,7 +188,8 @@ impl SubscriptionTable {
     }
 
     /// Notes that a subscriber's buffer is full, or has room again. Group members with room are
-    /// chosen before full ones; for a subscriber without group, and for a stale id, nothing changes.
+    /// chosen before full ones. A subscriber without a group is listed either way; a stale id
+    /// changes nothing.
     pub fn set_full(&mut self, id: SubscriptionId, full: bool) {
         let Some(&Position {
             pattern,

@@ -113,8 +113,9 @@ async fn respond(client: &Client, kind: SubscribeType, channel: &str) -> Result<
             let Ok(request) = decode::<Request>(&message) else {
                 return;
             };
+            let name = name_of(request.request_type_data);
             say(
-                &format!("request  received on {}:", request.channel),
+                &format!("{name}  received on {}:", request.channel),
                 &request.body,
             );
             let response = Response {
@@ -143,11 +144,7 @@ async fn show_request(
     channel: &str,
     body: &'static str,
 ) -> Result<(), Status> {
-    let name = if kind == RequestType::Command {
-        "command"
-    } else {
-        "query  "
-    };
+    let name = name_of(kind.into());
     let request = Request {
         request_type_data: kind.into(),
         client_id: "demo-sender".into(),
@@ -173,6 +170,14 @@ async fn show_request(
         result.as_bytes(),
     );
     Ok(())
+}
+
+fn name_of(request_type: i32) -> &'static str {
+    if request_type == i32::from(RequestType::Command) {
+        "command"
+    } else {
+        "query  "
+    }
 }
 
 fn subscribe(kind: SubscribeType, channel: &str) -> Subscribe {

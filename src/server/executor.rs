@@ -16,12 +16,13 @@ use crate::rt::{self, Conn, Notify, Queue};
 use crate::shard::{LaneBounds, Placement, Seat, Settings, Shard};
 use crate::telemetry::status::ShardReport;
 use crate::wire::server::{ConnectionControl, Ended, Settings as WireSettings, serve};
+use crate::wire::status::Code;
 
-/// How often a drain looks whether it is done.
-const DRAIN_STEP: Duration = Duration::from_millis(5);
-
-/// How long connections may take to say goodbye once nothing else is open.
+/// How long connections may take to say goodbye, and then to be closed.
 const GOODBYE: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether they are gone.
+const GOODBYE_STEP: Duration = Duration::from_millis(2);
 
 /// What other threads ask of an executor.
 #[derive(Debug)]
@@ -34,8 +35,12 @@ pub(super) enum Control {
     },
     /// Say what you count.
     Status(mpsc::Sender<ShardReport>),
-    /// Finish within the grace period, then end.
-    Drain { grace: Duration },
+    /// Take nothing new: end subscriptions and publish streams, refuse new requests.
+    Drain,
+    /// Say how many unary calls are in progress.
+    CallsInProgress(mpsc::Sender<usize>),
+    /// Fail what still waits, close every connection, then end.
+    Goodbye,
 }
 
 /// What an executor is made of.
@@ -85,7 +90,7 @@ pub(super) async fn main(id: usize, seed: Seed) {
     let shard = Shard::new(id, count, shard_settings(&config), placement);
     shard.run(seat).await;
     let info = ServerInfo {
-        host: config.host.clone(),
+        host: ping_host(&config.host),
         started_at_seconds: started_at_ns / 1_000_000_000,
     };
     let executor = Rc::new(Executor {
@@ -119,9 +124,11 @@ impl Executor {
             Control::Status(answer) => {
                 let _asker_may_be_gone = answer.send(self.status());
             }
-            Control::Drain { grace } => {
-                rt::spawn(Queue::Serve, "drain", self.clone().drain(grace));
+            Control::Drain => self.shard.drain(),
+            Control::CallsInProgress(answer) => {
+                let _asker_may_be_gone = answer.send(self.service.active_calls());
             }
+            Control::Goodbye => rt::spawn(Queue::Serve, "goodbye", self.clone().goodbye()),
         }
     }
 
@@ -192,25 +199,19 @@ impl Executor {
         counter.increment();
     }
 
-    /// Ends in order: subscriptions and publish streams first, then the calls in progress, then
-    /// the connections.
-    async fn drain(self: Rc<Self>, grace: Duration) {
+    /// Says goodbye to every connection and ends the executor when they are gone.
+    async fn goodbye(self: Rc<Self>) {
         let began = rt::now();
-        self.shard.drain();
-        let over = |limit: Duration| rt::now().since(began) >= limit;
-        while self.service.active_calls() > 0 && !over(grace) {
-            rt::sleep(DRAIN_STEP).await;
-        }
         self.shard.fail_pending();
-        self.each_connection(ConnectionControl::drain);
-        let goodbye = rt::now().since(began) + GOODBYE;
-        while !self.connections.borrow().is_empty() && !over(goodbye) {
-            rt::sleep(DRAIN_STEP).await;
+        for leave in [ConnectionControl::drain, ConnectionControl::close] {
+            self.each_connection(leave);
+            let asked = rt::now();
+            while !self.connections.borrow().is_empty() && rt::now().since(asked) < GOODBYE {
+                rt::sleep(GOODBYE_STEP).await;
+            }
         }
-        self.each_connection(ConnectionControl::close);
-        while !self.connections.borrow().is_empty() && !over(goodbye + GOODBYE) {
-            rt::sleep(DRAIN_STEP).await;
-        }
+        let took_ms = rt::now().since(began).as_millis();
+        tracing::debug!(shard = self.shard.id(), took_ms, "executor ends");
         self.done.raise();
     }
 
@@ -223,6 +224,15 @@ impl Executor {
             .map(|(_, control)| control.clone())
             .collect();
         controls.iter().for_each(act);
+    }
+}
+
+/// The node's name as the reference tells it: without dots, and never beginning with a digit.
+fn ping_host(host: &str) -> String {
+    let name = host.replace('.', "_");
+    match name.chars().next() {
+        Some(first) if first.is_ascii_digit() => format!("kubemq-{name}"),
+        _ => name,
     }
 }
 
@@ -252,6 +262,11 @@ fn wire_settings(config: &Config) -> WireSettings {
         keepalive_timeout: grpc.keepalive_timeout,
         handshake_timeout: grpc.handshake_timeout,
         connection_age_max: grpc.max_connection_age,
+        // A handler that panicked, in the reference's words.
+        abandoned: (
+            Code::Unknown,
+            "Error 200: server crushed and recovered".into(),
+        ),
         ..WireSettings::default()
     }
 }

@@ -20,7 +20,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, he
 
 pub use call::{ClientSender, ClientStream};
 
-use crate::rt::{Conn, Sleep};
+use crate::rt::Conn;
+use crate::wire::alarm::Alarm;
 use crate::wire::control::ConnectionControl;
 use crate::wire::framing::MESSAGE_BYTES_MAX;
 use crate::wire::outlet::{Chunk, OutputLimits};
@@ -303,7 +304,7 @@ async fn within<T>(
     call: impl Future<Output = Result<T, Status>>,
 ) -> Result<T, Status> {
     let mut call = std::pin::pin!(call);
-    let mut limit = Sleep::new(timeout);
+    let mut limit = Alarm::new(timeout);
     std::future::poll_fn(|cx| {
         if let std::task::Poll::Ready(result) = call.as_mut().poll(cx) {
             return std::task::Poll::Ready(result);

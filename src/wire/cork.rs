@@ -26,6 +26,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::rt::{self, Conn, Instant, Sleep};
+use crate::wire::alarm::Alarm;
 use crate::wire::cork::pool::ReadBuffer;
 use crate::wire::cork::watch::FrameWatch;
 
@@ -144,7 +145,7 @@ impl Cork {
     /// to close its side: a socket closed with unread bytes answers with a reset, and the peer
     /// would lose our last words.
     pub(crate) async fn close(&self) {
-        let mut limit = Sleep::new(LINGER);
+        let mut limit = Alarm::new(LINGER);
         std::future::poll_fn(|cx| {
             let mut inner = self.0.borrow_mut();
             if limit.poll(cx).is_ready() {

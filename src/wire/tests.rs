@@ -24,7 +24,9 @@ use crate::wire::server::{
 use crate::wire::status::{Code, Status};
 
 /// Runs a test on an executor; its panic is the test's.
-fn on_executor<F: Future<Output = ()> + 'static>(test: impl FnOnce() -> F + Send + 'static) {
+pub(super) fn on_executor<F: Future<Output = ()> + 'static>(
+    test: impl FnOnce() -> F + Send + 'static,
+) {
     let plan = Plan {
         cpu: None,
         spin: None,

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use h2::{Ping, PingPong};
 
-use crate::rt::{self, Instant, Sleep};
+use crate::rt::{self, Instant};
+use crate::wire::alarm::Alarm;
 use crate::wire::control::ConnectionControl;
 
 /// The peer did not answer.
@@ -21,7 +22,7 @@ pub(crate) struct Vitals {
 
 #[derive(Debug)]
 struct Keepalive {
-    timer: Sleep,
+    alarm: Alarm,
     time: Duration,
     timeout: Duration,
     /// When we asked; the peer has to show life after it.
@@ -32,9 +33,9 @@ impl Vitals {
     /// `time` is the silence after which the peer is asked, `None`: never.
     pub(crate) fn new(pings: Option<PingPong>, time: Option<Duration>, timeout: Duration) -> Self {
         let keepalive = time.map(|time| {
-            let timer = Sleep::new(time);
+            let alarm = Alarm::new(time);
             Keepalive {
-                timer,
+                alarm,
                 time,
                 timeout,
                 asked_at: None,
@@ -79,9 +80,9 @@ impl Keepalive {
         alive_at: Instant,
         cx: &mut Context<'_>,
     ) -> Result<(), Dead> {
-        // The timer runs its course whatever comes in between: looking at `alive_at` when it ends
+        // The alarm runs its course whatever comes in between: looking at `alive_at` when it ends
         // is cheaper than setting it anew with each read.
-        while self.timer.poll(cx).is_ready() {
+        while self.alarm.poll(cx).is_ready() {
             let now = rt::now();
             let silence = now.since(alive_at);
             let next = match self.asked_at {
@@ -96,7 +97,7 @@ impl Keepalive {
                     self.time.saturating_sub(silence)
                 }
             };
-            self.timer.reset(next.max(Duration::from_millis(1)));
+            self.alarm.reset(next);
         }
         Ok(())
     }

@@ -2,12 +2,15 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::harness::Broker;
+use crate::harness::{Broker, say};
 use crate::mock::broker::{Watched, level};
 use crate::mock::kubemq::{self, path};
 use crate::mock::peer::Peer;
 
-const CONNECTIONS: usize = 2_000;
+const CONNECTIONS: u64 = 2_000;
+
+/// Subscriptions on each connection beyond the first.
+const FURTHER: u64 = 4;
 
 /// Far above what a connection or a subscription takes; a leak of buffers would pass it.
 const BYTES_EACH_MAX: u64 = 256 << 10;
@@ -29,13 +32,13 @@ fn raise_open_files(needed: u64) {
     );
 }
 
-/// Publishes one event; every one of the subscriptions gets it.
+/// Publishes one event; every subscription of every connection gets it.
 fn reaches_all(broker: &Broker, peers: &mut [Peer], streams: &[Vec<u32>], text: &[u8]) {
     let mut publisher = Peer::connect(broker.grpc());
     let sent = publisher.unary(path::SEND_EVENT, &kubemq::event("many", text));
     assert_eq!(sent.grpc_status(), Some(0), "{sent:?}");
-    for (number, (peer, streams)) in peers.iter_mut().zip(streams).enumerate() {
-        for stream in streams {
+    for streams in streams {
+        for (number, (peer, stream)) in peers.iter_mut().zip(streams).enumerate() {
             let event = peer.next_message(*stream);
             let event = event.unwrap_or_else(|| panic!("connection {number} gets the event"));
             assert_eq!(kubemq::event_body(&event), text);
@@ -44,7 +47,7 @@ fn reaches_all(broker: &Broker, peers: &mut [Peer], streams: &[Vec<u32>], text: 
 }
 
 fn two_thousand_connections(cores: usize) {
-    raise_open_files(CONNECTIONS as u64 + 500);
+    raise_open_files(CONNECTIONS + 500);
     let broker = Broker::start(cores);
     let subscription = kubemq::subscribe(kubemq::EVENTS, "many", "");
     let empty = broker.rss_bytes();
@@ -52,44 +55,34 @@ fn two_thousand_connections(cores: usize) {
         .map(|_| Peer::connect(broker.grpc()))
         .collect();
     let connected = broker.rss_bytes();
-    let mut streams = Vec::new();
-    for peer in &mut peers {
-        streams.push(vec![
-            peer.subscribe(path::SUBSCRIBE_TO_EVENTS, &subscription),
-        ]);
-    }
+    let mut subscribe_all = || -> Vec<u32> {
+        let subscribe = |peer: &mut Peer| peer.subscribe(path::SUBSCRIBE_TO_EVENTS, &subscription);
+        peers.iter_mut().map(subscribe).collect()
+    };
+    let mut streams = vec![subscribe_all()];
     let subscribed = broker.rss_bytes();
-    reaches_all(&broker, &mut peers, &streams, b"to each connection");
-    let delivered = broker.rss_bytes();
-    for (peer, streams) in peers.iter_mut().zip(&mut streams) {
-        streams.push(peer.subscribe(path::SUBSCRIBE_TO_EVENTS, &subscription));
-    }
-    let subscribed_twice = broker.rss_bytes();
-    reaches_all(&broker, &mut peers, &streams, b"to each twice");
+    streams.extend((0..FURTHER).map(|_| subscribe_all()));
+    let subscribed_further = broker.rss_bytes();
     let status = broker.status();
-    assert_eq!(
-        level(&status, "subscriptions"),
-        2 * CONNECTIONS as u64,
-        "{status}"
-    );
+    let subscriptions = CONNECTIONS * (1 + FURTHER);
+    assert_eq!(level(&status, "subscriptions"), subscriptions, "{status}");
+    reaches_all(&broker, &mut peers, &streams, b"to everybody");
 
-    let each = |from: u64, to: u64| to.saturating_sub(from) / CONNECTIONS as u64;
-    let per_connection = each(empty, connected);
-    let per_first = each(connected, subscribed);
-    let per_further = each(delivered, subscribed_twice);
-    eprintln!(
-        "{cores} shard(s), {CONNECTIONS} connections: {per_connection} bytes for each idle \
-         connection, {per_first} for its first subscription, {per_further} for a further one; \
-         {} after a delivery to all",
-        each(empty, delivered)
+    let each = |from: u64, to: u64, count: u64| to.saturating_sub(from) / count;
+    let connection = each(empty, connected, CONNECTIONS);
+    let first = each(connected, subscribed, CONNECTIONS);
+    let further = each(subscribed, subscribed_further, CONNECTIONS * FURTHER);
+    say(&format!(
+        "resident memory with {cores} shard(s): {connection} bytes for each of {CONNECTIONS} idle \
+         connections, {first} for its first subscription, {further} for each further one"
+    ));
+    assert!(
+        connection < BYTES_EACH_MAX,
+        "{connection} bytes for each connection"
     );
     assert!(
-        per_connection < BYTES_EACH_MAX,
-        "{per_connection} bytes for each connection"
-    );
-    assert!(
-        per_further < BYTES_EACH_MAX,
-        "{per_further} bytes for each subscription"
+        further < BYTES_EACH_MAX,
+        "{further} bytes for each subscription"
     );
     drop(peers);
     broker.wait_zero(&["subscriptions", "connections"]);

@@ -151,19 +151,10 @@ impl FrameWatch {
 mod tests {
     use super::*;
 
-    fn frame(kind: u8, flags: u8, length: usize) -> Vec<u8> {
-        let mut frame = vec![
-            0,
-            (length >> 8) as u8,
-            length as u8,
-            kind,
-            flags,
-            0,
-            0,
-            0,
-            0,
-        ];
-        frame.resize(HEAD_BYTES + length, 0xff);
+    fn frame(kind: u8, flags: u8, length: u16) -> Vec<u8> {
+        let [high, low] = length.to_be_bytes();
+        let mut frame = vec![0, high, low, kind, flags, 0, 0, 0, 0];
+        frame.resize(HEAD_BYTES + usize::from(length), 0xff);
         frame
     }
 

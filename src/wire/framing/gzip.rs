@@ -101,7 +101,7 @@ mod tests {
         let noise: Vec<u8> = (0..200_000_u64)
             .map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8)
             .collect();
-        for plain in [&b""[..], b"x", &[0; 1_000_000], &noise] {
+        for plain in [&b""[..], b"x", &vec![0; 1_000_000], &noise] {
             assert_eq!(inflate(&gzip(plain), 1_000_000).unwrap(), plain);
         }
     }

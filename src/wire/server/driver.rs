@@ -13,6 +13,7 @@ use http::{Method, Request, StatusCode};
 use super::respond::refusal;
 use super::{Call, ConnectionControl, Ended, Service, Settings};
 use crate::rt::{self, Conn, Instant, Sleep};
+use crate::wire::alarm::Alarm;
 use crate::wire::cork::{Cork, Side, Transport};
 use crate::wire::outlet::Chunk;
 use crate::wire::status::{Code, Status};
@@ -55,7 +56,7 @@ async fn open(
     control: &ConnectionControl,
 ) -> Result<Connection<Cork, Chunk>, Ended> {
     let mut opening = std::pin::pin!(builder(settings).handshake::<_, Chunk>(cork.clone()));
-    let mut limit = Sleep::new(settings.handshake_timeout);
+    let mut limit = Alarm::new(settings.handshake_timeout);
     std::future::poll_fn(|cx| {
         let opened = opening.as_mut().poll(cx);
         let flushed = cork.poll_flush_out(cx);
@@ -103,7 +104,7 @@ struct Driver<S> {
     settings: Rc<Settings>,
     control: ConnectionControl,
     vitals: Vitals,
-    age: Option<Sleep>,
+    age: Option<Alarm>,
     draining: bool,
     /// Runs while the reactor has its turn and no call is taken.
     yielding: Option<Sleep>,
@@ -127,7 +128,7 @@ impl<S: Service> Driver<S> {
             peer,
             service,
             vitals,
-            age: settings.connection_age_max.map(Sleep::new),
+            age: settings.connection_age_max.map(Alarm::new),
             settings,
             control: control.clone(),
             draining: false,

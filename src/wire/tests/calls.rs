@@ -105,10 +105,10 @@ fn more_calls_at_once_than_streams_are_allowed_are_all_answered() {
             .await
             .unwrap();
         let answered = Rc::new(Cell::new(0));
-        for i in 0..2_000_u64 {
+        for i in 0..2_000_usize {
             let (client, answered) = (client.clone(), Rc::clone(&answered));
             spawn(async move {
-                let message = noise(100 + i as usize, i);
+                let message = noise(100 + i, i as u64);
                 let answer = client
                     .unary("/t/Unary", message.clone(), &options())
                     .await

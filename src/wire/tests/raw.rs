@@ -62,16 +62,17 @@ pub(super) fn block(headers: &[(&str, &str)]) -> Vec<u8> {
 
 /// An integer with a prefix of seven bits (RFC 7541, 5.1).
 fn integer(mut value: usize, block: &mut Vec<u8>) {
+    let byte = |value: usize| u8::try_from(value).unwrap();
     if value < 127 {
-        return block.push(value as u8);
+        return block.push(byte(value));
     }
     block.push(127);
     value -= 127;
     while value >= 128 {
-        block.push((value % 128 + 128) as u8);
+        block.push(byte(value % 128 + 128));
         value /= 128;
     }
-    block.push(value as u8);
+    block.push(byte(value));
 }
 
 /// The head of a call.
