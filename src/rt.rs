@@ -26,7 +26,7 @@ pub mod start;
 mod task;
 
 pub use clock::{Instant, now, unix_ns};
-pub use net::Conn;
+pub use net::{Conn, Traffic, traffic};
 pub use notify::Notify;
 pub use task::{Queue, Sleep, TaskStats, blocking, reactor_yield, sleep, spawn, task_stats};
 

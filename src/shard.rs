@@ -217,6 +217,8 @@ impl Shard {
             .set(level(self.budget.used()));
         let cache = self.cache.borrow();
         counters.query_cache_bytes.set(level(cache.bytes()));
+        let evictions = &counters.query_cache_evictions;
+        evictions.add(cache.counters().evictions.saturating_sub(evictions.value()));
         counters.timers.set(level(self.timers.len()));
         counters
             .mesh_depth

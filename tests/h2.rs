@@ -22,6 +22,8 @@ mod flow;
 mod handshake;
 #[path = "h2/leaving.rs"]
 mod leaving;
+#[path = "h2/random.rs"]
+mod random;
 #[path = "h2/spec.rs"]
 mod spec;
 
@@ -49,6 +51,7 @@ macro_rules! with_one_and_four_shards {
 with_one_and_four_shards! {
     calls:
         a_compressed_message_without_an_encoding_is_an_error,
+        a_compression_bomb_is_refused,
         a_get_request_is_not_a_call,
         a_message_cut_at_the_end_of_the_stream_is_an_error,
         a_message_prefix_of_four_gibibytes_is_refused_at_once,
@@ -79,6 +82,8 @@ with_one_and_four_shards! {
     leaving:
         a_client_that_says_goaway_gets_its_answers,
         vanished_clients_leave_nothing_behind;
+    random:
+        random_frames_do_no_harm;
     spec:
         h2spec_passes;
 }

@@ -12,6 +12,8 @@
 mod harness;
 mod mock;
 
+#[path = "process/dead.rs"]
+mod dead;
 #[path = "process/demo.rs"]
 mod demo;
 #[path = "process/killed.rs"]

@@ -10,7 +10,7 @@ use ringmq_proto::kubemq::Subscribe;
 use super::codec::event::{EventView, event_receive_frame, event_result, event_result_frame};
 use super::codec::{id, subscribe, validate};
 use super::subscription::{self, to_channel_at};
-use super::{Active, refused};
+use super::{Active, record, refused};
 use crate::model::Kind;
 use crate::rt;
 use crate::shard::{Full, Shard};
@@ -23,6 +23,7 @@ use crate::wire_error::Refusal;
 const RESULT_BYTES_MAX: usize = 256 << 10;
 
 pub(super) async fn send_event(shard: Rc<Shard>, call: Call, _active: Active) {
+    let began = rt::now();
     let (mut reader, responder) = call.into_parts();
     let result = match reader.only_message().await {
         Ok(message) => {
@@ -32,15 +33,22 @@ pub(super) async fn send_event(shard: Rc<Shard>, call: Call, _active: Active) {
         Err(status) => Err(status),
     };
     responder.unary(result);
+    record(&shard.latencies.send_event, began);
 }
 
 /// Publishes one event of a unary call; the answer is a `Result` message.
 async fn publish(shard: &Shard, message: &[u8], now_ns: i64) -> Result<Bytes, Refusal> {
     let event = EventView::parse(message)?;
     let event_id = publish_checked(shard, &event, "SendEvent", now_ns).await?;
+    count_bytes(shard, message);
     let mut result = BytesMut::new();
     event_result(&event_id, true, "", &mut result);
     Ok(result.freeze())
+}
+
+fn count_bytes(shard: &Shard, message: &[u8]) {
+    let bytes = message.len().try_into().unwrap_or(u64::MAX);
+    shard.counters.events_received_bytes.add(bytes);
 }
 
 /// Checks an event and hands it to its channel's shard; gives back its id.
@@ -147,7 +155,7 @@ async fn take_batch(
 async fn publish_streamed(shard: &Shard, message: &[u8], now_ns: i64, results: &mut BytesMut) {
     let (event_id, refusal) = match EventView::parse(message) {
         Ok(event) => match publish_checked(shard, &event, "SendEventsStream", now_ns).await {
-            Ok(_) => return,
+            Ok(_) => return count_bytes(shard, message),
             Err(refusal) => (event.event_id, refusal),
         },
         // The id where it can still be read: the client matches results by it.

@@ -12,7 +12,7 @@ use super::codec::request::{RequestType, RequestView, request_frame};
 use super::codec::response::{ResponseView, cached_response, response_message};
 use super::codec::{id, subscribe, validate};
 use super::subscription::{self, to_channel_at};
-use super::{Active, refused};
+use super::{Active, record, refused};
 use crate::model::Kind;
 use crate::rt;
 use crate::shard::{Ask, Outcome, Pending, Refused, Responded, Shard};
@@ -141,8 +141,7 @@ fn count(shard: &Shard, asked: &Asked, outcome: &Outcome, began: rt::Instant) {
     match outcome {
         Outcome::Response(_) | Outcome::CacheHit(_) => {
             answered.increment();
-            let took = rt::now().since(began).as_nanos();
-            latency.record_ns(u64::try_from(took).unwrap_or(u64::MAX));
+            record(latency, began);
         }
         Outcome::TimedOut | Outcome::NoResponder => timed_out.increment(),
         Outcome::ShuttingDown => counters.refusals_shutdown.increment(),
@@ -178,12 +177,14 @@ fn conclude(shard: &Shard, asked: &Asked, outcome: Outcome) -> Result<Bytes, Sta
 }
 
 pub(super) async fn send_response(shard: Rc<Shard>, call: Call, _active: Active) {
+    let began = rt::now();
     let (mut reader, responder) = call.into_parts();
     let result = match reader.only_message().await {
         Ok(message) => respond(&shard, &message).map_err(|refusal| refused(&shard, refusal)),
         Err(status) => Err(status),
     };
     responder.unary(result.map(|_| Bytes::new()));
+    record(&shard.latencies.send_response, began);
 }
 
 /// Brings a response to whoever asked. One that comes late, twice or unasked is dropped and

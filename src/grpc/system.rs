@@ -8,7 +8,7 @@ use prost::Message;
 use ringmq_proto::kubemq::PingResult;
 
 use super::reflection::Reflection;
-use super::{Active, ServerInfo, health, refuse, unknown_method};
+use super::{Active, ServerInfo, health, record, refuse, unknown_method};
 use crate::rt::{self, Queue};
 use crate::shard::{Shard, Shutdown};
 use crate::wire::framing;
@@ -19,7 +19,8 @@ use crate::wire_error::Refusal;
 /// The version that SDKs check against their tested ranges; our own is in the banner.
 const CONTRACT_VERSION: &str = "v2.6.0";
 
-pub(super) async fn ping(info: Rc<ServerInfo>, call: Call, _active: Active) {
+pub(super) async fn ping(shard: Rc<Shard>, info: Rc<ServerInfo>, call: Call, _active: Active) {
+    let began = rt::now();
     let (mut reader, responder) = call.into_parts();
     let result = reader.only_message().await.map(|_| {
         let now_seconds = rt::unix_ns() / 1_000_000_000;
@@ -33,6 +34,7 @@ pub(super) async fn ping(info: Rc<ServerInfo>, call: Call, _active: Active) {
         Bytes::from(result.encode_to_vec())
     });
     responder.unary(result);
+    record(&shard.latencies.ping, began);
 }
 
 pub(super) fn health(shard: &Rc<Shard>, method: &str, call: Call) {

@@ -8,7 +8,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -34,6 +34,7 @@ pub struct BindError {
 #[derive(Clone, Debug)]
 pub struct Loads {
     counts: Arc<[AtomicUsize]>,
+    refused: Arc<AtomicU64>,
     max: usize,
 }
 
@@ -43,6 +44,7 @@ impl Loads {
     pub fn new(executors: usize, max: usize) -> Self {
         Self {
             counts: (0..executors).map(|_| AtomicUsize::new(0)).collect(),
+            refused: Arc::default(),
             max,
         }
     }
@@ -54,6 +56,12 @@ impl Loads {
             .iter()
             .map(|count| count.load(Ordering::Relaxed))
             .sum()
+    }
+
+    /// Connections that were turned away because all places were taken.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// The executor with the fewest connections and a hold on a place there; `None` when all
@@ -184,7 +192,6 @@ fn run(
     hand_over: impl Fn(usize, TcpStream, SocketAddr, Load) -> bool,
 ) {
     let mut errors: u64 = 0;
-    let mut refused: u64 = 0;
     while !stop.load(Ordering::Relaxed) {
         match listener.accept() {
             Ok(_) if stop.load(Ordering::Relaxed) => return,
@@ -196,7 +203,7 @@ fn run(
                 }
                 // Dropping the socket closes it: the client sees at once that it is refused.
                 None => {
-                    refused += 1;
+                    let refused = loads.refused.fetch_add(1, Ordering::Relaxed) + 1;
                     if refused.is_power_of_two() {
                         tracing::warn!(refused, "connection refused: grpc.max_connections reached");
                     }

@@ -1,11 +1,46 @@
 //! Sockets.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_lite::io::{AsyncRead, AsyncWrite};
+
+thread_local! {
+    static RECEIVED: Cell<u64> = const { Cell::new(0) };
+    static SENT: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Bytes that the connections of this executor have moved since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes read from sockets.
+    pub received: u64,
+    /// Bytes written to sockets.
+    pub sent: u64,
+}
+
+/// Reads the counts of the calling executor.
+#[must_use]
+pub fn traffic() -> Traffic {
+    Traffic {
+        received: RECEIVED.get(),
+        sent: SENT.get(),
+    }
+}
+
+/// Counts a finished transfer.
+fn counted(
+    counter: &'static std::thread::LocalKey<Cell<u64>>,
+    moved: Poll<io::Result<usize>>,
+) -> Poll<io::Result<usize>> {
+    if let Poll::Ready(Ok(bytes)) = &moved {
+        counter.set(counter.get() + u64::try_from(*bytes).unwrap_or(u64::MAX));
+    }
+    moved
+}
 
 /// A connected stream socket that belongs to this executor.
 ///
@@ -46,12 +81,12 @@ impl Conn {
     /// Reads what is there, up to the length of `buf`. Zero: the peer sends no more. A reset with
     /// a pending read may show as zero too, so an end with calls open counts as broken.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        counted(&RECEIVED, Pin::new(&mut self.stream).poll_read(cx, buf))
     }
 
     /// Writes as much of `buf` as the socket takes.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        counted(&SENT, Pin::new(&mut self.stream).poll_write(cx, buf))
     }
 
     /// Writes as much of `bufs` as the socket takes, in one call.
@@ -60,7 +95,10 @@ impl Conn {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        counted(
+            &SENT,
+            Pin::new(&mut self.stream).poll_write_vectored(cx, bufs),
+        )
     }
 
     /// Ends a direction now. Before dropping a connection call it with `Both`: with a read poll

@@ -140,6 +140,14 @@ impl Executor {
             .counters
             .task_panics
             .add(tasks.panics.saturating_sub(counted));
+        // Kept by the runtime seam, which knows no counters.
+        let traffic = rt::traffic();
+        let (received, sent) = (
+            &self.shard.counters.received_bytes,
+            &self.shard.counters.sent_bytes,
+        );
+        received.add(traffic.received.saturating_sub(received.value()));
+        sent.add(traffic.sent.saturating_sub(sent.value()));
         let counters = self.shard.counters();
         ShardReport {
             shard: self.shard.id(),

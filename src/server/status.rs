@@ -45,6 +45,7 @@ pub(super) fn collect(
                 });
         report.add(answer);
     }
+    report.counters.connections_refused_limit = loads.refused();
     report
 }
 

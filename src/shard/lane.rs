@@ -12,6 +12,7 @@ use std::task::{Poll, Waker};
 use super::message::{Note, Work};
 use crate::rt::Notify;
 use crate::rt::mesh::Outgoing;
+use crate::telemetry::counters::Counters;
 
 /// Messages that travel in one batch at most: bounds the time that a peer spends on one.
 const BATCH_MAX: usize = 1024;
@@ -138,10 +139,15 @@ impl Lane {
     }
 
     /// Sends what gathers, until the peer ends. One task for each lane runs this.
-    pub(super) async fn flush(&self, outgoing: Outgoing<Batch>) {
+    pub(super) async fn flush(&self, outgoing: Outgoing<Batch>, counters: &Counters) {
         loop {
             self.ready.wait().await;
             while let Some(batch) = self.take() {
+                counters.mesh_batches.increment();
+                let messages = batch.work.len() + batch.notes.len();
+                counters
+                    .mesh_messages
+                    .add(messages.try_into().unwrap_or(u64::MAX));
                 if !outgoing.send(batch).await {
                     return;
                 }

@@ -41,7 +41,7 @@ impl Shard {
             let shard = self.clone();
             rt::spawn(Queue::Serve, "lane", async move {
                 if let Some(lane) = shard.lane(peer) {
-                    lane.flush(outgoing).await;
+                    lane.flush(outgoing, &shard.counters).await;
                 }
             });
         }

@@ -203,7 +203,6 @@ counters! {
     counter "broker_connections_closed_total" {
         connections_closed_by_peer: reason = "peer",
         connections_closed_keepalive: reason = "keepalive",
-        connections_closed_age: reason = "age",
         connections_closed_abuse: reason = "abuse",
         connections_closed_error: reason = "error",
         connections_closed_shutdown: reason = "shutdown",
@@ -213,20 +212,8 @@ counters! {
         connections_refused_limit: reason = "limit",
         connections_refused_handshake: reason = "handshake",
     }
-    /// Calls that are open.
-    gauge "broker_streams" { streams }
     /// Calls that were opened.
     counter "broker_streams_opened_total" { streams_opened }
-    /// Streams that were reset, by the side that did it.
-    counter "broker_resets_total" {
-        resets_received: side = "client",
-        resets_sent: side = "broker",
-    }
-    /// HTTP/2 pings, by the side that asked.
-    counter "broker_pings_total" {
-        pings_received: side = "client",
-        pings_sent: side = "broker",
-    }
     /// Violations of HTTP/2 or gRPC by a peer.
     counter "broker_protocol_errors_total" { protocol_errors }
     /// Bytes read from client sockets.
@@ -312,10 +299,6 @@ counters! {
         subscriptions_removed_commands: kind = "commands",
         subscriptions_removed_queries: kind = "queries",
     }
-    /// Channel names whose matching subscriptions were still known.
-    counter "broker_match_cache_hits_total" { match_cache_hits }
-    /// Channel names that had to be matched anew.
-    counter "broker_match_cache_misses_total" { match_cache_misses }
     /// Bytes that wait in subscribers' buffers.
     gauge "broker_delivery_buffer_bytes" { delivery_buffer_bytes }
 

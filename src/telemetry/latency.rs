@@ -155,16 +155,12 @@ families! {
     ping
     /// `SendEvent`, from the call to the answer.
     send_event
-    /// Events on publish streams, from the frame to the end of their routing on this core.
-    events_stream
     /// `SendRequest` of commands, from the call to the response.
     commands
     /// `SendRequest` of queries, from the call to the response or the hit in the cache.
     queries
     /// `SendResponse`, from the call to the answer.
     send_response
-    /// From an event's receipt to its hand-over to the subscriber's transport.
-    delivery
 }
 
 #[cfg(test)]

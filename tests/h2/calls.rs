@@ -1,12 +1,16 @@
 //! Calls that are not what gRPC says.
 
+use std::io::Write;
 use std::time::Instant;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
 
 use crate::harness::Broker;
 use crate::mock::broker::{MIB, Watched};
 use crate::mock::frame::{Frame, error, setting};
 use crate::mock::kubemq::{self, path};
-use crate::mock::peer::{Peer, Reply};
+use crate::mock::peer::{Peer, Reply, grpc_framed};
 
 const INTERNAL: u32 = 13;
 const RESOURCE_EXHAUSTED: u32 = 8;
@@ -53,6 +57,24 @@ pub(crate) fn a_compressed_message_without_an_encoding_is_an_error(broker: &Brok
     let reply = answer_to(&mut peer, path::SEND_EVENT, &[1, 0, 0, 0, 2, 0x1f, 0x8b]);
     assert_eq!(reply.grpc_status(), Some(INTERNAL), "{reply:?}");
     assert!(peer.goaway.is_none(), "the connection stays");
+}
+
+/// 256 KiB that inflate to 256 MiB, above the limit of a message.
+pub(crate) fn a_compression_bomb_is_refused(broker: &Broker) {
+    let zeros = vec![0; 1 << 20];
+    let mut bomb = GzEncoder::new(Vec::new(), Compression::fast());
+    for _ in 0..256 {
+        bomb.write_all(&zeros).unwrap();
+    }
+    let mut framed = grpc_framed(&bomb.finish().unwrap());
+    framed[0] = 1;
+    let mut peer = Peer::connect(broker.grpc());
+    let mut fields = Peer::call_fields(path::SEND_EVENT);
+    fields.push(("grpc-encoding", "gzip"));
+    let stream = peer.open_with(&fields, false);
+    peer.send_framed(stream, &framed, true);
+    let reply = peer.finish(stream);
+    assert_eq!(reply.grpc_status(), Some(RESOURCE_EXHAUSTED), "{reply:?}");
 }
 
 pub(crate) fn a_message_cut_at_the_end_of_the_stream_is_an_error(broker: &Broker) {

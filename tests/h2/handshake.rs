@@ -6,6 +6,7 @@ use crate::harness::Broker;
 use crate::mock::broker::Watched;
 use crate::mock::frame::PREFACE;
 use crate::mock::peer::{PATIENCE, Peer};
+use crate::random::Random;
 
 pub(crate) fn a_wrong_preface_ends_the_connection(broker: &Broker) {
     let tls_hello = [
@@ -27,17 +28,10 @@ pub(crate) fn a_wrong_preface_ends_the_connection(broker: &Broker) {
 }
 
 pub(crate) fn garbage_after_the_preface_ends_the_connection(broker: &Broker) {
-    // A reproducible sequence without any structure.
-    let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    let mut byte = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_be_bytes()[0]
-    };
+    let mut random = Random::new(1);
     for _ in 0..64 {
         let mut peer = Peer::silent(broker.grpc());
-        let garbage: Vec<u8> = (0..4_096).map(|_| byte()).collect();
+        let garbage: Vec<u8> = (0..4_096).map(|_| random.byte()).collect();
         peer.write(PREFACE);
         peer.write(&garbage);
         assert!(peer.wait_refused(PATIENCE), "refused: {:?}", &garbage[..32]);

@@ -16,6 +16,9 @@ pub(crate) trait Watched {
     /// Resident memory.
     fn rss_bytes(&self) -> u64;
 
+    /// Whether the process has ended, in whatever way.
+    fn has_ended(&self) -> bool;
+
     /// Waits until the named levels are zero; the report that says so.
     fn wait_zero(&self, names: &[&str]) -> Value;
 
@@ -39,6 +42,12 @@ impl Watched for Broker {
             .nth(1)
             .and_then(|n| n.parse::<u64>().ok());
         kib.expect("a number of KiB") * 1024
+    }
+
+    fn has_ended(&self) -> bool {
+        // A zombie until its parent, the harness, asks for it.
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()));
+        stat.map_or(true, |stat| stat.contains(") Z "))
     }
 
     fn wait_zero(&self, names: &[&str]) -> Value {

@@ -214,7 +214,11 @@ impl Peer {
 
     /// Sends a gRPC message as the windows allow; false when the connection is gone.
     pub(crate) fn send_message(&mut self, stream: u32, message: &[u8], end_stream: bool) -> bool {
-        let framed = grpc_framed(message);
+        self.send_framed(stream, &grpc_framed(message), end_stream)
+    }
+
+    /// Sends bytes that have their gRPC prefixes, as the windows allow.
+    pub(crate) fn send_framed(&mut self, stream: u32, framed: &[u8], end_stream: bool) -> bool {
         let mut chunks = framed.chunks(DATA_FRAME_BYTES_MAX).peekable();
         while let Some(chunk) = chunks.next() {
             let bytes = i64::try_from(chunk.len()).expect("a small chunk");

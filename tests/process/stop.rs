@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::Broker;
+use crate::harness::{Broker, poll};
 use crate::mock::broker::Watched;
 use crate::mock::kubemq::{self, path};
 use crate::mock::peer::{PATIENCE, Peer};
@@ -115,12 +115,13 @@ fn a_request_in_flight_at_the_signal_is_answered() {
 }
 
 #[test]
-fn an_idle_broker_stops_within_a_second() {
+fn an_idle_broker_stops_at_once() {
     let broker = Broker::start(4);
     let asked = Instant::now();
     broker.end();
+    // Far below the grace, also on a busy machine.
     assert!(
-        asked.elapsed() < Duration::from_secs(1),
+        asked.elapsed() < Duration::from_secs(4),
         "took {:?}",
         asked.elapsed()
     );
@@ -134,4 +135,30 @@ fn a_client_that_does_not_leave_delays_the_end_by_the_grace_at_most() {
     broker.signal(Signal::TERM);
     broker.assert_exits_0();
     drop(stuck);
+}
+
+#[test]
+fn a_second_signal_does_not_wait_for_the_grace() {
+    let broker = Broker::start_with(2, ["--set", "server.drain_grace_seconds=600"]);
+    let mut responder = Peer::connect(broker.grpc());
+    let commands = kubemq::subscribe(kubemq::COMMANDS, "stop.twice", "");
+    let commands = responder.subscribe(path::SUBSCRIBE_TO_REQUESTS, &commands);
+    let mut requester = Peer::connect(broker.grpc());
+    let command = kubemq::request(kubemq::COMMAND, "stop.twice", b"take your time", 600_000);
+    requester.call(path::SEND_REQUEST, &command);
+    assert!(
+        responder.next_message(commands).is_some(),
+        "the command arrives"
+    );
+    broker.signal(Signal::TERM);
+    assert!(responder.finish(commands).ended, "the drain has begun");
+    broker.signal(Signal::TERM);
+    let asked = Instant::now();
+    let ended = poll(PATIENCE, || broker.has_ended().then_some(()));
+    assert!(ended.is_some(), "{}", broker.log());
+    assert!(
+        asked.elapsed() < Duration::from_secs(5),
+        "took {:?}",
+        asked.elapsed()
+    );
 }
