@@ -4,13 +4,16 @@
 //! implementation detail that can be exchanged (`docs/adr/`). The seam carries the guards that the
 //! runtime needs, so that no caller has to know of them:
 //!
-//! | hazard | guard |
-//! |---|---|
-//! | the executor parks although tasks can run, when its preempt timer fires before the first task queue ran | preempt timer of one second, and a [`heartbeat`] from outside every 10 ms |
-//! | a task that wakes itself starves the reactor | [`reactor_yield`] goes through the reactor; nothing in this crate wakes itself |
-//! | a panic in a task ends the executor | [`spawn`] contains it; [`start::Executors`] watches the threads |
-//! | a cancelled task leaks | tasks are always detached and end by themselves |
-//! | io_uring refused by the container | [`probe::probe`] runs before any executor and says why |
+//! - The executor parks although tasks can run, when its preempt timer fires before the first
+//!   task queue ran. Guard: a preempt timer of one second makes that rare, and a [`heartbeat`]
+//!   from outside makes every executor turn each 10 ms.
+//! - A task that wakes itself starves the reactor. Guard: [`reactor_yield`] goes through the
+//!   reactor; nothing in this crate wakes itself.
+//! - A panic in a task ends the executor. Guard: [`spawn`] contains it, and [`start::Executors`]
+//!   reports a thread that ends all the same.
+//! - A cancelled task leaks. Guard: tasks are always detached and end by themselves.
+//! - io_uring is refused by the container. Guard: [`probe::probe`] runs before any executor and
+//!   says why.
 //!
 //! # Threading
 //! Unless a type says that it is `Send`, it belongs to the executor that made it.

@@ -18,6 +18,8 @@ mod dead;
 mod demo;
 #[path = "process/killed.rs"]
 mod killed;
+#[path = "process/limits.rs"]
+mod limits;
 #[path = "process/many.rs"]
 mod many;
 #[path = "process/start.rs"]

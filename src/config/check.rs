@@ -163,6 +163,6 @@ fn without_effect(unused: &[Unused]) -> Finding {
             "settings without effect in this version: {}",
             names.join(", ")
         ),
-        "remove them, or read in docs/CONFIGURATION.md what they would do".to_owned(),
+        "remove them, or read in docs/configuration.md what they would do".to_owned(),
     )
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// One setting: all that the fold, `--help`, `ringmq config` and `docs/CONFIGURATION.md` say of it.
+/// One setting: all that the fold, `--help`, `ringmq config` and `docs/configuration.md` say of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key {
     /// The dotted key, as `grpc.port`. Files may spell it in any case, with or without `_`.

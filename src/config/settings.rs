@@ -1,7 +1,7 @@
 //! The settings: every key that has an effect, with all that is known of it.
 //!
 //! This list is the only one. It makes the checked types, the fold over the layers, the flags, the
-//! output of `ringmq config` and, by a test, the table in `docs/CONFIGURATION.md`.
+//! output of `ringmq config` and, by a test, the table in `docs/configuration.md`.
 
 use std::net::IpAddr;
 use std::path::PathBuf;

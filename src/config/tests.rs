@@ -445,7 +445,7 @@ fn row(key: &Key) -> String {
 /// With `UPDATE_GOLDEN` set, prints the rows as they should be.
 #[test]
 fn documentation_has_the_row_of_every_setting_and_no_other() {
-    let document = include_str!("../../docs/CONFIGURATION.md");
+    let document = include_str!("../../docs/configuration.md");
     let expected: Vec<String> = keys().iter().map(|key| row(key)).collect();
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         println!("{}", expected.join("\n"));
@@ -462,12 +462,12 @@ fn documentation_has_the_row_of_every_setting_and_no_other() {
 
 #[test]
 fn documentation_names_every_key_of_the_reference() {
-    let document = include_str!("../../docs/CONFIGURATION.md");
+    let document = include_str!("../../docs/configuration.md");
     for key in reference::KEYS {
         let named = document.contains(&format!("`{}`", key.name));
         assert!(
             named,
-            "docs/CONFIGURATION.md does not say what {} does",
+            "docs/configuration.md does not say what {} does",
             key.name
         );
     }

@@ -214,9 +214,9 @@ fn say(what: &str, body: &[u8]) {
 fn farewell(address: SocketAddr) {
     let text = format!(
         "\nThe broker stays up on {address}; stop it with Ctrl-C. Where to go next:\n  \
-         pip install kubemq && python docs/examples/quickstart.py   the same with an SDK\n  \
-         ringmq config                                              every setting and its origin\n  \
-         docs/ARCHITECTURE.md                                       how it works\n"
+         pip install kubemq==4.1.5 and python docs/examples/quickstart.py: the same with an SDK\n  \
+         ringmq config: every setting and where it comes from\n  \
+         docs/ARCHITECTURE.md: how it works\n"
     );
     let _nobody_watches = std::io::stdout().write_all(text.as_bytes());
 }

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::harness::Broker;
+use crate::harness::{Broker, say};
 
 /// Cases that fail for a harmless reason, as h2spec names them. Its requests are not gRPC calls:
 /// each is refused at once, with trailers and without DATA.
@@ -21,7 +21,7 @@ pub(crate) fn h2spec_passes(broker: &Broker) {
         .args(["--path", "/kubemq.kubemq/Ping", "generic", "http2", "hpack"])
         .output();
     let Ok(output) = suite else {
-        eprintln!("skipped: h2spec is not installed");
+        say("skipped: h2spec is not installed");
         return;
     };
     let report = String::from_utf8_lossy(&output.stdout);

@@ -16,6 +16,9 @@ pub(crate) trait Watched {
     /// Resident memory.
     fn rss_bytes(&self) -> u64;
 
+    /// Time on a processor, in the kernel's ticks of a hundredth of a second.
+    fn cpu_ticks(&self) -> u64;
+
     /// Whether the process has ended, in whatever way.
     fn has_ended(&self) -> bool;
 
@@ -42,6 +45,17 @@ impl Watched for Broker {
             .nth(1)
             .and_then(|n| n.parse::<u64>().ok());
         kib.expect("a number of KiB") * 1024
+    }
+
+    fn cpu_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()));
+        let stat = stat.expect("the broker runs");
+        // User and system time are the 14th and 15th field; the second one is in brackets.
+        let (_, fields) = stat.rsplit_once(") ").expect("the name of the program");
+        let times = fields.split(' ').skip(11).take(2);
+        times
+            .map(|ticks| ticks.parse::<u64>().expect("a count"))
+            .sum()
     }
 
     fn has_ended(&self) -> bool {

@@ -140,15 +140,24 @@ impl Peer {
     /// Connects with settings of the test's choice.
     pub(crate) fn connect_with(address: SocketAddr, settings: &[(u16, u32)]) -> Self {
         let mut peer = Self::silent(address);
-        let mut hello = PREFACE.to_vec();
-        Frame::settings(settings).encode(&mut hello);
-        Frame::window_update(0, WINDOW_BYTES).encode(&mut hello);
-        assert!(peer.write(&hello), "the broker takes the preface");
+        assert!(peer.greet_with(settings), "the broker takes the preface");
         assert!(
             peer.wait(|p| !p.settings.is_empty()),
             "the broker sends its settings: {peer:?}"
         );
         peer
+    }
+
+    /// Sends the preface; false when the connection is gone.
+    pub(crate) fn greet(&mut self) -> bool {
+        self.greet_with(&[])
+    }
+
+    fn greet_with(&mut self, settings: &[(u16, u32)]) -> bool {
+        let mut hello = PREFACE.to_vec();
+        Frame::settings(settings).encode(&mut hello);
+        Frame::window_update(0, WINDOW_BYTES).encode(&mut hello);
+        self.write(&hello)
     }
 
     /// Writes bytes; false when the connection is gone.

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::Broker;
+use crate::harness::{Broker, say};
 use crate::mock::broker::Watched;
 use crate::mock::peer::PATIENCE;
 use crate::mock::process::{Process, program, server_command};
@@ -156,12 +156,12 @@ fn denied(errno: u32, directory: &Path) -> Option<(i32, String)> {
     command.args(["-c", DENY_IO_URING, &errno.to_string()]);
     command.arg(server.get_program()).args(server.get_args());
     if Command::new("python3").arg("--version").output().is_err() {
-        eprintln!("skipped: python3, which installs the seccomp filter, is not there");
+        say("skipped: python3, which installs the seccomp filter, is not there");
         return None;
     }
     let (code, output) = refusal(&mut command);
     if output.contains("no seccomp here") {
-        eprintln!("skipped: {output}");
+        say(&format!("skipped: {output}"));
         return None;
     }
     Some((code, output))

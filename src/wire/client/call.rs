@@ -286,5 +286,5 @@ pub(super) fn lost(error: &h2::Error) -> Status {
 
 const NO_RESPONSE: &str =
     "cardinality violation: received no response message from non-server-streaming RPC";
-const SECOND_RESPONSE: &str = "cardinality violation: expected <EOF> for non server-streaming RPCs, but received another \
-     message";
+const SECOND_RESPONSE: &str = "cardinality violation: expected <EOF> for non \
+     server-streaming RPCs, but received another message";
