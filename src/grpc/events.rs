@@ -7,7 +7,9 @@ use std::task::Poll;
 use bytes::{Bytes, BytesMut};
 use ringmq_proto::kubemq::Subscribe;
 
-use super::codec::event::{EventView, event_receive_frame, event_result, event_result_frame};
+use super::codec::event::{
+    EventView, event_receive_frame, event_receive_frame_len, event_result, event_result_frame,
+};
 use super::codec::{id, subscribe, validate};
 use super::subscription::{self, to_channel_at};
 use super::{Active, record, refused};
@@ -73,8 +75,9 @@ async fn publish_checked<'a>(
         "" => Cow::Owned(id::generate(&mut |bytes| shard.fill_random(bytes))),
         given => Cow::Borrowed(given),
     };
+    let len = event_receive_frame_len(event, &event_id, now_ns, 0);
     let send = || {
-        shard.publish(event.channel, |out| {
+        shard.publish(event.channel, len, |out| {
             to_channel_at(event_receive_frame(event, &event_id, now_ns, 0, out))
         })
     };

@@ -114,6 +114,11 @@ impl Outbox {
         })
     }
 
+    /// Takes a frame of `len` bytes that `encode` appends where it will wait: nothing is copied.
+    pub fn offer_encoded(&self, len: usize, encode: impl FnOnce(&mut BytesMut)) -> Offered {
+        self.offer(len, |queue| queue.append_with(len, encode))
+    }
+
     fn offer(&self, len: usize, put: impl FnOnce(&mut Chunks)) -> Offered {
         let mut queue = self.queue.borrow_mut();
         if queue.bytes > 0 {
@@ -204,13 +209,23 @@ impl Drop for Outbox {
 
 impl Chunks {
     fn append(&mut self, frame: &[u8]) {
-        if self.tail.len() + frame.len() > CHUNK_BYTES {
+        self.append_with(frame.len(), |tail| tail.extend_from_slice(frame));
+    }
+
+    fn append_with(&mut self, len: usize, write: impl FnOnce(&mut BytesMut)) {
+        if self.tail.len() + len > CHUNK_BYTES {
             self.seal();
         }
         if self.tail.capacity() == 0 {
-            self.tail = BytesMut::with_capacity(CHUNK_BYTES.max(frame.len()));
+            self.tail = BytesMut::with_capacity(CHUNK_BYTES.max(len));
         }
-        self.tail.extend_from_slice(frame);
+        let before = self.tail.len();
+        write(&mut self.tail);
+        debug_assert_eq!(
+            self.tail.len() - before,
+            len,
+            "the bounds count what is written"
+        );
     }
 
     fn seal(&mut self) {

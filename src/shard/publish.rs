@@ -50,8 +50,9 @@ impl Encoded<'_> {
 }
 
 impl Shard {
-    /// Publishes an event to `channel`. `encode` writes the frame that subscribers get and says
-    /// where in it the channel stands; it runs only when somebody may want the event.
+    /// Publishes an event to `channel`. `encode` appends the frame that subscribers get, of `len`
+    /// bytes, and says where in it the channel stands; it runs only when somebody may want the
+    /// event, and once.
     ///
     /// # Errors
     /// [`Full`]: the lane to the channel's owner has no room; nothing was sent. Wait with
@@ -59,14 +60,15 @@ impl Shard {
     pub fn publish(
         &self,
         channel: &str,
+        len: usize,
         encode: impl FnOnce(&mut BytesMut) -> ChannelAt,
     ) -> Result<(), Full> {
         let owner = self.owner(channel);
         if let Some(lane) = self.lane(owner) {
-            if !lane.has_room(channel.len()) {
+            if !lane.has_room(len) {
                 return Err(Full);
             }
-            let mut frame = BytesMut::new();
+            let mut frame = BytesMut::with_capacity(len);
             let channel = encode(&mut frame);
             return lane.push_work(Work::Publish {
                 frame: frame.freeze(),
@@ -74,6 +76,13 @@ impl Shard {
             });
         }
         self.select(Kind::Events, channel, |shard, chosen| {
+            if let [only] = chosen
+                && only.core == shard.id
+            {
+                return shard.deliver_only(only.key, len, |out| {
+                    encode(out);
+                });
+            }
             let mut scratch = shard.scratch.borrow_mut();
             scratch.clear();
             encode(&mut scratch);
@@ -129,6 +138,14 @@ impl Shard {
                 let len = frame.len();
                 self.offered(local, address.key, len, frame.offer(&local.outbox));
             }
+        }
+    }
+
+    /// Encodes a frame straight into the outbox of its only subscriber.
+    fn deliver_only(&self, key: u64, len: usize, encode: impl FnOnce(&mut BytesMut)) {
+        let subscribers = self.subscribers.borrow();
+        if let Some(local) = subscribers.find(key) {
+            self.offered(local, key, len, local.outbox.offer_encoded(len, encode));
         }
     }
 

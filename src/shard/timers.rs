@@ -6,6 +6,9 @@ use std::time::Duration;
 use crate::engine::wheel::{TimerKey, Wheel};
 use crate::rt::{self, Notify};
 
+/// Timers that fire or cascade before sockets are looked at again: some 200 us of work.
+const MOVES_MAX: usize = 1024;
+
 /// The wheel of one shard and the task that turns it.
 ///
 /// Timers never fire early: a deadline is rounded up to the next tick of one millisecond.
@@ -50,10 +53,16 @@ impl<T> Timers<T> {
     pub(super) async fn turn(&self, mut fire: impl FnMut(T)) {
         let mut fired = Vec::new();
         loop {
-            self.wheel
+            let now_ms = rt::now().as_ms();
+            let finished = self
+                .wheel
                 .borrow_mut()
-                .advance(rt::now().as_ms(), &mut fired);
+                .advance_bounded(now_ms, MOVES_MAX, &mut fired);
             fired.drain(..).for_each(&mut fire);
+            if !finished {
+                rt::reactor_yield().await;
+                continue;
+            }
             let next = self.wheel.borrow().next_expiry();
             self.armed.set(next.unwrap_or(u64::MAX));
             match next {

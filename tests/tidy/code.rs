@@ -29,15 +29,21 @@ fn files_are_short_enough_to_be_read() {
     );
 }
 
+/// Addresses and rows of tables cannot be broken; a text that someone may search for stays whole.
+fn stays_whole(line: &str) -> bool {
+    let row = ["//! |", "/// |"]
+        .iter()
+        .any(|start| line.starts_with(start));
+    row || line.contains("://") || line.starts_with('"')
+}
+
 #[test]
 fn lines_fit_the_page() {
     let mut findings = Vec::new();
     for file in rust_files() {
         for (number, line) in file.text.lines().enumerate() {
             let columns = line.chars().count();
-            // Addresses cannot be broken, and a text that someone may search for stays whole.
-            let whole = line.contains("://") || line.trim_start().starts_with('"');
-            if columns > COLUMNS_MAX && !whole {
+            if columns > COLUMNS_MAX && !stays_whole(line.trim_start()) {
                 findings.push(format!("{}:{}: {columns} columns", file.path, number + 1));
             }
         }

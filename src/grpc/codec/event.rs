@@ -131,6 +131,19 @@ pub fn append_event_suffix(timestamp_ns: i64, sequence: u64, out: &mut BytesMut)
     put_varint_field(6, sequence, out);
 }
 
+/// Length of what [`event_receive_frame`] writes.
+#[must_use]
+pub fn event_receive_frame_len(
+    event: &EventView<'_>,
+    event_id: &str,
+    timestamp_ns: i64,
+    sequence: u64,
+) -> usize {
+    FRAME_PREFIX_BYTES
+        + event_receive_len(event, event_id)
+        + event_suffix_len(timestamp_ns, sequence)
+}
+
 /// Appends the complete gRPC frame that subscribers get for an event.
 pub fn event_receive_frame(
     event: &EventView<'_>,
