@@ -33,6 +33,7 @@ mod cork;
 pub mod framing;
 mod inlet;
 mod outlet;
+mod reactor_turn;
 pub mod server;
 pub mod status;
 mod timeout;

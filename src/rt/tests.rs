@@ -162,7 +162,7 @@ fn items_of_other_threads_arrive_in_order() {
         async move {
             receiver
                 .run(move |item| tx.send(item).expect("somebody waits"))
-                .await
+                .await;
         }
     })
     .expect("an executor");

@@ -23,9 +23,9 @@ pub use call::{ClientSender, ClientStream};
 use crate::rt::Conn;
 use crate::wire::alarm::Alarm;
 use crate::wire::control::ConnectionControl;
-use crate::wire::framing::MESSAGE_BYTES_MAX;
+use crate::wire::framing::{GatherLimit, MESSAGE_BYTES_MAX};
 use crate::wire::outlet::{Chunk, OutputLimits};
-use crate::wire::status::{Code, Status};
+use crate::wire::status::{Code, GRPC_TIMEOUT, Status};
 use crate::wire::timeout;
 
 /// How a client connects and what it bounds.
@@ -39,6 +39,10 @@ pub struct ClientSettings {
     pub connection_window_bytes: u32,
     /// The largest message that is received. 100 MiB.
     pub message_bytes_max: usize,
+    /// What incomplete messages may hold together. 256 MiB.
+    pub gather_bytes_max: usize,
+    /// The largest frame that the server may send. 16 KiB.
+    pub frame_bytes_max: u32,
     /// What one stream may have waiting for the server. 256 KiB.
     pub stream_send_bytes_max: usize,
     /// Above this sum over its streams, each may have no more than 16 KiB waiting. 8 MiB.
@@ -58,6 +62,8 @@ impl Default for ClientSettings {
             stream_window_bytes: 1 << 20,
             connection_window_bytes: 8 << 20,
             message_bytes_max: MESSAGE_BYTES_MAX,
+            gather_bytes_max: 256 << 20,
+            frame_bytes_max: 16 << 10,
             stream_send_bytes_max: 256 << 10,
             connection_send_bytes_max: 8 << 20,
             keepalive_time: None,
@@ -113,6 +119,7 @@ struct Shared {
     settings: ClientSettings,
     authority: Authority,
     user_agent: HeaderValue,
+    gather_limit: Rc<GatherLimit>,
     paths: RefCell<Vec<(&'static str, Uri)>>,
 }
 
@@ -140,10 +147,12 @@ impl Client {
         let requests = driver::start(conn, &settings, &control).await?;
         let user_agent = HeaderValue::from_static(settings.user_agent);
         let paths = RefCell::new(Vec::new());
+        let gather_limit = GatherLimit::new(settings.gather_bytes_max);
         let shared = Rc::new(Shared {
             settings,
             authority,
             user_agent,
+            gather_limit,
             paths,
         });
         Ok(Self {
@@ -188,11 +197,7 @@ impl Client {
             .send_data(chunk, true)
             .map_err(|error| call::lost(&error))?;
         let outlet = call::outlet(stream, &self.control, self.limits());
-        Ok(ClientStream::new(
-            response,
-            outlet,
-            self.shared.settings.message_bytes_max,
-        ))
+        Ok(self.receiver(response, outlet))
     }
 
     /// Makes a call with a stream of messages each way.
@@ -207,11 +212,7 @@ impl Client {
         let (response, stream) = self.open(path, options)?;
         let outlet = call::outlet(stream, &self.control, self.limits());
         let sender = ClientSender::new(Rc::clone(&outlet));
-        let message_bytes_max = self.shared.settings.message_bytes_max;
-        Ok((
-            sender,
-            ClientStream::new(response, outlet, message_bytes_max),
-        ))
+        Ok((sender, self.receiver(response, outlet)))
     }
 
     /// Closes the connection; open calls end with `UNAVAILABLE`.
@@ -223,6 +224,16 @@ impl Client {
     #[must_use]
     pub const fn control(&self) -> &ConnectionControl {
         &self.control
+    }
+
+    fn receiver(
+        &self,
+        response: h2::client::ResponseFuture,
+        outlet: call::SharedOutlet,
+    ) -> ClientStream {
+        let gather_limit = Rc::clone(&self.shared.gather_limit);
+        let message_bytes_max = self.shared.settings.message_bytes_max;
+        ClientStream::new(response, outlet, (message_bytes_max, gather_limit))
     }
 
     fn limits(&self) -> OutputLimits {
@@ -274,7 +285,7 @@ impl Shared {
         if let Some(timeout) = options.timeout
             && let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(timeout::format(timeout)))
         {
-            headers.insert(HeaderName::from_static("grpc-timeout"), value);
+            headers.insert(GRPC_TIMEOUT, value);
         }
         Ok(request)
     }

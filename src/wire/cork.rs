@@ -3,15 +3,16 @@
 //! * **Writing.** Frames gather in one buffer; `poll_flush` says "done" without doing anything; the
 //!   driver calls [`Cork::poll_flush_out`] once at the end of its turn. While more than
 //!   [`OUT_BYTES_MAX`] waits and the socket takes nothing, h2 is told to wait.
-//! * **Reading.** One large read serves many of h2's small ones. After [`READ_BUDGET_BYTES`] the
-//!   reactor is let in before more is read: h2 itself reads on for as long as there is something,
-//!   and would keep the core to itself.
+//! * **Reading.** One large read serves many of h2's small ones, which go on for as long as there
+//!   is something.
+//! * **Budget.** After a good deal of either the reactor is let in, see [`budget`].
 //! * **Idle.** Both buffers belong to the executor's [`pool`] and are held only while they hold
 //!   bytes, so a connection that waits owns none.
 //!
 //! "Flushed" does not mean "on the wire" here. Whoever drops the connection first calls
 //! [`Cork::close`], which writes out what is left.
 
+mod budget;
 mod pool;
 mod watch;
 
@@ -25,19 +26,14 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::rt::{self, Conn, Instant, Sleep};
+use crate::rt::{self, Conn, Instant};
 use crate::wire::alarm::Alarm;
-use crate::wire::cork::pool::ReadBuffer;
+use crate::wire::cork::budget::Budget;
+use crate::wire::cork::pool::{ReadBuffer, WRITE_BYTES};
 use crate::wire::cork::watch::FrameWatch;
 
 /// Above this h2 waits for the socket.
 const OUT_BYTES_MAX: usize = 64 << 10;
-
-/// What is read before the reactor has its turn.
-const READ_BUDGET_BYTES: usize = 256 << 10;
-
-/// The shortest timer, which goes through the reactor.
-const YIELD: Duration = Duration::from_micros(1);
 
 /// How long the last bytes may take to leave, and the peer to close its side after them.
 const LINGER: Duration = Duration::from_secs(1);
@@ -93,15 +89,14 @@ struct Inner {
     out_start: usize,
     /// What the socket gave and h2 has not taken.
     input: Option<ReadBuffer>,
-    /// What may be read before the reactor has its turn.
-    budget_bytes: usize,
-    /// Runs while the reactor has its turn.
-    yielding: Option<Sleep>,
+    budget: Budget,
     watch: FrameWatch,
     /// When the peer last gave a sign of life.
     alive_at: Instant,
     /// Whether the socket refused bytes the last time.
     blocked: bool,
+    /// Whether h2 was told to wait for room.
+    refused: bool,
     failed: Option<io::ErrorKind>,
 }
 
@@ -113,11 +108,11 @@ impl Cork {
             out: Vec::new(),
             out_start: 0,
             input: None,
-            budget_bytes: READ_BUDGET_BYTES,
-            yielding: None,
+            budget: Budget::new(),
             watch: FrameWatch::new(side, now),
             alive_at: now,
             blocked: false,
+            refused: false,
             failed: None,
         })))
     }
@@ -128,6 +123,12 @@ impl Cork {
     /// What the socket answers.
     pub(crate) fn poll_flush_out(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.borrow_mut().poll_flush_out(cx)
+    }
+
+    /// Whether h2 was told to wait for room since the last call. When a flush has made room, h2
+    /// must be polled again: what woke for the room may have been used up by that flush.
+    pub(crate) fn take_refused(&self) -> bool {
+        std::mem::take(&mut self.0.borrow_mut().refused)
     }
 
     /// When the peer last gave a sign of life: sent something, or took something after it had
@@ -171,10 +172,12 @@ impl Inner {
             .get(self.out_start..)
             .filter(|rest| !rest.is_empty())
         {
+            ready!(self.budget.poll_write(cx));
             match self.transport.poll_write(cx, rest) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.fail(io::ErrorKind::WriteZero))),
                 Poll::Ready(Ok(count)) => {
                     self.out_start += count;
+                    self.budget.has_written(count);
                     self.watch.credit();
                     if std::mem::take(&mut self.blocked) {
                         self.alive_at = rt::now();
@@ -212,11 +215,27 @@ impl Inner {
         if self.waiting() >= OUT_BYTES_MAX && self.poll_flush_out(cx)?.is_pending() {
             // Some of it may have gone.
             if self.waiting() >= OUT_BYTES_MAX {
+                self.refused = true;
                 return Poll::Pending;
             }
         }
         pool::take_write(&mut self.out);
+        if self.out_start > 0 {
+            // Some has gone and the rest has not: the room is at the front.
+            self.out.copy_within(self.out_start.., 0);
+            self.out.truncate(self.out.len() - self.out_start);
+            self.out_start = 0;
+        }
         Poll::Ready(Ok(()))
+    }
+
+    /// Takes as much of `bytes` as a buffer holds: a peer may ask for frames of 16 MiB, and h2
+    /// hands them over whole.
+    fn append(&mut self, bytes: &[u8]) -> usize {
+        let room = WRITE_BYTES.saturating_sub(self.out.len());
+        let (piece, _) = bytes.split_at_checked(room).unwrap_or((bytes, &[]));
+        self.out.extend_from_slice(piece);
+        piece.len()
     }
 
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -224,16 +243,11 @@ impl Inner {
             // The driver looks after each turn and ends the connection.
             return Poll::Pending;
         }
-        if self.budget_bytes == 0 {
-            let sleep = self.yielding.get_or_insert_with(|| Sleep::new(YIELD));
-            ready!(sleep.poll(cx));
-            self.yielding = None;
-            self.budget_bytes = READ_BUDGET_BYTES;
-        }
+        ready!(self.budget.poll_read(cx));
         let mut buffer = pool::take_read();
         match self.transport.poll_read(cx, buffer.space()) {
             Poll::Ready(Ok(count)) => {
-                self.budget_bytes = self.budget_bytes.saturating_sub(count);
+                self.budget.has_read(count);
                 self.alive_at = rt::now();
                 buffer.filled(count);
                 self.watch.scan(buffer.unread(), self.alive_at);
@@ -245,8 +259,7 @@ impl Inner {
                 Poll::Ready(Err(error))
             }
             Poll::Pending => {
-                // The reactor has its turn before there is more.
-                self.budget_bytes = READ_BUDGET_BYTES;
+                self.budget.found_nothing();
                 pool::give_read(buffer);
                 Poll::Pending
             }
@@ -321,8 +334,7 @@ impl AsyncWrite for Cork {
     ) -> Poll<io::Result<usize>> {
         let inner = &mut *self.0.borrow_mut();
         ready!(inner.poll_room(cx))?;
-        inner.out.extend_from_slice(buf);
-        Poll::Ready(Ok(buf.len()))
+        Poll::Ready(Ok(inner.append(buf)))
     }
 
     fn poll_write_vectored(
@@ -332,11 +344,15 @@ impl AsyncWrite for Cork {
     ) -> Poll<io::Result<usize>> {
         let inner = &mut *self.0.borrow_mut();
         ready!(inner.poll_room(cx))?;
-        let before = inner.out.len();
+        let mut taken = 0;
         for buf in bufs {
-            inner.out.extend_from_slice(buf);
+            let count = inner.append(buf);
+            taken += count;
+            if count < buf.len() {
+                break;
+            }
         }
-        Poll::Ready(Ok(inner.out.len() - before))
+        Poll::Ready(Ok(taken))
     }
 
     fn is_write_vectored(&self) -> bool {

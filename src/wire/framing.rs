@@ -2,6 +2,9 @@
 
 mod gzip;
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::wire::status::{Code, Status};
@@ -45,7 +48,7 @@ pub enum Encoding {
     /// `gzip`.
     Gzip,
     /// Any other: refused when a message uses it.
-    Unsupported(String),
+    Unsupported(Box<str>),
 }
 
 impl Encoding {
@@ -55,8 +58,33 @@ impl Encoding {
         match value {
             None | Some("" | "identity") => Self::Identity,
             Some("gzip") => Self::Gzip,
-            Some(other) => Self::Unsupported(other.to_owned()),
+            Some(other) => Self::Unsupported(other.into()),
         }
+    }
+}
+
+/// What the incomplete messages of one connection may hold together. Without it each of some
+/// thousand streams could begin a message of the largest size and leave it at that.
+#[derive(Debug)]
+pub struct GatherLimit {
+    held_bytes: Cell<usize>,
+    bytes_max: usize,
+}
+
+impl GatherLimit {
+    /// Makes a limit that nothing counts against yet.
+    #[must_use]
+    pub fn new(bytes_max: usize) -> Rc<Self> {
+        Rc::new(Self {
+            held_bytes: Cell::new(0),
+            bytes_max,
+        })
+    }
+
+    /// Bytes that incomplete messages hold.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes.get()
     }
 }
 
@@ -71,10 +99,12 @@ pub struct MessageDecoder {
     /// A prefix that is split between chunks, and how much of it is here.
     prefix: [u8; PREFIX_BYTES],
     prefix_length: usize,
-    gathering: Option<Gathering>,
+    /// Boxed, as the error is: both are rare, and calls are moved around.
+    gathering: Option<Box<Gathering>>,
     limit_bytes: usize,
+    gather_limit: Rc<GatherLimit>,
     encoding: Encoding,
-    failed: Option<Status>,
+    failed: Option<Box<Status>>,
 }
 
 #[derive(Debug)]
@@ -82,18 +112,56 @@ struct Gathering {
     compressed: bool,
     missing: usize,
     body: BytesMut,
+    /// What of it counts against the limit.
+    held_bytes: usize,
+    limit: Rc<GatherLimit>,
+}
+
+impl Gathering {
+    /// Adds a piece; false when the connection holds too much.
+    fn add(&mut self, piece: &[u8]) -> bool {
+        let held = self.limit.held_bytes.get() + piece.len();
+        if held > self.limit.bytes_max {
+            return false;
+        }
+        self.limit.held_bytes.set(held);
+        self.held_bytes += piece.len();
+        let body = &mut self.body;
+        if body.capacity() - body.len() < piece.len() {
+            // Doubling, but never past the end of the message.
+            body.reserve(self.missing.min(body.len().max(piece.len())));
+        }
+        body.put_slice(piece);
+        self.missing -= piece.len();
+        true
+    }
+}
+
+impl Drop for Gathering {
+    fn drop(&mut self) {
+        let held = self.limit.held_bytes.get();
+        self.limit
+            .held_bytes
+            .set(held.saturating_sub(self.held_bytes));
+    }
 }
 
 impl MessageDecoder {
-    /// Makes a decoder that refuses messages longer than `limit_bytes`, also once inflated.
+    /// Makes a decoder that refuses messages longer than `limit_bytes`, also once inflated, and
+    /// those for which the connection has no room left.
     #[must_use]
-    pub const fn new(limit_bytes: usize, encoding: Encoding) -> Self {
+    pub const fn new(
+        limit_bytes: usize,
+        gather_limit: Rc<GatherLimit>,
+        encoding: Encoding,
+    ) -> Self {
         Self {
             chunk: Bytes::new(),
             prefix: [0; PREFIX_BYTES],
             prefix_length: 0,
             gathering: None,
             limit_bytes,
+            gather_limit,
             encoding,
             failed: None,
         }
@@ -116,11 +184,11 @@ impl MessageDecoder {
     /// `INTERNAL` for broken framing.
     pub fn next_message(&mut self) -> Result<Option<Bytes>, Status> {
         if let Some(failed) = &self.failed {
-            return Err(failed.clone());
+            return Err(Status::clone(failed));
         }
         let result = self.advance();
         if let Err(status) = &result {
-            self.failed = Some(status.clone());
+            self.failed = Some(Box::new(status.clone()));
             self.chunk = Bytes::new();
             self.gathering = None;
         }
@@ -152,11 +220,13 @@ impl MessageDecoder {
         }
         let start = length.min(GATHER_START_BYTES.max(self.chunk.len()));
         let body = BytesMut::with_capacity(start);
-        self.gathering = Some(Gathering {
+        self.gathering = Some(Box::new(Gathering {
             compressed,
             missing: length,
             body,
-        });
+            held_bytes: 0,
+            limit: Rc::clone(&self.gather_limit),
+        }));
         self.gather()
     }
 
@@ -222,20 +292,17 @@ impl MessageDecoder {
             return Ok(None);
         };
         let piece = self.chunk.split_to(self.chunk.len().min(gathering.missing));
-        let body = &mut gathering.body;
-        if body.capacity() - body.len() < piece.len() {
-            // Doubling, but never past the end of the message.
-            body.reserve(gathering.missing.min(body.len().max(piece.len())));
+        if !gathering.add(&piece) {
+            return Err(Status::new(Code::ResourceExhausted, GATHER_REFUSAL));
         }
-        body.put_slice(&piece);
-        gathering.missing -= piece.len();
         if gathering.missing > 0 {
             return Ok(None);
         }
-        let Some(whole) = self.gathering.take() else {
+        let Some(mut whole) = self.gathering.take() else {
             return Ok(None);
         };
-        self.finish_message(whole.compressed, whole.body.freeze())
+        let body = std::mem::take(&mut whole.body);
+        self.finish_message(whole.compressed, body.freeze())
             .map(Some)
     }
 
@@ -248,6 +315,8 @@ impl MessageDecoder {
     }
 }
 
+const GATHER_REFUSAL: &str = "too many large messages on one connection at a time";
+
 fn too_large(length: usize, limit_bytes: usize) -> Status {
     let text = format!("grpc: received message larger than max ({length} vs. {limit_bytes})");
     Status::new(Code::ResourceExhausted, text)
@@ -258,7 +327,12 @@ mod tests {
     use super::*;
 
     fn decoder(limit: usize) -> MessageDecoder {
-        MessageDecoder::new(limit, Encoding::Identity)
+        MessageDecoder::new(limit, GatherLimit::new(usize::MAX), Encoding::Identity)
+    }
+
+    fn with_encoding(encoding: Option<&str>) -> MessageDecoder {
+        let encoding = Encoding::from_header(encoding);
+        MessageDecoder::new(100, GatherLimit::new(usize::MAX), encoding)
     }
 
     fn framed(messages: &[&[u8]]) -> Bytes {
@@ -336,6 +410,32 @@ mod tests {
     }
 
     #[test]
+    fn incomplete_messages_of_a_connection_share_a_limit() {
+        let limit = GatherLimit::new(1_000);
+        let begin = |bytes: usize| {
+            let mut decoder = MessageDecoder::new(2_000, Rc::clone(&limit), Encoding::Identity);
+            let mut start = BytesMut::from(&prefix(2_000)[..]);
+            start.put_bytes(1, bytes);
+            decoder.push(start.freeze());
+            (decoder.next_message(), decoder)
+        };
+        let (first, decoder) = begin(600);
+        assert_eq!(first, Ok(None));
+        let (second, refused) = begin(600);
+        assert_eq!(second.unwrap_err().code(), Code::ResourceExhausted);
+        drop(refused);
+        assert_eq!(limit.held_bytes(), 600);
+        drop(decoder);
+        assert_eq!(limit.held_bytes(), 0);
+        let mut whole = MessageDecoder::new(600, Rc::clone(&limit), Encoding::Identity);
+        for piece in framed(&[&[1; 600]]).chunks(100) {
+            whole.push(Bytes::copy_from_slice(piece));
+            let _more_or_whole = whole.next_message().unwrap();
+        }
+        assert_eq!(limit.held_bytes(), 0, "a whole message is its reader's");
+    }
+
+    #[test]
     fn flags_and_encodings_are_refused_as_go_does() {
         let cases = [
             (
@@ -358,11 +458,11 @@ mod tests {
             ),
         ];
         for (encoding, flag, code, text) in cases {
-            let mut decoder = MessageDecoder::new(100, Encoding::from_header(encoding));
+            let mut decoder = with_encoding(encoding);
             decoder.push(Bytes::copy_from_slice(&[flag, 0, 0, 0, 0]));
             assert_eq!(decoder.next_message().unwrap_err(), Status::new(code, text));
         }
-        let mut decoder = MessageDecoder::new(100, Encoding::from_header(Some("zstd")));
+        let mut decoder = with_encoding(Some("zstd"));
         decoder.push(framed(&[b"plain"]));
         assert_eq!(decoder.next_message().unwrap().unwrap(), "plain");
     }

@@ -1,11 +1,12 @@
 //! The receiving half of a stream: DATA frames in, messages out, window given back late.
 
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use h2::RecvStream;
 
-use crate::wire::framing::{Encoding, MessageDecoder};
+use crate::wire::framing::{Encoding, GatherLimit, MessageDecoder};
 use crate::wire::status::Status;
 
 /// The receiving half of a stream.
@@ -27,10 +28,11 @@ impl Inlet {
     pub(crate) const fn new(
         stream: RecvStream,
         message_bytes_max: usize,
+        gather_limit: Rc<GatherLimit>,
         encoding: Encoding,
         lost: fn(&h2::Error) -> Status,
     ) -> Self {
-        let decoder = MessageDecoder::new(message_bytes_max, encoding);
+        let decoder = MessageDecoder::new(message_bytes_max, gather_limit, encoding);
         Self {
             stream,
             decoder,

@@ -5,6 +5,8 @@ mod driver;
 mod respond;
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 pub use call::{Call, MessageReader};
@@ -12,7 +14,7 @@ pub use driver::serve;
 pub use respond::{Responder, ResponseStream};
 
 pub use crate::wire::control::{ConnectionControl, Ping};
-use crate::wire::framing::MESSAGE_BYTES_MAX;
+use crate::wire::framing::{GatherLimit, MESSAGE_BYTES_MAX};
 use crate::wire::outlet::OutputLimits;
 use crate::wire::status::{Code, Status};
 
@@ -34,6 +36,9 @@ pub struct Settings {
     pub concurrent_streams_max: u32,
     /// The largest message, also once inflated. 100 MiB.
     pub message_bytes_max: usize,
+    /// What incomplete messages of one connection may hold together; one that would exceed it is
+    /// refused. 256 MiB.
+    pub gather_bytes_max: usize,
     /// The largest list of headers; larger ones are answered 431 or end the connection. 16 KiB.
     pub header_list_bytes_max: u32,
     /// Silence after which the peer is asked whether it lives. 20 s.
@@ -68,6 +73,7 @@ impl Default for Settings {
             connection_window_bytes: 8 << 20,
             concurrent_streams_max: 4096,
             message_bytes_max: MESSAGE_BYTES_MAX,
+            gather_bytes_max: 256 << 20,
             header_list_bytes_max: 16 << 10,
             keepalive_time: Duration::from_secs(20),
             keepalive_timeout: Duration::from_secs(10),
@@ -95,6 +101,15 @@ impl Settings {
     fn abandoned_status(&self) -> Status {
         Status::new(self.abandoned.0, self.abandoned.1.clone())
     }
+}
+
+/// What the calls of a connection share.
+#[derive(Debug)]
+struct Shared {
+    peer: SocketAddr,
+    control: ConnectionControl,
+    settings: Rc<Settings>,
+    gather_limit: Rc<GatherLimit>,
 }
 
 /// Why a connection ended.

@@ -52,16 +52,23 @@ class Pauses:
 
     def __init__(self):
         self._intervals = []
+        self._began = None
         self.count = 0
         self.seconds = 0.0
 
-    def add(self, begin, end):
+    def begin(self):
+        self._began = time.monotonic()
+
+    def end(self):
+        begin, end = self._began, time.monotonic()
         self._intervals.append((begin, end))
+        self._began = None
         self.count += 1
         self.seconds += end - begin
 
     def within(self, begin, end):
-        total = 0.0
+        under_way = self._began
+        total = 0.0 if under_way is None else max(0.0, end - max(begin, under_way))
         for pause_begin, pause_end in reversed(self._intervals):
             if pause_end <= begin:
                 break
@@ -148,11 +155,11 @@ class Soak:
     def pause_again_and_again(self):
         low, high = self.arguments.pause_ms
         while high and not self.ending.wait(self.arguments.pause_every):
-            begin = time.monotonic()
+            self.pauses.begin()
             self.broker.send_signal(signal.SIGSTOP)
             time.sleep(random.uniform(low, high) / 1000)
             self.broker.send_signal(signal.SIGCONT)
-            self.pauses.add(begin, time.monotonic())
+            self.pauses.end()
 
     # The watcher.
 

@@ -11,13 +11,13 @@ use h2::{Reason, SendStream};
 use http::{HeaderMap, StatusCode};
 
 use crate::wire::control::ConnectionControl;
-use crate::wire::framing::Encoding;
+use crate::wire::framing::{Encoding, GatherLimit};
 use crate::wire::inlet::Inlet;
 use crate::wire::outlet::{Chunk, Gone, Outlet, OutputLimits};
-use crate::wire::status::{Code, GRPC_STATUS, Status};
+use crate::wire::status::{Code, GRPC_ENCODING, GRPC_STATUS, Status};
 
 /// The sending half of a call; both halves hold it, the receiving one to cancel.
-type SharedOutlet = Rc<RefCell<Outlet>>;
+pub(super) type SharedOutlet = Rc<RefCell<Outlet>>;
 
 pub(super) fn outlet(
     stream: SendStream<Chunk>,
@@ -115,7 +115,8 @@ impl Drop for ClientSender {
 pub struct ClientStream {
     state: State,
     outlet: SharedOutlet,
-    message_bytes_max: usize,
+    /// Of one message, and of the connection's incomplete ones.
+    limits: (usize, Rc<GatherLimit>),
 }
 
 #[derive(Debug)]
@@ -132,12 +133,12 @@ impl ClientStream {
     pub(super) const fn new(
         response: ResponseFuture,
         outlet: SharedOutlet,
-        message_bytes_max: usize,
+        limits: (usize, Rc<GatherLimit>),
     ) -> Self {
         Self {
             state: State::Headers(response),
             outlet,
-            message_bytes_max,
+            limits,
         }
     }
 
@@ -226,10 +227,13 @@ impl ClientStream {
         if let Some(status) = refusal(response.status(), response.headers()) {
             return Poll::Ready(self.end(status));
         }
-        let encoding = response.headers().get("grpc-encoding");
+        let encoding = response.headers().get(GRPC_ENCODING);
         let encoding = Encoding::from_header(encoding.and_then(|value| value.to_str().ok()));
         let body = response.into_body();
-        self.state = State::Messages(Inlet::new(body, self.message_bytes_max, encoding, lost));
+        let (message_bytes_max, gather_limit) = &self.limits;
+        let gather_limit = Rc::clone(gather_limit);
+        let inlet = Inlet::new(body, *message_bytes_max, gather_limit, encoding, lost);
+        self.state = State::Messages(inlet);
         Poll::Ready(Ok(()))
     }
 

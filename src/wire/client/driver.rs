@@ -26,6 +26,7 @@ pub(super) async fn start(
     builder
         .initial_window_size(settings.stream_window_bytes)
         .initial_connection_window_size(settings.connection_window_bytes)
+        .max_frame_size(settings.frame_bytes_max)
         .max_header_list_size(64 << 10)
         .max_send_buffer_size(settings.stream_send_bytes_max)
         .enable_push(false)
@@ -73,12 +74,18 @@ impl Driver {
         if dead || self.control.wants_close() {
             return Poll::Ready(());
         }
-        let ended = Pin::new(&mut self.connection).poll(cx).is_ready();
-        self.vitals.after_turn(&self.control, cx);
-        let broken = matches!(self.cork.poll_flush_out(cx), Poll::Ready(Err(_)));
-        if ended || broken || self.cork.flood().is_some() {
-            return Poll::Ready(());
+        loop {
+            let ended = Pin::new(&mut self.connection).poll(cx).is_ready();
+            self.vitals.after_turn(&self.control, cx);
+            let flushed = self.cork.poll_flush_out(cx);
+            let broken = matches!(flushed, Poll::Ready(Err(_)));
+            if ended || broken || self.cork.flood().is_some() {
+                return Poll::Ready(());
+            }
+            // As on the server's side: h2 was told to wait for room, and there is room now.
+            if flushed.is_pending() || !self.cork.take_refused() {
+                return Poll::Pending;
+            }
         }
-        Poll::Pending
     }
 }

@@ -5,9 +5,9 @@ use std::cell::RefCell;
 /// One read of the socket.
 const READ_BYTES: usize = 64 << 10;
 
-/// What a turn writes at most, so that a buffer never grows: 64 KiB, then one frame and its
+/// What is gathered at most, so that a buffer never grows: 64 KiB, then a frame or two and their
 /// neighbours in h2's own buffer.
-const WRITE_BYTES: usize = (64 << 10) + (48 << 10);
+pub(super) const WRITE_BYTES: usize = (64 << 10) + (48 << 10);
 
 /// Buffers of each kind that are kept. Only connections in the middle of something hold one, and
 /// one connection runs at a time; the rest are those that wait for their peer.

@@ -7,44 +7,35 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
-use http::request::Parts;
+use http::Request;
 
-use super::{ConnectionControl, Responder, Settings};
+use super::{ConnectionControl, Responder, Shared};
 use crate::rt::Instant;
 use crate::wire::framing::Encoding;
 use crate::wire::inlet::Inlet;
 use crate::wire::outlet::Chunk;
-use crate::wire::status::{Code, Status};
+use crate::wire::status::{Code, GRPC_ENCODING, Status};
 
 /// A call that a client has opened.
 #[derive(Debug)]
 pub struct Call {
-    head: Parts,
-    body: RecvStream,
+    request: Request<RecvStream>,
     respond: SendResponse<Chunk>,
-    peer: SocketAddr,
-    control: ConnectionControl,
-    settings: Rc<Settings>,
+    shared: Rc<Shared>,
     deadline: Option<Instant>,
 }
 
 impl Call {
-    pub(super) fn new(
-        request: http::Request<RecvStream>,
+    pub(super) const fn new(
+        request: Request<RecvStream>,
         respond: SendResponse<Chunk>,
-        connection: (SocketAddr, &ConnectionControl, &Rc<Settings>),
+        shared: Rc<Shared>,
         deadline: Option<Instant>,
     ) -> Self {
-        let (head, body) = request.into_parts();
-        let (peer, control, settings) = connection;
-        let (control, settings) = (control.clone(), Rc::clone(settings));
         Self {
-            head,
-            body,
+            request,
             respond,
-            peer,
-            control,
-            settings,
+            shared,
             deadline,
         }
     }
@@ -52,15 +43,15 @@ impl Call {
     /// The path, `/package.Service/Method`.
     #[must_use]
     pub fn path(&self) -> &str {
-        self.head.uri.path()
+        self.request.uri().path()
     }
 
     /// The value of a metadata key (lower case); the last one when it is repeated. `None` when it
     /// is missing or not printable ASCII.
     #[must_use]
     pub fn metadata(&self, key: &str) -> Option<&str> {
-        self.head
-            .headers
+        self.request
+            .headers()
             .get_all(key)
             .iter()
             .next_back()?
@@ -70,14 +61,14 @@ impl Call {
 
     /// The client's address.
     #[must_use]
-    pub const fn peer(&self) -> SocketAddr {
-        self.peer
+    pub fn peer(&self) -> SocketAddr {
+        self.shared.peer
     }
 
     /// The connection that carries the call.
     #[must_use]
-    pub const fn control(&self) -> &ConnectionControl {
-        &self.control
+    pub fn control(&self) -> &ConnectionControl {
+        &self.shared.control
     }
 
     /// When the caller stops waiting, counted from the arrival; `None`: never.
@@ -89,9 +80,16 @@ impl Call {
     /// Splits the call into what it brings and the way to answer.
     #[must_use]
     pub fn into_parts(self) -> (MessageReader, Responder) {
-        let encoding = Encoding::from_header(self.metadata("grpc-encoding"));
-        let inlet = Inlet::new(self.body, self.settings.message_bytes_max, encoding, lost);
-        let responder = Responder::new(self.respond, self.control, self.settings);
+        let encoding = self.request.headers().get(GRPC_ENCODING);
+        let encoding = Encoding::from_header(encoding.and_then(|value| value.to_str().ok()));
+        let inlet = Inlet::new(
+            self.request.into_body(),
+            self.shared.settings.message_bytes_max,
+            Rc::clone(&self.shared.gather_limit),
+            encoding,
+            lost,
+        );
+        let responder = Responder::new(self.respond, self.shared);
         (MessageReader { inlet }, responder)
     }
 }

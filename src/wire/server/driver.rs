@@ -11,12 +11,14 @@ use http::header::CONTENT_TYPE;
 use http::{Method, Request, StatusCode};
 
 use super::respond::refusal;
-use super::{Call, ConnectionControl, Ended, Service, Settings};
-use crate::rt::{self, Conn, Instant, Sleep};
+use super::{Call, ConnectionControl, Ended, Service, Settings, Shared};
+use crate::rt::{self, Conn, Instant};
 use crate::wire::alarm::Alarm;
 use crate::wire::cork::{Cork, Side, Transport};
+use crate::wire::framing::GatherLimit;
 use crate::wire::outlet::Chunk;
-use crate::wire::status::{Code, Status};
+use crate::wire::reactor_turn::ReactorTurn;
+use crate::wire::status::{Code, GRPC_TIMEOUT, Status};
 use crate::wire::timeout;
 use crate::wire::vitals::Vitals;
 
@@ -36,9 +38,17 @@ pub async fn serve<S: Service>(
     control: ConnectionControl,
 ) -> Ended {
     let cork = Cork::new(Transport::Plain(conn), Side::Server);
+    let _told_whatever_happens = MarkEnded(control.clone());
     let ended = match open(&cork, &settings, &control).await {
         Ok(connection) => {
-            let mut driver = Driver::new(connection, &cork, peer, service, settings, &control);
+            let gather_limit = GatherLimit::new(settings.gather_bytes_max);
+            let shared = Shared {
+                peer,
+                control: control.clone(),
+                settings,
+                gather_limit,
+            };
+            let mut driver = Driver::new(connection, &cork, service, Rc::new(shared));
             std::future::poll_fn(|cx| driver.turn(cx)).await
         }
         Err(ended) => ended,
@@ -47,6 +57,15 @@ pub async fn serve<S: Service>(
     control.mark_ended();
     cork.close().await;
     ended
+}
+
+/// Tells those who wait for the connection that it is gone, also when its task panics.
+struct MarkEnded(ConnectionControl);
+
+impl Drop for MarkEnded {
+    fn drop(&mut self) {
+        self.0.mark_ended();
+    }
 }
 
 /// The HTTP/2 opening, within its time.
@@ -99,38 +118,33 @@ fn builder(settings: &Settings) -> Builder {
 struct Driver<S> {
     connection: Connection<Cork, Chunk>,
     cork: Cork,
-    peer: SocketAddr,
     service: Rc<S>,
-    settings: Rc<Settings>,
-    control: ConnectionControl,
+    shared: Rc<Shared>,
     vitals: Vitals,
     age: Option<Alarm>,
     draining: bool,
-    /// Runs while the reactor has its turn and no call is taken.
-    yielding: Option<Sleep>,
+    /// Set while the reactor has its turn and no call is taken.
+    yielding: Option<ReactorTurn>,
 }
 
 impl<S: Service> Driver<S> {
     fn new(
         mut connection: Connection<Cork, Chunk>,
         cork: &Cork,
-        peer: SocketAddr,
         service: Rc<S>,
-        settings: Rc<Settings>,
-        control: &ConnectionControl,
+        shared: Rc<Shared>,
     ) -> Self {
+        let settings = &shared.settings;
         let pings = connection.ping_pong();
         let time = Some(settings.keepalive_time);
         let vitals = Vitals::new(pings, time, settings.keepalive_timeout);
         Self {
             connection,
             cork: cork.clone(),
-            peer,
             service,
             vitals,
             age: settings.connection_age_max.map(Alarm::new),
-            settings,
-            control: control.clone(),
+            shared,
             draining: false,
             yielding: None,
         }
@@ -141,41 +155,45 @@ impl<S: Service> Driver<S> {
         if let Err(ended) = self.obey(cx) {
             return Poll::Ready(self.end(ended, cx));
         }
-        let advanced = self.advance(cx);
-        self.vitals.after_turn(&self.control, cx);
-        // Also at the end: the last frames are in the cork, and `close` has less to wait for.
-        let flushed = self.cork.poll_flush_out(cx);
-        if let Poll::Ready(ended) = advanced {
-            return Poll::Ready(ended);
-        }
-        if let Some(kind) = self.cork.flood() {
-            return Poll::Ready(self.end(Ended::Flood(kind), cx));
-        }
-        match flushed {
-            Poll::Ready(Err(error)) => Poll::Ready(Ended::Io(error)),
-            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+        loop {
+            let advanced = self.advance(cx);
+            self.vitals.after_turn(&self.shared.control, cx);
+            // Also at the end: the last frames are in the cork, and `close` has less to wait for.
+            let flushed = self.cork.poll_flush_out(cx);
+            if let Poll::Ready(ended) = advanced {
+                return Poll::Ready(ended);
+            }
+            if let Some(kind) = self.cork.flood() {
+                return Poll::Ready(self.end(Ended::Flood(kind), cx));
+            }
+            match flushed {
+                Poll::Ready(Err(error)) => return Poll::Ready(Ended::Io(error)),
+                // h2 was told to wait for room, and there is room now.
+                Poll::Ready(Ok(())) if self.cork.take_refused() => {}
+                Poll::Ready(Ok(())) | Poll::Pending => return Poll::Pending,
+            }
         }
     }
 
     /// Does what was asked for from outside, and what time asks for.
     fn obey(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
-        while self.control.asked().poll(cx).is_ready() {}
+        while self.shared.control.asked().poll(cx).is_ready() {}
         if let Some(age) = &mut self.age
             && age.poll(cx).is_ready()
         {
             self.age = None;
-            self.control.drain();
+            self.shared.control.drain();
         }
-        if self.control.wants_close() {
+        if self.shared.control.wants_close() {
             return Err(Ended::Closed);
         }
-        if self.control.wants_drain() && !self.draining {
+        if self.shared.control.wants_drain() && !self.draining {
             self.draining = true;
             self.connection.graceful_shutdown();
         }
         let vitals = self
             .vitals
-            .before_turn(&self.control, self.cork.alive_at(), cx);
+            .before_turn(&self.shared.control, self.cork.alive_at(), cx);
         vitals.map_err(|_dead| Ended::KeepaliveTimeout)
     }
 
@@ -198,19 +216,19 @@ impl<S: Service> Driver<S> {
                 None => return Poll::Ready(self.finished(Ok(()))),
             }
         }
-        let sleep = self.yielding.insert(Sleep::new(Duration::from_micros(1)));
-        let _registered = sleep.poll(cx);
+        // The turn has begun; its end wakes us.
+        let _not_yet = self.yielding.get_or_insert_default().poll(cx);
         Poll::Pending
     }
 
     fn may_take_calls(&mut self, cx: &mut Context<'_>) -> bool {
-        if let Some(sleep) = &mut self.yielding {
-            if sleep.poll(cx).is_pending() {
+        if let Some(turn) = &mut self.yielding {
+            if turn.poll(cx).is_pending() {
                 return false;
             }
             self.yielding = None;
         }
-        self.control.output().answers_bytes.get() < self.settings.answers_bytes_max
+        self.shared.control.output().answers_bytes.get() < self.shared.settings.answers_bytes_max
     }
 
     fn finished(&self, result: Result<(), h2::Error>) -> Ended {
@@ -236,9 +254,9 @@ impl<S: Service> Driver<S> {
     fn take(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Chunk>) {
         match check(&request) {
             Ok(deadline) => {
-                let connection = (self.peer, &self.control, &self.settings);
+                let shared = Rc::clone(&self.shared);
                 self.service
-                    .call(Call::new(request, respond, connection, deadline));
+                    .call(Call::new(request, respond, shared, deadline));
             }
             Err((http_status, status)) => {
                 let _caller_is_gone = respond.send_response(refusal(http_status, status), true);
@@ -258,7 +276,7 @@ fn check(request: &Request<RecvStream>) -> Result<Option<Instant>, (StatusCode, 
         return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, status));
     }
     let mut deadline = None;
-    if let Some(value) = headers.get("grpc-timeout") {
+    if let Some(value) = headers.get(GRPC_TIMEOUT) {
         let timeout = timeout::parse(&String::from_utf8_lossy(value.as_bytes()));
         let timeout = timeout.map_err(|reason| {
             let text = format!("malformed grpc-timeout: {reason}");

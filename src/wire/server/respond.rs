@@ -8,7 +8,7 @@ use h2::server::SendResponse;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
-use super::Settings;
+use super::Shared;
 use crate::wire::control::ConnectionControl;
 use crate::wire::outlet::{Chunk, Gone, Outlet};
 use crate::wire::status::{Code, GRPC_MESSAGE, GRPC_STATUS, Status};
@@ -17,25 +17,19 @@ const GRPC_CONTENT: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// The way to answer a call, once.
 ///
-/// Dropped without an answer, as by a panic, it answers [`Settings::abandoned`]: every call ends.
+/// Dropped without an answer, as by a panic, it answers [`Settings::abandoned`](super::Settings::abandoned): every call ends.
 #[derive(Debug)]
 pub struct Responder {
     /// `None` once answered.
     respond: Option<SendResponse<Chunk>>,
-    control: ConnectionControl,
-    settings: Rc<Settings>,
+    shared: Rc<Shared>,
 }
 
 impl Responder {
-    pub(super) const fn new(
-        respond: SendResponse<Chunk>,
-        control: ConnectionControl,
-        settings: Rc<Settings>,
-    ) -> Self {
+    pub(super) const fn new(respond: SendResponse<Chunk>, shared: Rc<Shared>) -> Self {
         Self {
             respond: Some(respond),
-            control,
-            settings,
+            shared,
         }
     }
 
@@ -72,10 +66,14 @@ impl Responder {
         let stream = respond
             .send_response(grpc_headers(), false)
             .map_err(|_| gone())?;
-        let outlet = Outlet::new(stream, self.control.output(), self.settings.output_limits());
+        let outlet = Outlet::new(
+            stream,
+            self.shared.control.output(),
+            self.shared.settings.output_limits(),
+        );
         Ok(ResponseStream {
             outlet,
-            settings: Rc::clone(&self.settings),
+            shared: Rc::clone(&self.shared),
             finished: false,
         })
     }
@@ -91,8 +89,8 @@ impl Responder {
 
     /// The connection that carries the call.
     #[must_use]
-    pub const fn control(&self) -> &ConnectionControl {
-        &self.control
+    pub fn control(&self) -> &ConnectionControl {
+        &self.shared.control
     }
 
     fn answer(&mut self, message: Bytes, framed: bool) {
@@ -101,7 +99,7 @@ impl Responder {
         };
         // A caller that is gone needs no answer: errors end here.
         if let Ok(mut stream) = respond.send_response(grpc_headers(), false) {
-            let chunk = Chunk::answer(self.control.output(), message, framed);
+            let chunk = Chunk::answer(self.shared.control.output(), message, framed);
             if stream.send_data(chunk, false).is_ok() {
                 let _caller_is_gone = stream.send_trailers(ok_trailers());
             }
@@ -119,7 +117,7 @@ impl Responder {
 impl Drop for Responder {
     fn drop(&mut self) {
         if self.respond.is_some() {
-            let status = self.settings.abandoned_status();
+            let status = self.shared.settings.abandoned_status();
             self.send_refusal(status);
         }
     }
@@ -130,11 +128,11 @@ impl Drop for Responder {
 /// Gather small messages into one `Bytes`: each call of [`send_frames`](Self::send_frames) is a
 /// DATA frame, or several of 16 KiB when it is larger.
 ///
-/// Dropped without [`finish`](Self::finish) it ends with [`Settings::abandoned`].
+/// Dropped without [`finish`](Self::finish) it ends with [`Settings::abandoned`](super::Settings::abandoned).
 #[derive(Debug)]
 pub struct ResponseStream {
     outlet: Outlet,
-    settings: Rc<Settings>,
+    shared: Rc<Shared>,
     finished: bool,
 }
 
@@ -221,7 +219,7 @@ impl ResponseStream {
 impl Drop for ResponseStream {
     fn drop(&mut self) {
         if !self.finished {
-            let status = self.settings.abandoned_status();
+            let status = self.shared.settings.abandoned_status();
             self.send_trailers(status);
         }
     }

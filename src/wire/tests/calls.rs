@@ -52,6 +52,25 @@ fn unary_echoes_every_size_from_nothing_to_twenty_mebibytes() {
 }
 
 #[test]
+fn peers_that_ask_for_huge_frames_get_them() {
+    on_executor(|| async {
+        let settings = ClientSettings {
+            frame_bytes_max: (16 << 20) - 1,
+            stream_window_bytes: 64 << 20,
+            connection_window_bytes: 64 << 20,
+            ..ClientSettings::default()
+        };
+        let (client, ..) = pair(Settings::default()).await.client_with(settings).await;
+        let message = noise((20 << 20) + 3, 5);
+        let answer = client
+            .unary("/t/Unary", message.clone(), &options())
+            .await
+            .unwrap();
+        assert!(answer == message);
+    });
+}
+
+#[test]
 fn bidi_keeps_every_message_and_their_order() {
     on_executor(|| async {
         let (client, ..) = pair(Settings::default()).await.client().await;

@@ -105,6 +105,40 @@ fn reader_that_holds_back_holds_the_sender_back() {
 }
 
 #[test]
+fn messages_that_are_begun_and_left_share_a_bound() {
+    on_executor(|| async {
+        let settings = Settings {
+            gather_bytes_max: 300_000,
+            ..Settings::default()
+        };
+        let (client, _, ended, _) = pair(settings).await.client().await;
+        let mut begun = Vec::new();
+        for _ in 0..10 {
+            let (mut sender, stream) = client.bidi("/t/Unary", &options()).unwrap();
+            let mut start = BytesMut::from(&crate::wire::framing::prefix(1 << 20)[..]);
+            start.resize(start.len() + 100_000, 1);
+            sender.send_frames(start.freeze()).unwrap();
+            begun.push((sender, stream));
+        }
+        let mut refused = 0;
+        for (sender, mut stream) in begun {
+            if let Err(status) = {
+                sender.finish();
+                stream.message().await
+            } {
+                refused += usize::from(status.code() == Code::ResourceExhausted);
+            }
+        }
+        assert!(refused >= 7, "{refused}");
+        let answer = client
+            .unary("/t/Unary", Bytes::from(vec![1; 200_000]), &options())
+            .await;
+        assert_eq!(answer.unwrap().len(), 200_000);
+        assert_eq!(label(&ended), None);
+    });
+}
+
+#[test]
 fn thousands_of_unread_small_messages_are_no_attack() {
     on_executor(|| async {
         let (client, _, ended, service) = pair(Settings::default()).await.client().await;

@@ -1,0 +1,79 @@
+//! How much a connection may move before the reactor is let in.
+//!
+//! The executor looks at sockets when no task can run. A connection whose peer keeps up, together
+//! with the calls that feed it, always has a task that can run: without a budget it would keep
+//! every other socket of the core waiting.
+
+use std::task::{Context, Poll, ready};
+
+use crate::wire::reactor_turn::ReactorTurn;
+
+/// What is read before the reactor has its turn.
+const READ_BYTES: usize = 256 << 10;
+
+/// What is written before that. Larger: peers that take what we write send window updates, and
+/// those come through the reactor.
+const WRITE_BYTES: usize = 1 << 20;
+
+#[derive(Debug)]
+pub(super) struct Budget {
+    read_left: usize,
+    write_left: usize,
+    /// The last read found nothing; what comes next has come through the reactor.
+    read_dry: bool,
+    /// Set while the reactor has its turn.
+    yielding: Option<ReactorTurn>,
+}
+
+impl Budget {
+    pub(super) const fn new() -> Self {
+        Self {
+            read_left: READ_BYTES,
+            write_left: WRITE_BYTES,
+            read_dry: false,
+            yielding: None,
+        }
+    }
+
+    /// Pending when enough was read; the task is woken when the reactor has had its turn.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.read_left > 0 {
+            Poll::Ready(())
+        } else {
+            self.poll_yield(cx)
+        }
+    }
+
+    /// Pending when enough was written.
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.write_left > 0 {
+            Poll::Ready(())
+        } else {
+            self.poll_yield(cx)
+        }
+    }
+
+    pub(super) fn has_read(&mut self, count: usize) {
+        if std::mem::take(&mut self.read_dry) {
+            self.write_left = WRITE_BYTES;
+        }
+        self.read_left = self.read_left.saturating_sub(count);
+    }
+
+    pub(super) fn found_nothing(&mut self) {
+        self.read_dry = true;
+        self.read_left = READ_BYTES;
+    }
+
+    pub(super) fn has_written(&mut self, count: usize) {
+        self.write_left = self.write_left.saturating_sub(count);
+    }
+
+    fn poll_yield(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(self.yielding.get_or_insert_default().poll(cx));
+        self.yielding = None;
+        self.read_left = READ_BYTES;
+        self.write_left = WRITE_BYTES;
+        Poll::Ready(())
+    }
+}
