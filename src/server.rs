@@ -81,13 +81,20 @@ impl Failed {
 /// orderly stop.
 #[must_use]
 pub fn run(config: &Config, mode: Mode) -> ExitCode {
-    match Broker::start(config) {
-        Ok(broker) => broker.serve(config, mode),
+    match start(config) {
+        Ok((broker, events)) => broker.serve(config, mode, &events),
         Err(failed) => {
             eprintln!("ringmq: {}", failed.text);
             ExitCode::from(failed.code)
         }
     }
+}
+
+/// Signals are watched before anything is told to have started: one that comes at once still
+/// stops the broker in order.
+fn start(config: &Config) -> Result<(Broker, mpsc::Receiver<Event>), Failed> {
+    let events = signals::watch().map_err(|error| Failed::new(exit::UNAVAILABLE, &error))?;
+    Ok((Broker::start(config)?, events))
 }
 
 /// The running broker.
@@ -165,14 +172,7 @@ impl Broker {
     }
 
     /// Serves until a signal or a failure ends the broker.
-    fn serve(self, config: &Config, mode: Mode) -> ExitCode {
-        let events = match signals::watch() {
-            Ok(events) => events,
-            Err(error) => {
-                eprintln!("ringmq: {}", Failed::new(exit::UNAVAILABLE, &error).text);
-                return ExitCode::from(exit::UNAVAILABLE);
-            }
-        };
+    fn serve(self, config: &Config, mode: Mode, events: &mpsc::Receiver<Event>) -> ExitCode {
         if mode == Mode::Demo {
             demo::start(self.acceptor.address());
         }
@@ -185,7 +185,7 @@ impl Broker {
                         &self.loads,
                     ));
                 }
-                Ok(Event::Stop(signal)) => return self.stop(config, signal, &events),
+                Ok(Event::Stop(signal)) => return self.stop(config, signal, events),
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     if let Some(ended) = self.executors.wait_ended(Duration::ZERO) {
                         let reason = ended.panic.as_deref().unwrap_or("it returned");

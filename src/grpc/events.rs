@@ -41,53 +41,70 @@ pub(super) async fn send_event(shard: Rc<Shard>, call: Call, _active: Active) {
 /// Publishes one event of a unary call; the answer is a `Result` message.
 async fn publish(shard: &Shard, message: &[u8], now_ns: i64) -> Result<Bytes, Refusal> {
     let event = EventView::parse(message)?;
-    let event_id = publish_checked(shard, &event, "SendEvent", now_ns).await?;
-    count_bytes(shard, message);
+    let checked = Checked::new(shard, &event, "SendEvent", now_ns)?;
+    checked.send_with_room(shard).await?;
+    count_received(shard, message);
     let mut result = BytesMut::new();
-    event_result(&event_id, true, "", &mut result);
+    event_result(&checked.event_id, true, "", &mut result);
     Ok(result.freeze())
 }
 
-fn count_bytes(shard: &Shard, message: &[u8]) {
+fn count_received(shard: &Shard, message: &[u8]) {
     let bytes = message.len().try_into().unwrap_or(u64::MAX);
+    shard.counters.events_received.increment();
     shard.counters.events_received_bytes.add(bytes);
 }
 
-/// Checks an event and hands it to its channel's shard; gives back its id.
-async fn publish_checked<'a>(
-    shard: &Shard,
-    event: &EventView<'a>,
-    method: &'static str,
+/// An event that may go out.
+struct Checked<'a> {
+    event: &'a EventView<'a>,
+    event_id: Cow<'a, str>,
     now_ns: i64,
-) -> Result<Cow<'a, str>, Refusal> {
-    validate::validate_event(event)?;
-    if event.store {
-        return Err(Refusal::KindUnavailable {
-            kind: Kind::EventsStore,
-            method,
-        });
-    }
-    if shard.is_draining() {
-        return Err(Refusal::ShuttingDown);
-    }
-    shard.counters.events_received.increment();
-    let event_id = match event.event_id {
-        "" => Cow::Owned(id::generate(&mut |bytes| shard.fill_random(bytes))),
-        given => Cow::Borrowed(given),
-    };
-    let len = event_receive_frame_len(event, &event_id, now_ns, 0);
-    let send = || {
-        shard.publish(event.channel, len, |out| {
-            to_channel_at(event_receive_frame(event, &event_id, now_ns, 0, out))
+}
+
+impl<'a> Checked<'a> {
+    fn new(
+        shard: &Shard,
+        event: &'a EventView<'a>,
+        method: &'static str,
+        now_ns: i64,
+    ) -> Result<Self, Refusal> {
+        validate::validate_event(event)?;
+        if event.store {
+            let kind = Kind::EventsStore;
+            return Err(Refusal::KindUnavailable { kind, method });
+        }
+        if shard.is_draining() {
+            return Err(Refusal::ShuttingDown);
+        }
+        let event_id = match event.event_id {
+            "" => Cow::Owned(id::generate(&mut |bytes| shard.fill_random(bytes))),
+            given => Cow::Borrowed(given),
+        };
+        Ok(Self {
+            event,
+            event_id,
+            now_ns,
         })
-    };
-    while let Err(Full) = send() {
-        shard
-            .room(event.channel)
-            .await
-            .map_err(|Full| Refusal::MeshFull)?;
     }
-    Ok(event_id)
+
+    /// Hands the event to its channel's shard.
+    fn send(&self, shard: &Shard) -> Result<(), Full> {
+        let (event, event_id, now_ns) = (self.event, &self.event_id, self.now_ns);
+        let len = event_receive_frame_len(event, event_id, now_ns, 0);
+        shard.publish(event.channel, len, |out| {
+            to_channel_at(event_receive_frame(event, event_id, now_ns, 0, out))
+        })
+    }
+
+    /// The same, waiting while the way there is full.
+    async fn send_with_room(&self, shard: &Shard) -> Result<(), Refusal> {
+        while let Err(Full) = self.send(shard) {
+            let room = shard.room(self.event.channel).await;
+            room.map_err(|Full| Refusal::MeshFull)?;
+        }
+        Ok(())
+    }
 }
 
 /// What a publish stream does next.
@@ -145,7 +162,10 @@ async fn take_batch(
     let now_ns = rt::unix_ns();
     let mut next = Some(first);
     while let Some(message) = next {
-        publish_streamed(shard, &message, now_ns, results).await;
+        // Without an await as long as there is room: that is every time but under a flood.
+        if let Err(Full) = publish_streamed(shard, &message, now_ns, results) {
+            publish_streamed_with_room(shard, &message, now_ns, results).await;
+        }
         if results.len() >= RESULT_BYTES_MAX {
             break;
         }
@@ -155,10 +175,19 @@ async fn take_batch(
 }
 
 /// Publishes one event of a stream: silence means that it went out, anything else is a result.
-async fn publish_streamed(shard: &Shard, message: &[u8], now_ns: i64, results: &mut BytesMut) {
+fn publish_streamed(
+    shard: &Shard,
+    message: &[u8],
+    now_ns: i64,
+    results: &mut BytesMut,
+) -> Result<(), Full> {
     let (event_id, refusal) = match EventView::parse(message) {
-        Ok(event) => match publish_checked(shard, &event, "SendEventsStream", now_ns).await {
-            Ok(_) => return count_bytes(shard, message),
+        Ok(event) => match Checked::new(shard, &event, "SendEventsStream", now_ns) {
+            Ok(checked) => {
+                checked.send(shard)?;
+                count_received(shard, message);
+                return Ok(());
+            }
             Err(refusal) => (event.event_id, refusal),
         },
         // The id where it can still be read: the client matches results by it.
@@ -169,6 +198,25 @@ async fn publish_streamed(shard: &Shard, message: &[u8], now_ns: i64, results: &
     };
     event_result_frame(event_id, false, &refusal.text(), results);
     refused(shard, refusal);
+    Ok(())
+}
+
+/// Waits for room and tries again; refuses when too many wait already.
+async fn publish_streamed_with_room(
+    shard: &Shard,
+    message: &[u8],
+    now_ns: i64,
+    results: &mut BytesMut,
+) {
+    let channel = EventView::parse(message).map_or("", |event| event.channel);
+    while let Err(Full) = publish_streamed(shard, message, now_ns, results) {
+        if let Err(Full) = shard.room(channel).await {
+            let event_id = EventView::event_id_of(message).unwrap_or_default();
+            event_result_frame(event_id, false, &Refusal::MeshFull.text(), results);
+            refused(shard, Refusal::MeshFull);
+            return;
+        }
+    }
 }
 
 async fn send_results(stream: &mut ResponseStream, results: &mut BytesMut) -> Result<(), ()> {

@@ -17,7 +17,8 @@ const GRPC_CONTENT: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// The way to answer a call, once.
 ///
-/// Dropped without an answer, as by a panic, it answers [`Settings::abandoned`](super::Settings::abandoned): every call ends.
+/// Dropped without an answer, as by a panic, it answers with `Settings::abandoned`: every call
+/// ends.
 #[derive(Debug)]
 pub struct Responder {
     /// `None` once answered.
@@ -128,7 +129,7 @@ impl Drop for Responder {
 /// Gather small messages into one `Bytes`: each call of [`send_frames`](Self::send_frames) is a
 /// DATA frame, or several of 16 KiB when it is larger.
 ///
-/// Dropped without [`finish`](Self::finish) it ends with [`Settings::abandoned`](super::Settings::abandoned).
+/// Dropped without [`finish`](Self::finish) it ends with `Settings::abandoned`.
 #[derive(Debug)]
 pub struct ResponseStream {
     outlet: Outlet,
