@@ -24,6 +24,10 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// How often it is looked whether they are gone.
 const GOODBYE_STEP: Duration = Duration::from_millis(2);
 
+/// What the unfinished messages of one connection may hold at least, when the limit of a message
+/// is small: many of them may arrive side by side.
+const GATHER_BYTES_MIN: usize = 32 << 20;
+
 /// What other threads ask of an executor.
 #[derive(Debug)]
 pub(super) enum Control {
@@ -266,6 +270,7 @@ fn wire_settings(config: &Config) -> WireSettings {
         connection_window_bytes: grpc.connection_window_bytes,
         concurrent_streams_max: grpc.max_concurrent_streams,
         message_bytes_max: grpc.body_limit,
+        gather_bytes_max: grpc.body_limit.saturating_mul(2).max(GATHER_BYTES_MIN),
         keepalive_time: grpc.keepalive_time,
         keepalive_timeout: grpc.keepalive_timeout,
         handshake_timeout: grpc.handshake_timeout,

@@ -39,7 +39,9 @@ pub async fn serve<S: Service>(
 ) -> Ended {
     let cork = Cork::new(Transport::Plain(conn), Side::Server);
     let _told_whatever_happens = MarkEnded(control.clone());
-    let ended = match open(&cork, &settings, &control).await {
+    // Boxed: it is as large as the connection, and soon over.
+    let opening = Box::pin(open(&cork, &settings, &control));
+    let ended = match opening.await {
         Ok(connection) => {
             let gather_limit = GatherLimit::new(settings.gather_bytes_max);
             let shared = Shared {
