@@ -37,7 +37,7 @@ use foldhash::fast::FixedState;
 use crate::engine::cache::ResponseCache;
 use crate::engine::pending::{PendingKey, PendingRequests};
 use crate::engine::subscriptions::{SubscriberAddress, SubscriptionId, SubscriptionTable};
-use crate::model::Kind;
+use crate::model::{Kind, ShardId};
 use crate::rt::Notify;
 use crate::telemetry::counters::{Counters, CountersSnapshot};
 use crate::telemetry::latency::Latencies;
@@ -75,7 +75,7 @@ pub struct Settings {
 /// Where channels live: the same on every core, never changed while the broker runs.
 pub trait Placement: 'static {
     /// The shard that owns a channel.
-    fn owner(&self, channel: &str) -> u16;
+    fn owner(&self, channel: &str) -> ShardId;
 }
 
 /// One shard.
@@ -117,7 +117,13 @@ impl std::fmt::Debug for Shard {
 impl Shard {
     /// Makes shard `id` of `count`. It lives when [`Shard::run`] does.
     #[must_use]
-    pub fn new(id: u16, count: u16, settings: Settings, placement: Box<dyn Placement>) -> Rc<Self> {
+    pub fn new(
+        id: ShardId,
+        count: u16,
+        settings: Settings,
+        placement: Box<dyn Placement>,
+    ) -> Rc<Self> {
+        let id = id.number();
         let table = || RefCell::new(SubscriptionTable::new(settings.match_cache_entries));
         let lane = |peer: u16| (peer != id).then(|| Lane::new(settings.lane));
         Rc::new(Self {
@@ -145,15 +151,15 @@ impl Shard {
 
     /// This shard's number, from 0.
     #[must_use]
-    pub fn id(&self) -> u16 {
-        self.id
+    pub fn id(&self) -> ShardId {
+        ShardId::new(self.id)
     }
 
     /// The shard that owns a channel.
     #[must_use]
-    pub fn owner(&self, channel: &str) -> u16 {
+    pub fn owner(&self, channel: &str) -> ShardId {
         if self.count == 1 {
-            0
+            ShardId::default()
         } else {
             self.placement.owner(channel)
         }
@@ -247,7 +253,7 @@ impl Shard {
     /// # Errors
     /// When too many wait already.
     pub async fn room(&self, channel: &str) -> Result<(), Full> {
-        match self.lane(self.owner(channel)) {
+        match self.lane(self.owner(channel).number()) {
             Some(lane) => lane.room().await,
             None => Ok(()),
         }

@@ -10,6 +10,7 @@ use slab::Slab;
 
 use crate::config::Config;
 use crate::grpc::{GrpcService, ServerInfo};
+use crate::model::ShardId;
 use crate::net::Load;
 use crate::rt::inbox::Inbox;
 use crate::rt::{self, Conn, Notify, Queue};
@@ -65,8 +66,8 @@ struct BySlot {
 }
 
 impl Placement for BySlot {
-    fn owner(&self, channel: &str) -> u16 {
-        self.slots.slot_of(channel).index() % self.count
+    fn owner(&self, channel: &str) -> ShardId {
+        ShardId::new(self.slots.slot_of(channel).index() % self.count)
     }
 }
 
@@ -89,7 +90,7 @@ pub(super) async fn main(id: usize, seed: Seed) {
         started_at_ns,
         ready,
     } = seed;
-    let id = u16::try_from(id).unwrap_or(u16::MAX);
+    let id = ShardId::new(u16::try_from(id).unwrap_or(u16::MAX));
     let placement = Box::new(BySlot { slots, count });
     let shard = Shard::new(id, count, shard_settings(&config), placement);
     shard.run(seat).await;
@@ -154,7 +155,7 @@ impl Executor {
         sent.add(traffic.sent.saturating_sub(sent.value()));
         let counters = self.shard.counters();
         ShardReport {
-            shard: self.shard.id(),
+            shard: self.shard.id().number(),
             connections: self.connections.borrow().len(),
             subscriptions: counters.subscriptions_events
                 + counters.subscriptions_commands
@@ -223,7 +224,7 @@ impl Executor {
             }
         }
         let took_ms = rt::now().since(began).as_millis();
-        tracing::debug!(shard = self.shard.id(), took_ms, "executor ends");
+        tracing::debug!(shard = %self.shard.id(), took_ms, "executor ends");
         self.done.raise();
     }
 

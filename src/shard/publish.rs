@@ -63,7 +63,7 @@ impl Shard {
         len: usize,
         encode: impl FnOnce(&mut BytesMut) -> ChannelAt,
     ) -> Result<(), Full> {
-        let owner = self.owner(channel);
+        let owner = self.owner(channel).number();
         if let Some(lane) = self.lane(owner) {
             if !lane.has_room(len) {
                 return Err(Full);

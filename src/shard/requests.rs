@@ -164,7 +164,7 @@ impl Shard {
             reply,
             cache_key: ask.cache_key.into(),
         };
-        match self.lane(self.owner(ask.channel)) {
+        match self.lane(self.owner(ask.channel).number()) {
             Some(lane) => lane
                 .push_work(Work::Request(Box::new(work)))
                 .map_err(|_| Refused::MeshFull),
@@ -271,7 +271,7 @@ impl Shard {
     /// Remembers the answer to a query for `lifetime`, where its channel lives.
     pub fn remember(&self, channel: &str, key: &str, message: Bytes, lifetime: Duration) {
         let lifetime_ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
-        match self.lane(self.owner(channel)) {
+        match self.lane(self.owner(channel).number()) {
             Some(lane) => lane.push_note(Note::Cache {
                 channel: channel.into(),
                 key: key.into(),

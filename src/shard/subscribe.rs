@@ -112,7 +112,7 @@ impl Shard {
         if self.draining.get() {
             return Err(EndReason::Shutdown);
         }
-        let owner = (!is_wildcard(pattern)).then(|| self.owner(pattern));
+        let owner = (!is_wildcard(pattern)).then(|| self.owner(pattern).number());
         let outbox = Rc::new(Outbox::new(
             self.settings.subscriber_buffer_bytes,
             self.budget.clone(),

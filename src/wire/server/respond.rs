@@ -42,11 +42,6 @@ impl Responder {
         }
     }
 
-    /// Answers with one message that has its prefix already.
-    pub fn unary_framed(mut self, framed: Bytes) {
-        self.answer(framed, true);
-    }
-
     /// Refuses with headers only.
     pub fn refuse(mut self, status: Status) {
         let status = if status.is_ok() {
