@@ -39,20 +39,18 @@ pub async fn serve<S: Service>(
 ) -> Ended {
     let cork = Cork::new(Transport::Plain(conn), Side::Server);
     let _told_whatever_happens = MarkEnded(control.clone());
-    // Boxed: it is as large as the connection, and soon over.
-    let opening = Box::pin(open(&cork, &settings, &control));
+    let gather_limit = GatherLimit::new(settings.gather_bytes_max);
+    let shared = Shared {
+        peer,
+        control: control.clone(),
+        settings,
+        gather_limit,
+    };
+    // Both are boxed: the opening is as large as the connection, and an idle one should not carry
+    // the room for it through its life.
+    let opening = Box::pin(Driver::open(cork.clone(), service, Rc::new(shared)));
     let ended = match opening.await {
-        Ok(connection) => {
-            let gather_limit = GatherLimit::new(settings.gather_bytes_max);
-            let shared = Shared {
-                peer,
-                control: control.clone(),
-                settings,
-                gather_limit,
-            };
-            let mut driver = Driver::new(connection, &cork, service, Rc::new(shared));
-            std::future::poll_fn(|cx| driver.turn(cx)).await
-        }
+        Ok(mut driver) => std::future::poll_fn(|cx| driver.turn(cx)).await,
         Err(ended) => ended,
     };
     // The driver is dropped: every open call has been told.
@@ -130,26 +128,22 @@ struct Driver<S> {
 }
 
 impl<S: Service> Driver<S> {
-    fn new(
-        mut connection: Connection<Cork, Chunk>,
-        cork: &Cork,
-        service: Rc<S>,
-        shared: Rc<Shared>,
-    ) -> Self {
+    async fn open(cork: Cork, service: Rc<S>, shared: Rc<Shared>) -> Result<Box<Self>, Ended> {
         let settings = &shared.settings;
+        let mut connection = open(&cork, settings, &shared.control).await?;
         let pings = connection.ping_pong();
         let time = Some(settings.keepalive_time);
         let vitals = Vitals::new(pings, time, settings.keepalive_timeout);
-        Self {
+        Ok(Box::new(Self {
             connection,
-            cork: cork.clone(),
+            cork,
             service,
             vitals,
             age: settings.connection_age_max.map(Alarm::new),
             shared,
             draining: false,
             yielding: None,
-        }
+        }))
     }
 
     /// One turn: all that has arrived, then one write.
