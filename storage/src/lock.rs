@@ -17,7 +17,15 @@ const OWNER_BYTES_MAX: u64 = 64;
 /// the file itself stays.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    /// Unlocks, and does not leave it to the close: a process that is being forked off at this
+    /// moment holds a copy of the descriptor until it executes, and with it the lock.
+    fn drop(&mut self) {
+        let _released_by_the_close_then = flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 impl Lock {
@@ -45,7 +53,7 @@ impl Lock {
         if file.set_len(0).and_then(|()| file.rewind()).is_ok() {
             let _informative = writeln!(file, "process {}", std::process::id());
         }
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }
 
