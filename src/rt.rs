@@ -12,6 +12,8 @@
 //! - A panic in a task ends the executor. Guard: [`spawn`] contains it, and [`start::Executors`]
 //!   reports a thread that ends all the same.
 //! - A cancelled task leaks. Guard: tasks are always detached and end by themselves.
+//! - Each poll of a timer registers it anew, and the reactor looks through all of them in each of
+//!   its turns. Guard: few timers, polled once; deadlines belong on the wheel of the shard.
 //! - io_uring is refused by the container. Guard: [`probe::probe`] runs before any executor and
 //!   says why.
 //!

@@ -155,7 +155,8 @@ pub async fn reactor_yield() {
     sleep(Duration::from_micros(1)).await;
 }
 
-/// A timer that can be set again and polled beside other things.
+/// A timer that can be set again and polled beside other things. For a few of them in an executor,
+/// polled seldom: each poll costs a registration, see the module head of [`crate::rt`].
 #[derive(Debug)]
 pub struct Sleep(glommio::timer::Timer);
 
