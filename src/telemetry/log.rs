@@ -73,8 +73,8 @@ fn dispatch(level: LevelFilter, format: Format, colour: bool, sink: LineSink) ->
 /// The libraries below us speak in frames and ring entries: from them only what is wrong. h2 even
 /// warns at the peer's bidding, once for each odd frame.
 fn filter(level: LevelFilter) -> EnvFilter {
-    let (h2, glommio) = (level.min(LevelFilter::ERROR), level.min(LevelFilter::WARN));
-    EnvFilter::new(format!("{level},h2={h2},glommio={glommio}"))
+    let (h2, runtime) = (level.min(LevelFilter::ERROR), level.min(LevelFilter::WARN));
+    EnvFilter::new(format!("{level},h2={h2},glommio={runtime}"))
 }
 
 #[cfg(test)]
