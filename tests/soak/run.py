@@ -420,17 +420,15 @@ def query_for(name):
 
 
 def status_of(row):
-    """The status report in a row of the log, which holds it as an escaped string."""
-    _, _, escaped = row.partition("status=")
-    start = escaped.find('"')
-    if start < 0:
+    """The status report in a row of the log, which holds it as a JSON object."""
+    _, _, text = row.partition("status=")
+    if not text.startswith("{"):
         return None
     try:
-        text, _ = json.JSONDecoder().raw_decode(escaped[start:])
-        report = json.loads(text)
+        report, _ = json.JSONDecoder().raw_decode(text)
     except ValueError:
         return None
-    report = report.get("status") if isinstance(report, dict) else None
+    report = report.get("status")
     return report if isinstance(report, dict) and "shards" in report else None
 
 
