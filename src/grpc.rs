@@ -92,11 +92,11 @@ impl GrpcService {
                 rt::spawn(Queue::Serve, "SendEventsStream", stream);
             }
             "SubscribeToEvents" => {
-                let subscription = events::subscribe_to_events(shard, call);
+                let subscription = subscription::take(shard, call, events::check_subscribe);
                 rt::spawn(Queue::Serve, "SubscribeToEvents", subscription);
             }
             "SubscribeToRequests" => {
-                let subscription = requests::subscribe_to_requests(shard, call);
+                let subscription = subscription::take(shard, call, requests::check_subscribe);
                 rt::spawn(Queue::Serve, "SubscribeToRequests", subscription);
             }
             "SendRequest" => {

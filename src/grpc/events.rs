@@ -5,13 +5,12 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
-use ringmq_proto::kubemq::Subscribe;
 
 use super::codec::event::{
     EventView, event_receive_frame, event_receive_frame_len, event_result, event_result_frame,
 };
 use super::codec::{id, subscribe, validate};
-use super::subscription::{self, to_channel_at};
+use super::subscription::{CheckedSubscribe, to_channel_at};
 use super::{Active, record, refused};
 use crate::model::Kind;
 use crate::rt;
@@ -229,24 +228,11 @@ async fn send_results(stream: &mut ResponseStream, results: &mut BytesMut) -> Re
         .map_err(|_| ())
 }
 
-pub(super) async fn subscribe_to_events(shard: Rc<Shard>, call: Call) {
-    let (mut reader, responder) = call.into_parts();
-    let checked = match reader.only_message().await {
-        Ok(message) => check_subscribe(&message).map_err(|refusal| super::refused(&shard, refusal)),
-        Err(status) => Err(status),
-    };
-    match checked {
-        Ok(subscribe) => {
-            subscription::serve(shard, responder, Kind::Events, &subscribe).await;
-        }
-        Err(status) => responder.refuse(status),
-    }
-}
-
-fn check_subscribe(message: &[u8]) -> Result<Subscribe, Refusal> {
+/// Decodes and checks a subscription to events.
+pub(super) fn check_subscribe(message: &[u8]) -> CheckedSubscribe {
     let subscribe = subscribe::decode(message)?;
     match validate::validate_subscribe_events(&subscribe)? {
-        Kind::Events => Ok(subscribe),
+        kind @ Kind::Events => Ok((kind, subscribe)),
         kind => Err(Refusal::KindUnavailable {
             kind,
             method: "SubscribeToEvents",

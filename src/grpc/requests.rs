@@ -6,12 +6,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use ringmq_proto::kubemq::Subscribe;
 
 use super::codec::request::{RequestType, RequestView, request_frame};
 use super::codec::response::{ResponseView, cached_response, response_message};
 use super::codec::{id, subscribe, validate};
-use super::subscription::{self, to_channel_at};
+use super::subscription::{CheckedSubscribe, to_channel_at};
 use super::{Active, record, refused};
 use crate::model::Kind;
 use crate::rt;
@@ -195,19 +194,8 @@ fn respond(shard: &Shard, message: &Bytes) -> Result<Responded, Refusal> {
     Ok(shard.respond(response.reply_channel, message.clone()))
 }
 
-pub(super) async fn subscribe_to_requests(shard: Rc<Shard>, call: Call) {
-    let (mut reader, responder) = call.into_parts();
-    let checked = match reader.only_message().await {
-        Ok(message) => check_subscribe(&message).map_err(|refusal| refused(&shard, refusal)),
-        Err(status) => Err(status),
-    };
-    match checked {
-        Ok((kind, subscribe)) => subscription::serve(shard, responder, kind, &subscribe).await,
-        Err(status) => responder.refuse(status),
-    }
-}
-
-fn check_subscribe(message: &[u8]) -> Result<(Kind, Subscribe), Refusal> {
+/// Decodes and checks a subscription to commands or queries.
+pub(super) fn check_subscribe(message: &[u8]) -> CheckedSubscribe {
     let subscribe = subscribe::decode(message)?;
     let kind = validate::validate_subscribe_requests(&subscribe)?;
     Ok((kind, subscribe))

@@ -11,7 +11,7 @@ use super::refused;
 use crate::model::Kind;
 use crate::rt::{self, Instant};
 use crate::shard::{ChannelAt, EndReason, Outbox, Shard, Subscriber};
-use crate::wire::server::{Responder, ResponseStream};
+use crate::wire::server::{Call, Responder, ResponseStream};
 use crate::wire_error::Refusal;
 
 /// A slow subscriber is named in the log at most this often.
@@ -25,13 +25,24 @@ pub(super) fn to_channel_at(info: FrameInfo) -> ChannelAt {
     }
 }
 
+/// A subscription's message with the kind that it asks for, or why it is refused.
+pub(super) type CheckedSubscribe = Result<(Kind, Subscribe), Refusal>;
+
+/// Takes a call that subscribes. `check` decodes its message and says to what kind.
+pub(super) async fn take(shard: Rc<Shard>, call: Call, check: fn(&[u8]) -> CheckedSubscribe) {
+    let (mut reader, responder) = call.into_parts();
+    let checked = match reader.only_message().await {
+        Ok(message) => check(&message).map_err(|refusal| refused(&shard, refusal)),
+        Err(status) => Err(status),
+    };
+    match checked {
+        Ok((kind, subscribe)) => serve(shard, responder, kind, &subscribe).await,
+        Err(status) => responder.refuse(status),
+    }
+}
+
 /// Subscribes and serves until the client leaves or the broker ends.
-pub(super) async fn serve(
-    shard: Rc<Shard>,
-    responder: Responder,
-    kind: Kind,
-    subscribe: &Subscribe,
-) {
+async fn serve(shard: Rc<Shard>, responder: Responder, kind: Kind, subscribe: &Subscribe) {
     let subscriber = match shard
         .subscribe(kind, &subscribe.channel, &subscribe.group)
         .await
