@@ -15,12 +15,19 @@
 #![forbid(unsafe_code)]
 
 mod error;
+pub mod frame;
+pub mod fs;
+pub mod id;
 mod lock;
 mod manifest;
+pub mod record;
 mod slot;
 mod store;
 
 pub use error::{Damage, Error};
+pub use id::{
+    ChannelId, ChannelKey, CursorId, FrameIndex, Generation, Position, SegmentId, Sequence, Term,
+};
 pub use manifest::{FORMAT_VERSION, StoreId};
 pub use slot::{HashSeed, Placement, SLOT_COUNT, SlotId};
 pub use store::{Options, Store};

@@ -1,0 +1,271 @@
+//! Frames: the records of one slot under one header.
+//!
+//! A frame is what a group commit is made of, and what replication will ship: its payload does not
+//! depend on where it lies. The header is 64 bytes, the payload is padded to a multiple of 8.
+//!
+//! ```text
+//!  0 u32 payload bytes, without padding   32 u64 base timestamp, ns since 1970
+//!  4 u8  kind                             40 u64 synced-through position
+//!  5 u8  flags                            48 u32 payload checksum (CRC-32, unseeded)
+//!  6 u16 slot (0xffff: the log itself)    52 u32 reserved, 0
+//!  8 u32 record count                     56 u32 reserved, 0
+//! 12 u32 reserved, 0                      60 u32 header checksum (CRC-32, seeded)
+//! 16 u64 term
+//! 24 u64 index
+//! ```
+
+use crate::id::{FrameIndex, Generation, Position, SegmentId, Term};
+use crate::{SlotId, StoreId};
+
+/// Bytes of a frame's header.
+pub const FRAME_HEADER_BYTES: usize = 64;
+
+/// Frames and records begin at multiples of this.
+pub const ALIGNMENT: usize = 8;
+
+/// The slot number of frames that concern the log itself and no slot.
+pub const NO_SLOT: u16 = 0xffff;
+
+/// What a frame is. Numbers 3 to 5 and 8 belong to replication and are refused until it exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum FrameKind {
+    /// Records of one slot, applied in order.
+    Entry = 1,
+    /// A frame without records.
+    NoOp = 2,
+    /// The head of a segment: for every slot of the log, what is known without older segments.
+    Preamble = 6,
+    /// The end of a segment: nothing behind it in this segment counts.
+    Seal = 7,
+    /// Live records of an older frame, moved here by compaction: names the frame it came from by
+    /// slot, term and index, and supersedes nothing.
+    Carried = 9,
+}
+
+impl FrameKind {
+    /// Reads a kind; `None` for one that this version does not know.
+    #[must_use]
+    pub const fn from_u8(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => Self::Entry,
+            2 => Self::NoOp,
+            6 => Self::Preamble,
+            7 => Self::Seal,
+            9 => Self::Carried,
+            _ => return None,
+        })
+    }
+}
+
+/// What a header's checksum is seeded with: a recycled byte, a copied file or a frame at another
+/// place never looks valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seed {
+    /// The store.
+    pub store: StoreId,
+    /// The segment.
+    pub segment: SegmentId,
+    /// The generation of the segment's file.
+    pub generation: Generation,
+}
+
+impl Seed {
+    fn hasher(&self, offset: u32) -> crc32fast::Hasher {
+        let mut hasher = crc32fast::Hasher::new();
+        let mut bytes = [0; 28];
+        let (store, rest) = bytes.split_at_mut(16);
+        store.copy_from_slice(self.store.as_bytes());
+        let numbers = [self.segment.get(), self.generation.get(), offset];
+        for (place, number) in rest.chunks_exact_mut(4).zip(numbers) {
+            place.copy_from_slice(&number.to_le_bytes());
+        }
+        hasher.update(&bytes);
+        hasher
+    }
+
+    /// The seeded checksum of `bytes` that lie at `offset`.
+    #[must_use]
+    pub fn checksum(&self, offset: u32, bytes: &[u8]) -> u32 {
+        let mut hasher = self.hasher(offset);
+        hasher.update(bytes);
+        hasher.finalize()
+    }
+}
+
+/// The header of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameHeader {
+    /// Bytes of the payload, without padding.
+    pub payload_len: u32,
+    /// What the frame is.
+    pub kind: FrameKind,
+    /// Flags of the payload as a whole; all reserved, 0.
+    pub flags: u8,
+    /// The slot; `None` for a frame of the log itself.
+    pub slot: Option<SlotId>,
+    /// Records in the payload.
+    pub record_count: u32,
+    /// Term of the leader that made the frame.
+    pub term: Term,
+    /// The frame's number in its slot; 0 for a frame of the log itself.
+    pub index: FrameIndex,
+    /// Nanoseconds since 1970-01-01 UTC; never less than in an earlier frame of the slot.
+    pub base_timestamp_ns: u64,
+    /// Everything before this place was synced when the frame was written.
+    pub synced_through: Position,
+    /// CRC-32 of the payload.
+    pub payload_checksum: u32,
+}
+
+/// Why bytes are not the frame that was looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BadFrame {
+    /// The bytes end before the frame does.
+    #[error("cut short")]
+    Short,
+    /// The header's checksum differs: stale, torn or damaged bytes, or the end of the log.
+    #[error("header checksum mismatch")]
+    HeaderChecksum,
+    /// The header holds, the payload does not.
+    #[error("payload checksum mismatch")]
+    PayloadChecksum,
+    /// The checksum holds, but the kind is none that this version knows.
+    #[error("unknown frame kind {0}")]
+    UnknownKind(u8),
+    /// The checksum holds, but the slot is none of the store's.
+    #[error("unknown slot {0}")]
+    UnknownSlot(u16),
+    /// The checksum holds, but flags are set that this version does not know.
+    #[error("unknown frame flags {0:#04x}")]
+    UnknownFlags(u8),
+}
+
+/// Length of a frame on disk, for a payload of `payload_len` bytes.
+#[must_use]
+pub const fn frame_len(payload_len: usize) -> usize {
+    FRAME_HEADER_BYTES + payload_len.next_multiple_of(ALIGNMENT)
+}
+
+impl FrameHeader {
+    /// Length of the frame on disk, header and padding included.
+    #[must_use]
+    pub fn frame_len(&self) -> usize {
+        frame_len(usize::try_from(self.payload_len).unwrap_or(usize::MAX - 1024))
+    }
+
+    /// Writes the header as it lies at `offset`.
+    #[must_use]
+    pub fn encode(&self, seed: &Seed, offset: u32) -> [u8; FRAME_HEADER_BYTES] {
+        let mut bytes = [0; FRAME_HEADER_BYTES];
+        let mut put = |at: usize, field: &[u8]| {
+            if let Some(place) = bytes.get_mut(at..at + field.len()) {
+                place.copy_from_slice(field);
+            }
+        };
+        put(0, &self.payload_len.to_le_bytes());
+        put(4, &[self.kind as u8, self.flags]);
+        let slot = self.slot.map_or(NO_SLOT, SlotId::index);
+        put(6, &slot.to_le_bytes());
+        put(8, &self.record_count.to_le_bytes());
+        put(16, &self.term.get().to_le_bytes());
+        put(24, &self.index.get().to_le_bytes());
+        put(32, &self.base_timestamp_ns.to_le_bytes());
+        put(40, &self.synced_through.to_u64().to_le_bytes());
+        put(48, &self.payload_checksum.to_le_bytes());
+        let checksum = seed.checksum(offset, bytes.get(..60).unwrap_or_default());
+        if let Some(place) = bytes.get_mut(60..) {
+            place.copy_from_slice(&checksum.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// Reads the header of the frame at `offset`. `bytes` begin there and may go on behind it.
+    ///
+    /// # Errors
+    /// [`BadFrame`]; the payload is not looked at, see [`check_payload`](Self::check_payload).
+    pub fn decode(bytes: &[u8], seed: &Seed, offset: u32) -> Result<Self, BadFrame> {
+        let header = bytes.first_chunk::<FRAME_HEADER_BYTES>();
+        let header = header.ok_or(BadFrame::Short)?;
+        let expected = seed.checksum(offset, header.get(..60).unwrap_or_default());
+        if u32_at(header, 60) != expected {
+            return Err(BadFrame::HeaderChecksum);
+        }
+        Self::decode_trusted(bytes)
+    }
+
+    /// Reads a header that this process has written or checked before: no checksum is computed.
+    ///
+    /// # Errors
+    /// [`BadFrame`] when the fields make no sense all the same.
+    pub fn decode_trusted(bytes: &[u8]) -> Result<Self, BadFrame> {
+        let header = bytes.first_chunk::<FRAME_HEADER_BYTES>();
+        let header = header.ok_or(BadFrame::Short)?;
+        let [_, _, _, _, kind, flags, ..] = *header;
+        let kind = FrameKind::from_u8(kind).ok_or(BadFrame::UnknownKind(kind))?;
+        if flags != 0 {
+            return Err(BadFrame::UnknownFlags(flags));
+        }
+        let slot = match u16::from_le_bytes([header[6], header[7]]) {
+            NO_SLOT => None,
+            slot => Some(SlotId::new(slot).ok_or(BadFrame::UnknownSlot(slot))?),
+        };
+        Ok(Self {
+            payload_len: u32_at(header, 0),
+            kind,
+            flags,
+            slot,
+            record_count: u32_at(header, 8),
+            term: Term::new(u64_at(header, 16)),
+            index: FrameIndex::new(u64_at(header, 24)),
+            base_timestamp_ns: u64_at(header, 32),
+            synced_through: Position::from_u64(u64_at(header, 40)),
+            payload_checksum: u32_at(header, 48),
+        })
+    }
+
+    /// The payload of the frame that begins at the start of `bytes`, unchecked.
+    ///
+    /// # Errors
+    /// [`BadFrame::Short`].
+    pub fn payload<'a>(&self, bytes: &'a [u8]) -> Result<&'a [u8], BadFrame> {
+        let len = usize::try_from(self.payload_len).map_err(|_| BadFrame::Short)?;
+        let end = FRAME_HEADER_BYTES.checked_add(len).ok_or(BadFrame::Short)?;
+        bytes.get(FRAME_HEADER_BYTES..end).ok_or(BadFrame::Short)
+    }
+
+    /// The payload of the frame that begins at the start of `bytes`, checked.
+    ///
+    /// # Errors
+    /// [`BadFrame::Short`] and [`BadFrame::PayloadChecksum`].
+    pub fn check_payload<'a>(&self, bytes: &'a [u8]) -> Result<&'a [u8], BadFrame> {
+        let payload = self.payload(bytes)?;
+        if crc32fast::hash(payload) == self.payload_checksum {
+            Ok(payload)
+        } else {
+            Err(BadFrame::PayloadChecksum)
+        }
+    }
+}
+
+/// A frame in memory: its header and its payload.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'a> {
+    /// The header.
+    pub header: FrameHeader,
+    /// The records, without padding behind the last.
+    pub payload: &'a [u8],
+    /// Where the frame lies.
+    pub position: Position,
+}
+
+fn u32_at(bytes: &[u8; FRAME_HEADER_BYTES], at: usize) -> u32 {
+    let field = bytes.get(at..).and_then(|rest| rest.first_chunk());
+    u32::from_le_bytes(field.copied().unwrap_or_default())
+}
+
+fn u64_at(bytes: &[u8; FRAME_HEADER_BYTES], at: usize) -> u64 {
+    let field = bytes.get(at..).and_then(|rest| rest.first_chunk());
+    u64::from_le_bytes(field.copied().unwrap_or_default())
+}
