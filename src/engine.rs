@@ -11,9 +11,11 @@
 //! | [`subscriptions`] | who gets a message on a channel |
 //! | [`cache`] | whether a query was answered recently |
 //! | [`pending`] | which caller a response belongs to |
+//! | [`feeds`] | which receiver of a stored channel gets which messages next |
 
 mod arena;
 pub mod cache;
+pub mod feeds;
 pub mod pending;
 pub mod subscriptions;
 pub mod wheel;

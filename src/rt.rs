@@ -21,6 +21,7 @@
 //! Unless a type says that it is `Send`, it belongs to the executor that made it.
 
 pub mod clock;
+pub mod file;
 pub mod heartbeat;
 pub mod inbox;
 pub mod mesh;
@@ -31,6 +32,7 @@ pub mod start;
 mod task;
 
 pub use clock::{Instant, now, unix_ns};
+pub use file::{FileHook, LogFile};
 pub use net::{Conn, Traffic, traffic};
 pub use notify::Notify;
 pub use task::{Queue, Sleep, TaskStats, blocking, reactor_yield, sleep, spawn, task_stats};

@@ -123,6 +123,14 @@ impl<T> Arena<T> {
             .map(|slot| &slot.value)
     }
 
+    /// As [`Arena::get`], mutable.
+    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+        self.slots
+            .get_mut(slab_index(key.index))
+            .filter(|slot| key.is_of(slot.generation))
+            .map(|slot| &mut slot.value)
+    }
+
     /// Ends all lives.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = T> {
         self.slots.drain().map(|slot| slot.value)

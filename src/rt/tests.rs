@@ -1,5 +1,7 @@
 //! The guards of the seam, each against the hazard it is for.
 
+mod file;
+
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::mpsc;

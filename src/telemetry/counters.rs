@@ -243,7 +243,65 @@ counters! {
         refusals_pending_full: reason = "pending_full",
         refusals_shutdown: reason = "shutdown",
         refusals_unimplemented: reason = "unimplemented",
+        refusals_client_id: reason = "client_id",
+        refusals_too_large: reason = "too_large",
+        refusals_store_limit: reason = "store_limit",
+        refusals_store_busy: reason = "store_busy",
+        refusals_disk_full: reason = "disk_full",
+        refusals_log_failed: reason = "log_failed",
     }
+
+    /// Stored events that publishers sent and that are durable.
+    counter "broker_events_store_received_total" { events_store_received }
+    /// Bytes of durable stored events, as they lie in the log.
+    counter "broker_events_store_received_bytes_total" { events_store_received_bytes }
+    /// Stored events handed to subscribers, counted for each of them and each time.
+    counter "broker_events_store_delivered_total" { events_store_delivered }
+    /// Bytes of stored events handed to subscribers, counted for each of them and each time.
+    counter "broker_events_store_delivered_bytes_total" { events_store_delivered_bytes }
+    /// Stored events that had been handed out before and were not confirmed.
+    counter "broker_events_store_redelivered_total" { events_store_redelivered }
+    /// Publishers' messages that wait to be durable.
+    gauge "broker_receipts_waiting" { receipts_waiting }
+    /// Channels with stored messages.
+    gauge "broker_stored_channels" { stored_channels }
+    /// Durable positions of subscribers.
+    gauge "broker_cursors" { cursors }
+    /// Durable positions that were moved on.
+    counter "broker_cursor_moves_total" { cursor_moves }
+    /// Times that messages at the beginning of a channel were given up to its retention.
+    counter "broker_trims_total" { trims }
+    /// Messages that were given up to the retention of their channel.
+    counter "broker_trimmed_messages_total" { trimmed_messages }
+    /// Messages that can no longer be read because their bytes on the disk are damaged.
+    counter "broker_damaged_messages_total" { damaged_messages }
+
+    /// Batches that were made durable together.
+    counter "broker_log_commits_total" { commits }
+    /// Bytes of those batches.
+    counter "broker_log_commit_bytes_total" { commit_bytes }
+    /// Frames of those batches.
+    counter "broker_log_commit_frames_total" { commit_frames }
+    /// Syncs of log files.
+    counter "broker_log_syncs_total" { log_syncs }
+    /// Windows of cold segments that were brought into memory for reading.
+    counter "broker_log_warms_total" { warms }
+    /// Bytes of those windows.
+    counter "broker_log_warmed_bytes_total" { warmed_bytes }
+    /// Steps of the log's upkeep: segments made, indexed and dropped, checkpoints written.
+    counter "broker_log_jobs_total" { log_jobs }
+    /// Steps of the log's upkeep that failed and are tried again.
+    counter "broker_log_job_failures_total" { log_job_failures }
+    /// Bytes that the log takes on the disk.
+    gauge "broker_log_bytes" { log_bytes }
+    /// Bytes of the log that hold messages still kept.
+    gauge "broker_log_live_bytes" { log_live_bytes }
+    /// Segments of the log, those in reserve included.
+    gauge "broker_log_segments" { log_segments }
+    /// Bytes that the index of the log takes in memory.
+    gauge "broker_log_index_bytes" { log_index_bytes }
+    /// Logs that take no more writes because a write or a sync failed.
+    gauge "broker_log_failed" { log_failed }
 
     /// Requests that callers sent and that were accepted.
     counter "broker_requests_received_total" {
@@ -286,18 +344,21 @@ counters! {
         subscriptions_events: kind = "events",
         subscriptions_commands: kind = "commands",
         subscriptions_queries: kind = "queries",
+        subscriptions_events_store: kind = "events_store",
     }
     /// Subscriptions that were added.
     counter "broker_subscriptions_added_total" {
         subscriptions_added_events: kind = "events",
         subscriptions_added_commands: kind = "commands",
         subscriptions_added_queries: kind = "queries",
+        subscriptions_added_events_store: kind = "events_store",
     }
     /// Subscriptions that were removed.
     counter "broker_subscriptions_removed_total" {
         subscriptions_removed_events: kind = "events",
         subscriptions_removed_commands: kind = "commands",
         subscriptions_removed_queries: kind = "queries",
+        subscriptions_removed_events_store: kind = "events_store",
     }
     /// Bytes that wait in subscribers' buffers.
     gauge "broker_delivery_buffer_bytes" { delivery_buffer_bytes }

@@ -114,7 +114,7 @@ fn empty() -> Histogram<u64> {
 
 macro_rules! families {
     ($( #[doc = $help:literal] $field:ident )+) => {
-        /// The histograms of one executor, one for each family of calls.
+        /// The histograms of one executor, one for each family of calls or of work.
         #[derive(Debug, Default)]
         pub struct Latencies {
             $( #[doc = $help] pub $field: LatencyHistogram, )+
@@ -161,6 +161,16 @@ families! {
     queries
     /// `SendResponse`, from the call to the answer.
     send_response
+    /// `SendEvent` of stored events, from the call to the answer.
+    send_event_store
+    /// Stored messages, from being gathered to being committed.
+    append_commit
+    /// Writes of a batch to its segment.
+    storage_write
+    /// Syncs of a segment.
+    storage_sync
+    /// Sections of work on the log that an executor did without letting other tasks in.
+    storage_turn
 }
 
 #[cfg(test)]

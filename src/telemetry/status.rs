@@ -137,6 +137,11 @@ pub struct Memory {
     pub resident_bytes: u64,
     /// The most it ever was (VmHWM).
     pub resident_max_bytes: u64,
+    /// The part of the resident memory that belongs to the process alone (RssAnon).
+    pub anonymous_bytes: u64,
+    /// The part that mirrors files, such as segments that are read (RssFile); the kernel takes it
+    /// back when it needs memory.
+    pub file_bytes: u64,
 }
 
 impl Memory {
@@ -148,6 +153,8 @@ impl Memory {
         Self {
             resident_bytes: field_bytes(&text, "VmRSS:"),
             resident_max_bytes: field_bytes(&text, "VmHWM:"),
+            anonymous_bytes: field_bytes(&text, "RssAnon:"),
+            file_bytes: field_bytes(&text, "RssFile:"),
         }
     }
 }
@@ -216,6 +223,11 @@ mod tests {
         assert!(memory.resident_bytes > 100_000, "{memory:?}");
         assert!(
             memory.resident_max_bytes >= memory.resident_bytes,
+            "{memory:?}"
+        );
+        assert!(memory.anonymous_bytes > 0, "{memory:?}");
+        assert!(
+            memory.anonymous_bytes + memory.file_bytes <= memory.resident_bytes,
             "{memory:?}"
         );
         assert_eq!(field_bytes("VmRSS:\t 12 kB\n", "VmRSS:"), 12_288);

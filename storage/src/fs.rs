@@ -5,6 +5,8 @@
 //! here: the log hands them out as `Batch`es, and the shard writes them
 //! through the ring.
 
+mod real;
+
 use std::fmt::Debug;
 use std::io;
 use std::ops::Range;
@@ -12,6 +14,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+
+pub use real::RealFs;
 
 /// A file in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +49,8 @@ pub trait Fs: Debug + Send + Sync + 'static {
     /// Those of the system; a missing file is `NotFound`.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
 
-    /// Makes an empty file for writing; one that exists is emptied.
+    /// Makes an empty file for writing, in the place of one that may exist: whoever has that one
+    /// mapped keeps it as it was.
     ///
     /// # Errors
     /// Those of the system.
@@ -162,4 +167,8 @@ pub trait Region: Debug + Send + Sync {
     /// Lets go of the memory that shows a range; the next access gets it back. Never called on an
     /// executor.
     fn release(&self, range: Range<u32>);
+
+    /// Slices that live. The file may be written where it was lent out only when this is 0 and
+    /// nobody else holds the region, who might take another.
+    fn handles(&self) -> usize;
 }

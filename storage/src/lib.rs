@@ -12,7 +12,7 @@
 //! Nothing here knows the runtime. Opening a store blocks the calling thread and belongs before
 //! the start of the executors.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod error;
 pub mod frame;
@@ -21,6 +21,13 @@ pub mod id;
 mod lock;
 mod manifest;
 pub mod record;
+#[allow(
+    unsafe_code,
+    reason = "segments are mapped: the one place that needs it"
+)]
+mod region;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 mod slot;
 mod store;
 

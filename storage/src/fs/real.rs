@@ -1,0 +1,255 @@
+//! The file system of the operating system.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::io::Errno;
+
+use crate::fs::{Entry, Fs, FsFile, Region};
+use crate::region::MappedRegion;
+
+/// The file system of the operating system. No call of it shortens a file.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealFs;
+
+impl Fs for RealFs {
+    fn list(&self, directory: &Path) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            match entry.metadata() {
+                Ok(metadata) => entries.push(Entry {
+                    name,
+                    is_directory: metadata.is_dir(),
+                    len: metadata.len(),
+                }),
+                // Removed while we looked.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(entries)
+    }
+
+    fn create_directory(&self, directory: &Path) -> io::Result<()> {
+        if directory.as_os_str().is_empty() || directory.is_dir() {
+            return Ok(());
+        }
+        let parent = directory.parent().unwrap_or(Path::new(""));
+        self.create_directory(parent)?;
+        match fs::create_dir(directory) {
+            Ok(()) => {}
+            // Somebody else made it meanwhile; its name may not be durable yet.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => {}
+            Err(error) => return Err(error),
+        }
+        self.sync_directory(parent)
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        fs::read(path)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
+        let create = || File::options().write(true).create_new(true).open(path);
+        let file = match create() {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                fs::remove_file(path)?;
+                create()?
+            }
+            created => created?,
+        };
+        Ok(Box::new(RealFile { file }))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
+        let file = File::options().write(true).open(path)?;
+        Ok(Box::new(RealFile { file }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn remove_directory(&self, directory: &Path) -> io::Result<()> {
+        fs::remove_dir_all(directory)
+    }
+
+    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        // The parent of a bare name.
+        let directory = if directory.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            directory
+        };
+        File::open(directory)?.sync_all()
+    }
+
+    fn map(&self, path: &Path) -> io::Result<Arc<dyn Region>> {
+        Ok(Arc::new(MappedRegion::new(File::open(path)?)?))
+    }
+
+    fn free_bytes(&self, directory: &Path) -> io::Result<u64> {
+        let statistics = statvfs(directory)?;
+        // What is kept for the administrator does not count.
+        Ok(statistics.f_bavail.saturating_mul(statistics.f_frsize))
+    }
+}
+
+/// A file that is open for writing.
+#[derive(Debug)]
+struct RealFile {
+    file: File,
+}
+
+impl FsFile for RealFile {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let written = self.file.write_all_at(bytes, offset);
+        written.map_err(quota_is_storage)
+    }
+
+    fn reserve(&mut self, len: u64) -> io::Result<()> {
+        if len == 0 {
+            return Ok(());
+        }
+        loop {
+            match fallocate(&self.file, FallocateFlags::empty(), 0, len) {
+                Ok(()) => return Ok(()),
+                Err(Errno::INTR) => {}
+                // This file system cannot; whoever needs the space writes zeros anyway.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => break,
+                Err(errno) => return Err(quota_is_storage(errno.into())),
+            }
+        }
+        if self.file.metadata()?.len() < len {
+            self.file.set_len(len)?;
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_data().map_err(quota_is_storage)
+    }
+}
+
+/// A used up quota is a full disk to us: the same is to be done about it.
+fn quota_is_storage(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::QuotaExceeded {
+        return io::Error::new(io::ErrorKind::StorageFull, error);
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_made_written_mapped_renamed_and_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let nested = directory.path().join("a/b/c");
+        RealFs.create_directory(&nested).unwrap();
+        RealFs.create_directory(&nested).unwrap();
+        let old = nested.join("old");
+        let new = nested.join("new");
+        let mut file = RealFs.create(&old).unwrap();
+        file.reserve(8_192).unwrap();
+        file.write_at(4_090, b"over the page").unwrap();
+        file.sync().unwrap();
+        RealFs.rename(&old, &new).unwrap();
+        RealFs.sync_directory(&nested).unwrap();
+        let expected = Entry {
+            name: "new".to_owned(),
+            is_directory: false,
+            len: 8_192,
+        };
+        assert_eq!(RealFs.list(&nested).unwrap(), [expected]);
+        let region = RealFs.map(&new).unwrap();
+        assert_eq!(&region.slice(4_090..4_103).unwrap()[..], b"over the page");
+        RealFs.open(&new).unwrap().write_at(0, b"later").unwrap();
+        assert_eq!(&region.slice(0..5).unwrap()[..], b"later");
+        RealFs.remove(&new).unwrap();
+        assert_eq!(
+            RealFs.read(&new).unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
+        assert_eq!(&region.slice(0..5).unwrap()[..], b"later");
+        RealFs
+            .remove_directory(&directory.path().join("a"))
+            .unwrap();
+        assert_eq!(
+            RealFs.list(&nested).unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
+    }
+
+    #[test]
+    fn creating_anew_leaves_the_mapped_file_as_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        RealFs.create(&path).unwrap().write_at(0, b"first").unwrap();
+        let region = RealFs.map(&path).unwrap();
+        RealFs.create(&path).unwrap();
+        assert_eq!(RealFs.read(&path).unwrap(), b"");
+        assert_eq!(&region.slice(0..5).unwrap()[..], b"first");
+    }
+
+    #[test]
+    fn reserving_never_shortens() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let mut file = RealFs.create(&path).unwrap();
+        file.write_at(0, &[1; 10_000]).unwrap();
+        file.reserve(0).unwrap();
+        file.reserve(100).unwrap();
+        assert_eq!(RealFs.read(&path).unwrap(), [1; 10_000]);
+    }
+
+    #[test]
+    fn replaced_file_has_the_new_content_and_leaves_nothing_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("LAYOUT");
+        let fs: &dyn Fs = &RealFs;
+        fs.replace(&path, b"one").unwrap();
+        fs.replace(&path, b"two").unwrap();
+        assert_eq!(fs.read(&path).unwrap(), b"two");
+        assert_eq!(fs.list(directory.path()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn full_disk_and_used_up_quota_look_the_same() {
+        let full = |errno: Errno| quota_is_storage(errno.into()).kind();
+        assert_eq!(full(Errno::NOSPC), io::ErrorKind::StorageFull);
+        assert_eq!(full(Errno::DQUOT), io::ErrorKind::StorageFull);
+        assert_ne!(full(Errno::IO), io::ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn free_space_is_reported() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(RealFs.free_bytes(directory.path()).unwrap() > 0);
+    }
+
+    #[test]
+    fn missing_files_are_not_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("missing");
+        let kinds = [
+            RealFs.open(&path).map(drop).unwrap_err().kind(),
+            RealFs.map(&path).map(drop).unwrap_err().kind(),
+            RealFs.remove(&path).unwrap_err().kind(),
+        ];
+        assert_eq!(kinds, [io::ErrorKind::NotFound; 3]);
+    }
+}
