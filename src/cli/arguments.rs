@@ -160,8 +160,9 @@ fn value_name(key: &Key) -> &'static str {
         Allowed::Path | Allowed::OptionalPath => "PATH",
         Allowed::Address => "ADDRESS",
         Allowed::OptionalWord => "NAME",
+        Allowed::ChannelRules => "RULES",
         Allowed::Range(..) if key.unit == Unit::None => "PORT",
-        Allowed::Range(..) => "NUMBER",
+        Allowed::Range(..) | Allowed::PowerOfTwo(..) => "NUMBER",
     }
 }
 

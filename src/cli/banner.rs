@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use super::VERSION;
-use crate::config::{Config, Finding, Origin, Sync};
+use crate::config::{Config, Finding, Origin, Store, Sync};
 
 /// The facts of the start-up block; `Display` makes the block.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct Banner {
     /// The store's directory.
     pub store: String,
     /// What an acknowledgement is worth.
-    pub sync: &'static str,
+    pub sync: String,
     /// The bounds that clients may meet, one group a line.
     pub limits: Vec<String>,
     /// Where the settings come from.
@@ -47,8 +47,11 @@ impl Banner {
             usable_cores: crate::config::Machine::read().usable_cores(),
             store: config.store_path_absolute().display().to_string(),
             sync: match config.store.sync {
-                Sync::Strict => "strict: acknowledged means on disk",
-                Sync::Interval => "interval: a power cut may undo what was acknowledged",
+                Sync::Strict => "strict: acknowledged means on disk".to_owned(),
+                Sync::Interval => format!(
+                    "interval: a power cut may undo what was acknowledged in the last {} ms",
+                    config.store.sync_interval.as_millis()
+                ),
             },
             limits: limits(config),
             sources: sources(config),
@@ -62,14 +65,35 @@ impl Banner {
     }
 }
 
-fn limits(config: &Config) -> Vec<String> {
-    let mib = |bytes: usize| {
-        if bytes.is_multiple_of(1 << 20) {
-            format!("{} MiB", bytes >> 20)
-        } else {
-            format!("{bytes} bytes")
-        }
+fn mib(bytes: usize) -> String {
+    if bytes.is_multiple_of(1 << 20) {
+        format!("{} MiB", bytes >> 20)
+    } else {
+        format!("{bytes} bytes")
+    }
+}
+
+/// What is kept of a stored channel, in general; rules may say otherwise for some.
+fn kept(store: &Store) -> String {
+    let mut text = match store.retention {
+        Some(age) => format!("stored events are kept for {} minutes", age.as_secs() / 60),
+        None => "stored events are kept for ever".to_owned(),
     };
+    if store.messages_max > 0 {
+        text += &format!(", at most {} in a channel", store.messages_max);
+    }
+    if store.bytes_max > 0 {
+        text += &format!(", at most {} bytes of a channel", store.bytes_max);
+    }
+    match store.rules.as_slice().len() {
+        0 => {}
+        1 => text += ", except by 1 rule",
+        rules => text += &format!(", except by {rules} rules"),
+    }
+    text
+}
+
+fn limits(config: &Config) -> Vec<String> {
     let (grpc, engine) = (&config.grpc, &config.engine);
     vec![
         format!(
@@ -88,6 +112,7 @@ fn limits(config: &Config) -> Vec<String> {
             engine.pending_requests_max,
             mib(engine.query_cache_bytes)
         ),
+        kept(&config.store),
     ]
 }
 
@@ -118,12 +143,8 @@ impl fmt::Display for Banner {
         for (name, address) in &self.services {
             line(f, name, address)?;
         }
-        line(
-            f,
-            "store",
-            &format!("{} (nothing is stored in this version)", self.store),
-        )?;
-        line(f, "sync", self.sync)?;
+        line(f, "store", &self.store)?;
+        line(f, "sync", &self.sync)?;
         for (n, limit) in self.limits.iter().enumerate() {
             line(f, if n == 0 { "limits" } else { "" }, limit)?;
         }
@@ -173,16 +194,32 @@ RingMQ {VERSION} on node-1
   gRPC        127.0.0.1:50000
   REST        not served in this version (port 9090)
   management  not served in this version (port 8080)
-  store       /data (nothing is stored in this version)
+  store       /data
   sync        strict: acknowledged means on disk
   limits      1000 connections, 4096 calls on each, 100 MiB a message
               8 MiB for a subscriber, 256 MiB for those of one core
               100000 waiting requests and 64 MiB of cached answers on one core
+              stored events are kept for 1440 minutes
   settings    no file, 0 from the environment, 3 by flags (see `ringmq config`)
   warning     the nofile limit is 1024
               -> raise it
 "
         );
         assert_eq!(banner.to_string(), expected);
+    }
+
+    #[test]
+    fn what_a_power_cut_may_undo_is_said() {
+        let mut config = Config::default();
+        config.store.sync = Sync::Interval;
+        config.store.retention = None;
+        config.store.messages_max = 9;
+        let banner = Banner::new(&config, 1, "127.0.0.1:1".parse().unwrap(), &[]);
+        let text = banner.to_string();
+        assert!(text.contains("acknowledged in the last 100 ms"), "{text}");
+        assert!(
+            text.contains("kept for ever, at most 9 in a channel"),
+            "{text}"
+        );
     }
 }

@@ -93,7 +93,7 @@ fn toml_value(setting: &Effective) -> String {
 /// A value of a setting with its type: a number where it is written as one, a switch, or a text.
 fn typed(setting: &Effective, value: &str) -> serde_json::Value {
     match (setting.key.allowed, value.parse::<u64>()) {
-        (Allowed::Range(..), Ok(number)) => number.into(),
+        (Allowed::Range(..) | Allowed::PowerOfTwo(..), Ok(number)) => number.into(),
         (Allowed::OneOf(words), _) if words.contains(&"true") => match value {
             "true" => true.into(),
             "false" => false.into(),

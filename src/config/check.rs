@@ -133,6 +133,7 @@ impl Config {
             engine.delivery_buffer_bytes_max,
             engine.query_cache_bytes,
             lanes,
+            self.store.inflight_bytes_max,
         ]
         .into_iter()
         .fold(0, usize::saturating_add);
@@ -141,12 +142,12 @@ impl Config {
         (bytes > limit).then(|| {
             Finding::warning(
                 format!(
-                    "the engine's buffers may grow to {} MiB, the memory is {} MiB",
+                    "the buffers may grow to {} MiB, the memory is {} MiB",
                     mib(bytes),
                     mib(limit)
                 ),
-                "lower engine.delivery_buffer_bytes_max, engine.query_cache_bytes or \
-                 engine.mesh_lane_bytes_max, or raise the memory limit"
+                "lower engine.delivery_buffer_bytes_max, engine.query_cache_bytes, \
+                 engine.mesh_lane_bytes_max or store.inflight_bytes_max, or raise the memory limit"
                     .to_owned(),
             )
         })

@@ -165,7 +165,7 @@ impl<'a> Fold<'a> {
                 key: key.name,
                 value: shorten(text),
                 origin,
-                expected: key.expected(),
+                expected: T::expected(text, key),
             });
         }
         self.push(key, key.default, Origin::Default);

@@ -32,8 +32,12 @@ pub enum Unit {
     None,
     /// Bytes; written as a number, or with `KiB`, `MiB` or `GiB`.
     Bytes,
+    /// Minutes.
+    Minutes,
     /// Seconds.
     Seconds,
+    /// Milliseconds.
+    Milliseconds,
     /// Microseconds.
     Microseconds,
     /// Things, named here.
@@ -47,7 +51,9 @@ impl Unit {
         match self {
             Self::None => "",
             Self::Bytes => "bytes",
+            Self::Minutes => "minutes",
             Self::Seconds => "seconds",
+            Self::Milliseconds => "milliseconds",
             Self::Microseconds => "microseconds",
             Self::Count(things) => things,
         }
@@ -59,6 +65,8 @@ impl Unit {
 pub enum Allowed {
     /// A whole number of this range, both ends included.
     Range(u64, u64),
+    /// A power of two of this range, both ends included.
+    PowerOfTwo(u64, u64),
     /// One of these words.
     OneOf(&'static [&'static str]),
     /// A word without white space or control characters, or empty for none.
@@ -69,6 +77,8 @@ pub enum Allowed {
     OptionalPath,
     /// An IPv4 or IPv6 address.
     Address,
+    /// Limits for channels by pattern, or empty for none.
+    ChannelRules,
 }
 
 impl Key {
@@ -80,11 +90,15 @@ impl Key {
                 format!("{} to {}", show_bytes(min), show_bytes(max))
             }
             Allowed::Range(min, max) => format!("{min} to {max}"),
+            Allowed::PowerOfTwo(min, max) => {
+                format!("a power of two, {} to {}", show_bytes(min), show_bytes(max))
+            }
             Allowed::OneOf(words) => words.join(", "),
             Allowed::OptionalWord => "a word without white space, or empty".to_owned(),
             Allowed::Path => "a path".to_owned(),
             Allowed::OptionalPath => "a path, or empty".to_owned(),
             Allowed::Address => "an IPv4 or IPv6 address".to_owned(),
+            Allowed::ChannelRules => "rules, see below; or empty".to_owned(),
         }
     }
 
@@ -96,6 +110,10 @@ impl Key {
         };
         match self.allowed {
             Allowed::Range(min, max) => (min..=max).contains(&number).then_some(number),
+            Allowed::PowerOfTwo(min, max) => {
+                let fits = number.is_power_of_two() && (min..=max).contains(&number);
+                fits.then_some(number)
+            }
             _ => None,
         }
     }
@@ -109,6 +127,11 @@ pub(super) trait Setting: Sized {
     /// The usual spelling of this value, which was read from `text`.
     fn spell(&self, text: &str) -> String {
         text.to_owned()
+    }
+
+    /// What is allowed, for a text that is not: `parse` gave `None` for it.
+    fn expected(_text: &str, key: &Key) -> String {
+        key.expected()
     }
 }
 
@@ -160,7 +183,9 @@ impl Setting for Duration {
     fn parse(text: &str, key: &Key) -> Option<Self> {
         let number = key.number(text)?;
         match key.unit {
+            Unit::Minutes => number.checked_mul(60).map(Self::from_secs),
             Unit::Seconds => Some(Self::from_secs(number)),
+            Unit::Milliseconds => Some(Self::from_millis(number)),
             Unit::Microseconds => Some(Self::from_micros(number)),
             Unit::None | Unit::Bytes | Unit::Count(_) => None,
         }
@@ -230,14 +255,19 @@ macro_rules! words {
             pub const fn word(self) -> &'static str {
                 match self { $( Self::$variant => $word, )+ }
             }
-        }
 
-        impl Setting for $name {
-            fn parse(text: &str, _key: &Key) -> Option<Self> {
+            /// Reads a word, whatever its case.
+            pub(super) fn from_word(text: &str) -> Option<Self> {
                 match text.to_ascii_lowercase().as_str() {
                     $( $word $(| $alias)* => Some(Self::$variant), )+
                     _ => None,
                 }
+            }
+        }
+
+        impl Setting for $name {
+            fn parse(text: &str, _key: &Key) -> Option<Self> {
+                Self::from_word(text)
             }
 
             fn spell(&self, _text: &str) -> String {
@@ -254,6 +284,16 @@ words! {
         Strict = "strict",
         /// After it was appended: safe against a killed process, not against a power cut.
         Interval = "interval",
+    }
+}
+
+words! {
+    /// What happens to a new message when its channel is at a limit.
+    WhenFull {
+        /// It is refused, and its sender learns why.
+        Reject = "reject",
+        /// The oldest messages of the channel are removed to make room.
+        DropOldest = "drop-oldest" | "drop_oldest",
     }
 }
 
@@ -300,7 +340,7 @@ words! {
 
 /// Reads a number of bytes: plain, or with a binary unit. `MB` is refused, because one half of the
 /// world means a million by it.
-fn parse_bytes(text: &str) -> Option<u64> {
+pub(super) fn parse_bytes(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let (number, unit) = text.split_at_checked(digits.len())?;
     let shift = match unit.to_ascii_lowercase().as_str() {
@@ -421,6 +461,25 @@ mod tests {
             Some(Some(Duration::from_secs(7)))
         );
         assert_eq!(Duration::parse("86401", &age), None);
+    }
+
+    #[test]
+    fn minutes_and_milliseconds_are_what_they_say() {
+        let mut time = key(Unit::Minutes, Allowed::Range(0, u64::MAX));
+        assert_eq!(Duration::parse("2", &time), Some(Duration::from_secs(120)));
+        assert_eq!(Duration::parse("999999999999999999", &time), None);
+        time.unit = Unit::Milliseconds;
+        assert_eq!(Duration::parse("2", &time), Some(Duration::from_millis(2)));
+    }
+
+    #[test]
+    fn powers_of_two_are_nothing_else() {
+        let size = key(Unit::Bytes, Allowed::PowerOfTwo(1 << 20, 1 << 30));
+        assert_eq!(u32::parse("64MiB", &size), Some(64 << 20));
+        for wrong in ["512KiB", "3MiB", "2GiB", "0"] {
+            assert_eq!(u32::parse(wrong, &size), None, "{wrong}");
+        }
+        assert_eq!(size.expected(), "a power of two, 1 MiB to 1 GiB");
     }
 
     #[test]

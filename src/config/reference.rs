@@ -119,12 +119,6 @@ pub(super) const KEYS: &[ReferenceKey] = keys! {
         "connectors.rest.cors.max_age" "CONNECTORS_REST_CORS_MAX_AGE";
 
         "store.clean_store" "STORE_CLEAN_STORE";
-        "store.max_queues" "STORE_MAX_QUEUES";
-        "store.max_subscribers" "STORE_MAX_SUBSCRIBERS";
-        "store.max_messages" "STORE_MAX_MESSAGES";
-        "store.max_queue_size" "STORE_MAX_QUEUE_SIZE";
-        "store.max_retention" "STORE_MAX_RETENTION";
-        "store.max_purge_inactive" "STORE_MAX_PURGE_INACTIVE";
         "store.engine" "STORE_ENGINE";
         "store.idle_prune_cutoff_hours" "STORE_IDLE_PRUNE_CUTOFF_HOURS";
         "store.next.ack_policy" "STORE_NEXT_ACK_POLICY";

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::fold::Fold;
-use super::key::{Allowed, Key, LogFormat, LogLevel, Sync, Unit};
+use super::key::{Allowed, Key, LogFormat, LogLevel, Sync, Unit, WhenFull};
+use super::rules::ChannelRules;
 
 const BOOL: Allowed = Allowed::OneOf(&["true", "false"]);
 const PORT: Allowed = Allowed::Range(0, 65_535);
@@ -16,6 +17,13 @@ const PORT: Allowed = Allowed::Range(0, 65_535);
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+
+/// A hundred years, so that no sum of times can overflow.
+const MINUTES_MAX: u64 = 52_560_000;
+
+/// More than a store can hold; keeps what is stored in numbers that every language reads exactly.
+const COUNT_MAX: u64 = 1_000_000_000_000;
 
 macro_rules! settings {
     ($(
@@ -320,12 +328,112 @@ settings! {
             allowed: Allowed::Path,
         }
         /// When a stored message is acknowledged: `strict` after its sync to disk, `interval` after
-        /// the append, which a power cut may undo. Nothing is stored in this version.
+        /// the append, of which a power cut may undo the last interval.
         sync: Sync = "strict" {
             key: "store.sync",
             env: ["STORE_SYNC"],
             flag: "--sync",
             allowed: Allowed::OneOf(Sync::WORDS),
+        }
+        /// How long an append may wait for its sync with `store.sync = interval`. No effect with
+        /// `strict`.
+        sync_interval: Duration = "100" {
+            key: "store.sync_interval_ms",
+            env: ["STORE_SYNC_INTERVAL_MS"],
+            allowed: Allowed::Range(1, 60_000),
+            unit: Unit::Milliseconds,
+        }
+        /// Size of a full segment file of the log. It is also the bound of one stored message, and
+        /// the step in which space is given back. The first segments are smaller.
+        segment_bytes: u32 = "67108864" {
+            key: "store.segment_bytes",
+            env: ["STORE_SEGMENT_BYTES"],
+            allowed: Allowed::PowerOfTwo(MIB, GIB),
+            unit: Unit::Bytes,
+        }
+        /// Space that the broker leaves free in the file system of the store. No segment is made
+        /// that would go below it: new messages are refused instead, until there is room.
+        free_bytes_min: u64 = "268435456" {
+            key: "store.free_bytes_min",
+            env: ["STORE_FREE_BYTES_MIN"],
+            allowed: Allowed::Range(0, 64 * TIB),
+            unit: Unit::Bytes,
+        }
+        /// Messages of one core that may wait for their commit. When it is full, publishers wait;
+        /// a single larger message passes alone.
+        inflight_bytes_max: usize = "33554432" {
+            key: "store.inflight_bytes_max",
+            env: ["STORE_INFLIGHT_BYTES_MAX"],
+            allowed: Allowed::Range(64 * KIB, 64 * GIB),
+            unit: Unit::Bytes,
+        }
+        /// Channels that may be stored. A message to a further one is refused. 0: any number.
+        channels_max: u64 = "0" {
+            key: "store.max_queues",
+            env: ["STORE_MAX_QUEUES"],
+            allowed: Allowed::Range(0, COUNT_MAX),
+            unit: Unit::Count("channels"),
+        }
+        /// Durable subscriptions of one channel, connected or not. A further one is refused. 0:
+        /// any number.
+        subscriptions_max: u64 = "0" {
+            key: "store.max_subscribers",
+            env: ["STORE_MAX_SUBSCRIBERS"],
+            allowed: Allowed::Range(0, COUNT_MAX),
+            unit: Unit::Count("subscriptions per channel"),
+        }
+        /// Messages that one channel keeps; what happens at the limit says `store.when_full`. 0:
+        /// any number.
+        messages_max: u64 = "0" {
+            key: "store.max_messages",
+            env: ["STORE_MAX_MESSAGES"],
+            allowed: Allowed::Range(0, COUNT_MAX),
+            unit: Unit::Count("messages per channel"),
+        }
+        /// Bytes that one channel keeps, with what the log adds to a message; what happens at the
+        /// limit says `store.when_full`. 0: any number.
+        bytes_max: u64 = "0" {
+            key: "store.max_queue_size",
+            env: ["STORE_MAX_QUEUE_SIZE"],
+            allowed: Allowed::Range(0, 64 * TIB),
+            unit: Unit::Bytes,
+        }
+        /// What happens to a new message when its channel is at a limit: `reject` refuses it,
+        /// `drop-oldest` removes the oldest ones to make room.
+        when_full: WhenFull = "reject" {
+            key: "store.when_full",
+            env: ["STORE_WHEN_FULL"],
+            allowed: Allowed::OneOf(WhenFull::WORDS),
+        }
+        /// Age at which events of the events store are removed. 0: never.
+        retention: Option<Duration> = "1440" {
+            key: "store.max_retention",
+            env: ["STORE_MAX_RETENTION"],
+            allowed: Allowed::Range(0, MINUTES_MAX),
+            unit: Unit::Minutes,
+        }
+        /// How long a channel without messages and without durable subscriptions stays unused
+        /// until it is deleted. 0: it stays.
+        purge_inactive: Option<Duration> = "1440" {
+            key: "store.max_purge_inactive",
+            env: ["STORE_MAX_PURGE_INACTIVE"],
+            allowed: Allowed::Range(0, MINUTES_MAX),
+            unit: Unit::Minutes,
+        }
+        /// How long the position of a durable subscription is kept while nobody subscribes with
+        /// it. 0: for ever, so that no client loses its place by being away.
+        subscription_expiry: Option<Duration> = "0" {
+            key: "store.subscription_expiry_minutes",
+            env: ["STORE_SUBSCRIPTION_EXPIRY_MINUTES"],
+            allowed: Allowed::Range(0, MINUTES_MAX),
+            unit: Unit::Minutes,
+        }
+        /// Limits of the channels that match a pattern, in place of the general ones. Of several
+        /// rules that match the first counts; what it leaves out is as in general.
+        rules: ChannelRules = "" {
+            key: "store.channel_rules",
+            env: ["STORE_CHANNEL_RULES"],
+            allowed: Allowed::ChannelRules,
         }
     }
 
@@ -392,7 +500,8 @@ mod tests {
         for key in KEYS {
             let doc = key.doc.trim();
             assert!(doc.ends_with('.') && doc.len() > 20, "{}: {doc}", key.name);
-            let named = matches!(key.allowed, Allowed::Range(..)) && key.allowed != PORT;
+            let number = matches!(key.allowed, Allowed::Range(..) | Allowed::PowerOfTwo(..));
+            let named = number && key.allowed != PORT;
             assert_eq!(named, key.unit != Unit::None, "{} has no unit", key.name);
         }
     }

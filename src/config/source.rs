@@ -223,7 +223,8 @@ fn put_table(layers: &mut Layers, source: &FileSource, prefix: &str, table: toml
     }
 }
 
-/// A value as it would stand in the environment: lists are separated by commas there.
+/// A value as it would stand in the environment: lists are separated by commas there, and the
+/// fields of an element by semicolons.
 fn plain(value: Value) -> String {
     match value {
         Value::String(text) => text,
@@ -232,7 +233,11 @@ fn plain(value: Value) -> String {
         Value::Boolean(switch) => switch.to_string(),
         Value::Datetime(time) => time.to_string(),
         Value::Array(values) => values.into_iter().map(plain).collect::<Vec<_>>().join(","),
-        table @ Value::Table(_) => table.to_string(),
+        Value::Table(fields) => fields
+            .into_iter()
+            .map(|(name, value)| format!("{name}={}", plain(value)))
+            .collect::<Vec<_>>()
+            .join(";"),
     }
 }
 

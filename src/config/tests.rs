@@ -97,6 +97,15 @@ fn defaults_are_those_of_the_reference_where_it_has_them() {
     assert_eq!(config.grpc.body_limit, 104_857_600);
     assert_eq!(config.log.level, LogLevel::Info);
     assert_eq!(config.store.sync, Sync::Strict);
+    assert_eq!(config.store.retention, Some(Duration::from_secs(86_400)));
+    assert_eq!(
+        config.store.purge_inactive,
+        Some(Duration::from_secs(86_400))
+    );
+    assert_eq!(
+        (config.store.messages_max, config.store.channels_max),
+        (0, 0)
+    );
     assert_eq!(config.server.drain_grace, Duration::from_secs(10));
     assert!(config.provenance.warnings.is_empty());
     assert_eq!(origin(&config, "grpc.port"), "default");
@@ -257,13 +266,13 @@ fn protection_that_is_off_is_no_problem() {
 #[test]
 fn keys_of_the_reference_without_effect_are_one_warning() {
     let file = "[rest.cors]\nallowOrigins = [\"a\", \"b\"]\n[grpc]\nsubBuffSize = 100\n";
-    let world = World::new().file(file).env("STORE_MAX_RETENTION", "1440");
+    let world = World::new().file(file).env("QUEUE_MAX_INFLIGHT", "2048");
     let warnings = world.warnings();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     for name in [
         "rest.cors.allow_origins (file",
         "grpc.sub_buff_size",
-        "env STORE_MAX_RETENTION",
+        "env QUEUE_MAX_INFLIGHT",
     ] {
         assert!(warnings[0].contains(name), "{warnings:?}");
     }
@@ -352,6 +361,35 @@ fn files_that_cannot_be_read_are_named() {
 }
 
 #[test]
+fn rules_for_channels_may_come_from_a_table_or_a_text() {
+    let file = "[store]\nmaxMessages = 10\n\
+        [[store.channelRules]]\npattern = \"orders.>\"\nretentionMinutes = 60\n\
+        [[store.channel_rules]]\npattern = \"audit\"\nwhenFull = \"drop-oldest\"\n";
+    let text = World::new().file(file).refusal();
+    assert!(text.contains("set twice"), "two spellings: {text}");
+    let world = World::new().file(&file.replace("channelRules", "channel_rules"));
+    let config = world.load();
+    let limits = config.store.limits_for("orders.eu");
+    assert_eq!(limits.retention, Some(Duration::from_secs(3_600)));
+    assert_eq!(limits.messages_max, 10);
+    assert_eq!(
+        config.store.limits_for("audit").when_full,
+        WhenFull::DropOldest
+    );
+    let spelled = setting(&config, "store.channel_rules").value;
+    assert_eq!(
+        spelled,
+        "pattern=orders.>;retention_minutes=60,pattern=audit;when_full=drop-oldest"
+    );
+    let again = World::new().env("STORE_CHANNEL_RULES", &spelled).load();
+    assert_eq!(again.store.rules, config.store.rules);
+    let text = World::new()
+        .env("STORE_CHANNEL_RULES", "pattern=a*")
+        .refusal();
+    assert!(text.contains("rule 1: "), "{text}");
+}
+
+#[test]
 fn services_need_ports_of_their_own() {
     let text = World::new().set("rest.port=50000").refusal();
     assert!(
@@ -401,7 +439,7 @@ fn limits_beyond_the_machine_are_warned_of() {
         "{warnings:?}"
     );
     assert!(
-        warnings[1].contains("may grow to 320 MiB, the memory is 256 MiB"),
+        warnings[1].contains("may grow to 352 MiB, the memory is 256 MiB"),
         "{warnings:?}"
     );
 }
@@ -426,8 +464,8 @@ fn row(key: &Key) -> String {
     let default = match (key.default, key.unit) {
         ("", _) => "empty".to_owned(),
         (default, Unit::Bytes) => match default.parse() {
-            Ok(bytes) => format!("`{default}` ({})", super::key::show_bytes(bytes)),
-            Err(_) => format!("`{default}`"),
+            Ok(bytes) if bytes > 0 => format!("`{default}` ({})", super::key::show_bytes(bytes)),
+            _ => format!("`{default}`"),
         },
         (default, _) => format!("`{default}`"),
     };
