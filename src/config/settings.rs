@@ -374,13 +374,13 @@ settings! {
             allowed: Allowed::Range(0, COUNT_MAX),
             unit: Unit::Count("channels"),
         }
-        /// Durable subscriptions of one channel, connected or not. A further one is refused. 0:
-        /// any number.
-        subscriptions_max: u64 = "0" {
+        /// Subscribers of the events store that one channel may have at a time. A further one is
+        /// refused. 0: any number.
+        subscribers_max: u64 = "0" {
             key: "store.max_subscribers",
             env: ["STORE_MAX_SUBSCRIBERS"],
             allowed: Allowed::Range(0, COUNT_MAX),
-            unit: Unit::Count("subscriptions per channel"),
+            unit: Unit::Count("subscribers per channel"),
         }
         /// Messages that one channel keeps; what happens at the limit says `store.when_full`. 0:
         /// any number.
@@ -414,7 +414,7 @@ settings! {
         }
         /// How long a channel without messages and without durable subscriptions stays unused
         /// until it is deleted. 0: it stays.
-        purge_inactive: Option<Duration> = "1440" {
+        max_purge_inactive: Option<Duration> = "1440" {
             key: "store.max_purge_inactive",
             env: ["STORE_MAX_PURGE_INACTIVE"],
             allowed: Allowed::Range(0, MINUTES_MAX),

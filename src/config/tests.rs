@@ -99,7 +99,7 @@ fn defaults_are_those_of_the_reference_where_it_has_them() {
     assert_eq!(config.store.sync, Sync::Strict);
     assert_eq!(config.store.retention, Some(Duration::from_secs(86_400)));
     assert_eq!(
-        config.store.purge_inactive,
+        config.store.max_purge_inactive,
         Some(Duration::from_secs(86_400))
     );
     assert_eq!(

@@ -81,13 +81,16 @@ pub enum Error {
     Random(getrandom::Error),
 }
 
-/// What is wrong with a manifest.
+/// What is wrong with a manifest or a layout.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Damage {
-    /// The first line is not that of a manifest.
-    #[error("the first line is not `ringmq-manifest <version> <checksum>`")]
-    Head,
+    /// The first line is not that of such a file.
+    #[error("the first line is not `{magic} <version> <checksum>`")]
+    Head {
+        /// What the line begins with.
+        magic: &'static str,
+    },
     /// The content is not what the checksum was made of.
     #[error("the checksum is {found:08x}, the content has {computed:08x}")]
     Checksum {

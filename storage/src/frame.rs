@@ -140,6 +140,9 @@ pub enum BadFrame {
     /// The checksum holds, but flags are set that this version does not know.
     #[error("unknown frame flags {0:#04x}")]
     UnknownFlags(u8),
+    /// The checksum holds, but a field has a value that this version does not know the meaning of.
+    #[error("reserved field of a frame is not 0")]
+    Reserved,
 }
 
 /// Length of a frame on disk, for a payload of `payload_len` bytes.
@@ -206,6 +209,9 @@ impl FrameHeader {
         let kind = FrameKind::from_u8(kind).ok_or(BadFrame::UnknownKind(kind))?;
         if flags != 0 {
             return Err(BadFrame::UnknownFlags(flags));
+        }
+        if u32_at(header, 12) != 0 || u64_at(header, 52) != 0 {
+            return Err(BadFrame::Reserved);
         }
         let slot = match u16::from_le_bytes([header[6], header[7]]) {
             NO_SLOT => None,

@@ -14,10 +14,13 @@
 
 #![deny(unsafe_code)]
 
+pub mod checkpoint;
+mod codec;
 mod error;
 pub mod frame;
 pub mod fs;
 pub mod id;
+pub mod layout;
 mod lock;
 mod manifest;
 pub mod record;
@@ -26,11 +29,16 @@ pub mod record;
     reason = "segments are mapped: the one place that needs it"
 )]
 mod region;
+pub mod scan;
+pub mod segment;
+pub mod segment_index;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 mod slot;
 mod store;
+mod text;
 
+pub use codec::BadFile;
 pub use error::{Damage, Error};
 pub use id::{
     ChannelId, ChannelKey, CursorId, FrameIndex, Generation, Position, SegmentId, Sequence, Term,

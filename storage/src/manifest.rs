@@ -5,9 +5,7 @@
 //! {"store_id":"…","hash":"siphash-1-3","hash_seed":"…","slot_count":64,"created_at_unix_ns":…}
 //! ```
 //!
-//! The first line keeps its form in every version to come, so that an old broker can always tell
-//! a newer store from a damaged one. The checksum is the CRC-32 (IEEE) of the rest: of the text
-//! `ringmq-manifest 1` and a line feed, then of every byte after the first line.
+//! The form is that of all text files of a store, see `text`.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -18,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Damage, Error, io_error};
 use crate::slot::{HashSeed, SLOT_COUNT};
+use crate::text::{self, Unreadable};
 
 /// The newest format of a store that this crate reads, and the one that it writes.
 pub const FORMAT_VERSION: u32 = 1;
@@ -106,7 +105,7 @@ impl Manifest {
             let supported = FORMAT_VERSION;
             return Err(Error::Damaged {
                 path,
-                damage: Damage::Head,
+                damage: Damage::Head { magic: MAGIC },
                 supported,
             });
         }
@@ -147,20 +146,11 @@ impl Manifest {
             created_at_unix_ns: self.created_at_unix_ns,
         };
         let body = serde_json::to_string(&body).expect("strings and integers always serialise");
-        let body = format!("{body}\n");
-        let checksum = checksum(FORMAT_VERSION, body.as_bytes());
-        format!("{MAGIC} {FORMAT_VERSION} {checksum:08x}\n{body}").into_bytes()
+        text::encode(MAGIC, FORMAT_VERSION, &format!("{body}\n"))
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
-        let (version, found, body) = split_head(bytes).ok_or(Damage::Head)?;
-        let computed = checksum(version, body);
-        if found != computed {
-            return Err(Damage::Checksum { found, computed }.into());
-        }
-        if version > FORMAT_VERSION {
-            return Err(Unreadable::Newer(version));
-        }
+        let body = text::decode(MAGIC, FORMAT_VERSION, bytes)?;
         let body: Body =
             serde_json::from_slice(body).map_err(|error| Damage::Field(error.to_string()))?;
         Ok(Self::check(&body)?)
@@ -189,42 +179,6 @@ impl Manifest {
             created_at_unix_ns: body.created_at_unix_ns,
         })
     }
-}
-
-/// Why bytes are no manifest of ours.
-#[derive(Debug, PartialEq, Eq)]
-enum Unreadable {
-    Newer(u32),
-    Damaged(Damage),
-}
-
-impl From<Damage> for Unreadable {
-    fn from(damage: Damage) -> Self {
-        Self::Damaged(damage)
-    }
-}
-
-/// Version, checksum and what follows the first line. Strict: one spelling of each number, or two
-/// different files could have one meaning.
-fn split_head(bytes: &[u8]) -> Option<(u32, u32, &[u8])> {
-    let end = bytes.iter().position(|byte| *byte == b'\n')?;
-    let (head, body) = bytes.split_at_checked(end)?;
-    let body = body.strip_prefix(b"\n")?;
-    let head = std::str::from_utf8(head).ok()?;
-    let (version, checksum) = head
-        .strip_prefix(MAGIC)?
-        .strip_prefix(' ')?
-        .split_once(' ')?;
-    let version: u32 = version.parse().ok().filter(|version| *version > 0)?;
-    let checksum = u32::from_str_radix(checksum, 16).ok()?;
-    (head == format!("{MAGIC} {version} {checksum:08x}")).then_some((version, checksum, body))
-}
-
-fn checksum(version: u32, body: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(format!("{MAGIC} {version}\n").as_bytes());
-    hasher.update(body);
-    hasher.finalize()
 }
 
 /// Makes the names in a directory durable.
@@ -293,7 +247,7 @@ mod tests {
     #[test]
     fn newer_version_is_told_from_damage() {
         let body = b"anything that a later version may write";
-        let checksum = checksum(7, body);
+        let checksum = text::checksum(MAGIC, 7, body);
         let mut newer = format!("{MAGIC} 7 {checksum:08x}\n").into_bytes();
         newer.extend_from_slice(body);
         assert_eq!(Manifest::decode(&newer), Err(Unreadable::Newer(7)));
@@ -316,10 +270,8 @@ mod tests {
         ];
         for (from, to, expected) in wrong {
             let body = body.replacen(from, to, 1);
-            let checksum = checksum(FORMAT_VERSION, body.as_bytes());
-            let text = format!("{MAGIC} {FORMAT_VERSION} {checksum:08x}\n{body}");
-            let Err(Unreadable::Damaged(Damage::Field(text))) = Manifest::decode(text.as_bytes())
-            else {
+            let text = text::encode(MAGIC, FORMAT_VERSION, &body);
+            let Err(Unreadable::Damaged(Damage::Field(text))) = Manifest::decode(&text) else {
                 panic!("{to} was accepted");
             };
             assert!(text.contains(expected), "{text}");

@@ -13,6 +13,8 @@
 //! 12 u32 key hash; reserved, 0
 //! ```
 
+pub mod payload;
+
 use crate::frame::ALIGNMENT;
 use crate::id::{ChannelId, Sequence};
 
@@ -97,6 +99,9 @@ pub enum BadRecord {
     /// Flags that this version does not know.
     #[error("unknown record flags {0:#04x}")]
     UnknownFlags(u8),
+    /// A field that this version does not know the meaning of.
+    #[error("reserved field of a record is not 0")]
+    Reserved,
 }
 
 /// Length of a record in its frame, for a payload of `payload_len` bytes.
@@ -137,6 +142,10 @@ impl RecordHead {
             let field = bytes.get(at..).and_then(|rest| rest.first_chunk());
             u32::from_le_bytes(field.copied().unwrap_or_default())
         };
+        let [_, _, _, _, _, _, _, reserved, ..] = *bytes;
+        if reserved != 0 || u32_at(12) != 0 || u32_at(28) != 0 {
+            return Err(BadRecord::Reserved);
+        }
         let sequence = bytes.get(16..).and_then(|rest| rest.first_chunk());
         Ok(Self {
             kind,

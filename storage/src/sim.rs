@@ -177,13 +177,16 @@ impl SimFs {
         let mut state = self.state();
         state.epoch += 1;
         state.changes_left = None;
+        state.sync_fails = false;
         state.names.crash(&mut Random::new(seed));
     }
 
     /// Kills the process: nothing is lost, and nothing that was not synced is safe. Files of
     /// before refuse everything.
     pub fn kill(&self) {
-        self.state().epoch += 1;
+        let mut state = self.state();
+        state.epoch += 1;
+        state.sync_fails = false;
     }
 
     /// Lets this many changes and syncs succeed and refuses all after them, as if the power went in

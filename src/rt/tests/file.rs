@@ -98,6 +98,41 @@ impl FileHook for Seen {
 }
 
 #[test]
+fn a_file_that_writes_through_needs_no_sync() {
+    let (_directory, path) = prepared(64);
+    let at = path.clone();
+    let (seen, flags) = on_executor(move |tx| {
+        let path = at.clone();
+        async move {
+            let hook = Rc::new(Seen::default());
+            let file = LogFile::open_write_through(&path, Some(hook.clone()))
+                .await
+                .unwrap();
+            assert!(file.is_write_through());
+            file.write_at(vec![9; 8], 16).await.unwrap();
+            tx.send((hook.0.take(), flags_of_open_file(&path))).unwrap();
+        }
+    });
+    assert_eq!(seen, ["write 8 at 16 over 0", "sync", "synced"]);
+    // Without the flag, the write would come back before its bytes are on the disk.
+    assert_eq!(flags & 0o10000, 0o10000, "{flags:o}");
+    assert_eq!(std::fs::read(&path).unwrap()[16..24], [9; 8]);
+}
+
+/// The flags of this process's descriptor for `path`, as the kernel tells them.
+fn flags_of_open_file(path: &Path) -> u32 {
+    for entry in std::fs::read_dir("/proc/self/fd").unwrap().flatten() {
+        if std::fs::read_link(entry.path()).is_ok_and(|target| target == path) {
+            let info = Path::new("/proc/self/fdinfo").join(entry.file_name());
+            let text = std::fs::read_to_string(info).unwrap();
+            let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));
+            return u32::from_str_radix(flags.unwrap().trim(), 8).unwrap();
+        }
+    }
+    panic!("{} is not open", path.display())
+}
+
+#[test]
 fn a_hook_sees_writes_and_syncs_before_they_happen() {
     let (_directory, path) = prepared(64);
     let seen = on_executor(move |tx| {

@@ -1,0 +1,275 @@
+//! Checkpoints: the state of a log's slots at one place of it, so that recovery reads the tail
+//! and not the history.
+//!
+//! ```text
+//! header   0 [u8; 8]  magic `RMQCKP1\0`          48 u64 synced-through position
+//!          8 u32      format version             56 u32 section count
+//!         12 u16      log                        60 u32 segment count
+//!         14 u16      reserved, 0                64 u64 length of the file
+//!         16 [u8; 16] store                      72 u32 checksum of all that follows the header
+//!         32 u64      number                     76 u32 checksum of the header before this field
+//!         40 u64      position
+//! section  0 u16      slot                       24 u64 last timestamp, ns since 1970
+//!          2 u16      reserved, 0                32 u64 floor
+//!          4 u32      checksum of the state      40 u64 void position
+//!          8 u64      applied index              48 u64 length of the state
+//!         16 u64      applied term               56    the state, padded to a multiple of 8
+//! segment  0 u32      segment                     8 u32 length of the file
+//!          4 u32      generation                 12 u32 reserved, 0
+//! ```
+//!
+//! All checksums are CRC-32, unseeded. The state of a slot is opaque here: the engine makes it,
+//! the same bytes on every replica at one index.
+
+use crate::codec::{BadFile, Fields, close_header, open_header, pad};
+use crate::id::{FrameIndex, Generation, Position, SegmentId, Term};
+use crate::manifest::FORMAT_VERSION;
+use crate::{SlotId, StoreId};
+
+const MAGIC: &[u8; 8] = b"RMQCKP1\0";
+const HEADER_BYTES: usize = 80;
+const SECTION_HEADER_BYTES: usize = 56;
+const SEGMENT_ENTRY_BYTES: usize = 16;
+
+/// Why the bytes of a file are no checkpoint that can be used.
+pub type BadCheckpoint = BadFile;
+
+/// A checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The store.
+    pub store: StoreId,
+    /// The log.
+    pub log: u16,
+    /// Number of the checkpoint in its log, from 1.
+    pub number: u64,
+    /// Where recovery goes on: every frame before this place has been applied, or does not count.
+    pub position: Position,
+    /// Everything before this place was synced when the checkpoint was made; not before
+    /// `position`.
+    pub synced_through: Position,
+    /// The slots of the log.
+    pub sections: Vec<Section>,
+    /// The segments that the log consisted of, oldest first.
+    pub segments: Vec<SegmentEntry>,
+}
+
+/// The state of a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Section {
+    /// The slot.
+    pub slot: SlotId,
+    /// Last frame whose effects are in the state.
+    pub applied: FrameIndex,
+    /// Term of that frame.
+    pub term: Term,
+    /// Timestamp of that frame's last record, in nanoseconds since 1970-01-01 UTC.
+    pub last_timestamp_ns: u64,
+    /// Last frame that no reader needs any more; not above `applied`.
+    pub floor: FrameIndex,
+    /// Frames of the slot before this place do not count (rule L4 of `docs/replication.md`).
+    pub void: Position,
+    /// The state, as the engine wrote it.
+    pub logical: Vec<u8>,
+}
+
+/// A segment of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentEntry {
+    /// The segment.
+    pub segment: SegmentId,
+    /// Generation of its file.
+    pub generation: Generation,
+    /// Length of the file in bytes.
+    pub len: u32,
+}
+
+impl Checkpoint {
+    /// The whole file.
+    ///
+    /// # Panics
+    /// With more than 4 billion sections or segments.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut body = Vec::with_capacity(self.body_len());
+        for section in &self.sections {
+            section.encode(&mut body);
+        }
+        for entry in &self.segments {
+            body.extend_from_slice(&entry.segment.get().to_le_bytes());
+            body.extend_from_slice(&entry.generation.get().to_le_bytes());
+            body.extend_from_slice(&u64::from(entry.len).to_le_bytes());
+        }
+        debug_assert_eq!(body.len(), self.body_len());
+        let count = |len: usize| u32::try_from(len).expect("a log has few slots and segments");
+        let mut out = Vec::with_capacity(HEADER_BYTES + body.len());
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        out.extend_from_slice(&u32::from(self.log).to_le_bytes());
+        out.extend_from_slice(self.store.as_bytes());
+        out.extend_from_slice(&self.number.to_le_bytes());
+        out.extend_from_slice(&self.position.to_u64().to_le_bytes());
+        out.extend_from_slice(&self.synced_through.to_u64().to_le_bytes());
+        out.extend_from_slice(&count(self.sections.len()).to_le_bytes());
+        out.extend_from_slice(&count(self.segments.len()).to_le_bytes());
+        let len = u64::try_from(HEADER_BYTES + body.len()).unwrap_or(u64::MAX);
+        out.extend_from_slice(&len.to_le_bytes());
+        out.extend_from_slice(&crc32fast::hash(&body).to_le_bytes());
+        close_header(&mut out, 0);
+        debug_assert_eq!(out.len(), HEADER_BYTES);
+        out.append(&mut body);
+        out
+    }
+
+    fn body_len(&self) -> usize {
+        let sections = self.sections.iter();
+        let states = sections.map(|section| section.logical.len().next_multiple_of(8));
+        self.sections.len() * SECTION_HEADER_BYTES
+            + states.sum::<usize>()
+            + self.segments.len() * SEGMENT_ENTRY_BYTES
+    }
+
+    /// Reads a file. It is taken whole or not at all.
+    ///
+    /// The caller has to compare store and log with [`check`](Self::check).
+    ///
+    /// # Errors
+    /// [`BadCheckpoint`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, BadCheckpoint> {
+        let mut fields = open_header(bytes, HEADER_BYTES, MAGIC)?;
+        let head = Head::read(&mut fields).ok_or(BadFile::Field("a reserved field is not 0"))?;
+        if u64::try_from(bytes.len()) != Ok(head.file_len) {
+            return Err(BadFile::Short);
+        }
+        let body = bytes.get(HEADER_BYTES..).unwrap_or_default();
+        if crc32fast::hash(body) != head.body_checksum {
+            return Err(BadFile::Checksum);
+        }
+        let mut checkpoint = head.checkpoint;
+        let mut fields = Fields::new(body);
+        // Nothing is reserved by the counts: each entry has to be there before it takes memory.
+        for _ in 0..head.section_count {
+            checkpoint.sections.push(Section::read(&mut fields)?);
+        }
+        for _ in 0..head.segment_count {
+            let entry = SegmentEntry::read(&mut fields);
+            checkpoint
+                .segments
+                .push(entry.ok_or(BadFile::Field("an entry of the segments is none"))?);
+        }
+        if !fields.rest().is_empty() {
+            return Err(BadFile::Field("it goes on behind its end"));
+        }
+        if checkpoint.synced_through < checkpoint.position {
+            return Err(BadFile::Field("its position was not synced"));
+        }
+        Ok(checkpoint)
+    }
+
+    /// Checks that the file is the one that it is taken for.
+    ///
+    /// # Errors
+    /// [`BadFile::OtherStore`] and [`BadFile::OtherPlace`].
+    pub fn check(&self, store: StoreId, log: u16) -> Result<(), BadCheckpoint> {
+        if self.store != store {
+            return Err(BadFile::OtherStore { found: self.store });
+        }
+        if self.log != log {
+            return Err(BadFile::OtherPlace("another log"));
+        }
+        Ok(())
+    }
+}
+
+/// The header, with an empty checkpoint to be filled.
+struct Head {
+    checkpoint: Checkpoint,
+    section_count: u32,
+    segment_count: u32,
+    file_len: u64,
+    body_checksum: u32,
+}
+
+impl Head {
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let log = fields.u16()?;
+        fields.reserved::<2>()?;
+        let checkpoint = Checkpoint {
+            store: StoreId::from_bytes(fields.array()?),
+            log,
+            number: fields.u64()?,
+            position: Position::from_u64(fields.u64()?),
+            synced_through: Position::from_u64(fields.u64()?),
+            sections: Vec::new(),
+            segments: Vec::new(),
+        };
+        Some(Self {
+            checkpoint,
+            section_count: fields.u32()?,
+            segment_count: fields.u32()?,
+            file_len: fields.u64()?,
+            body_checksum: fields.u32()?,
+        })
+    }
+}
+
+impl Section {
+    fn encode(&self, out: &mut Vec<u8>) {
+        debug_assert!(self.floor <= self.applied, "what is needless was applied");
+        out.extend_from_slice(&u32::from(self.slot.index()).to_le_bytes());
+        out.extend_from_slice(&crc32fast::hash(&self.logical).to_le_bytes());
+        let numbers = [
+            self.applied.get(),
+            self.term.get(),
+            self.last_timestamp_ns,
+            self.floor.get(),
+            self.void.to_u64(),
+            u64::try_from(self.logical.len()).unwrap_or(u64::MAX),
+        ];
+        for number in numbers {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        out.extend_from_slice(&self.logical);
+        pad(out);
+    }
+
+    fn read(fields: &mut Fields<'_>) -> Result<Self, BadFile> {
+        let bad = BadFile::Field("a section is none");
+        let slot = fields.u16().and_then(SlotId::new).ok_or(bad)?;
+        fields.reserved::<2>().ok_or(bad)?;
+        let checksum = fields.u32().ok_or(bad)?;
+        let mut numbers = [0; 6];
+        for number in &mut numbers {
+            *number = fields.u64().ok_or(bad)?;
+        }
+        let [applied, term, last_timestamp_ns, floor, void, len] = numbers;
+        let logical = fields.take_padded(len).ok_or(bad)?;
+        if crc32fast::hash(logical) != checksum {
+            return Err(BadFile::Checksum);
+        }
+        if floor > applied {
+            return Err(BadFile::Field("the floor of a section is above its index"));
+        }
+        Ok(Self {
+            slot,
+            applied: FrameIndex::new(applied),
+            term: Term::new(term),
+            last_timestamp_ns,
+            floor: FrameIndex::new(floor),
+            void: Position::from_u64(void),
+            logical: logical.to_vec(),
+        })
+    }
+}
+
+impl SegmentEntry {
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let entry = Self {
+            segment: SegmentId::new(fields.u32()?),
+            generation: Generation::new(fields.u32()?),
+            len: fields.u32()?,
+        };
+        fields.reserved::<4>()?;
+        Some(entry)
+    }
+}

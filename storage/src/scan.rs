@@ -1,0 +1,154 @@
+//! Walking the frames of a segment.
+
+use crate::frame::{ALIGNMENT, BadFrame, FRAME_HEADER_BYTES, Frame, FrameHeader, FrameKind, Seed};
+use crate::id::{Position, SegmentId};
+
+/// Where a walk ended, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason} at offset {offset}")]
+pub struct ScanEnd {
+    /// Where the frame begins that is none.
+    pub offset: u32,
+    /// What is wrong with it.
+    pub reason: BadFrame,
+    /// Its header, when that one holds: it names the slot and the index that are lost, and where
+    /// the next frame begins.
+    pub header: Option<FrameHeader>,
+}
+
+impl ScanEnd {
+    /// Where the next frame begins, when the header of the bad one can be trusted.
+    #[must_use]
+    pub fn next_offset(&self) -> Option<u32> {
+        let len = u32::try_from(self.header?.frame_len()).ok()?;
+        self.offset.checked_add(len)
+    }
+}
+
+/// The frames of a segment, in order. It ends behind a seal, at the end of its range, and after
+/// the first frame that is none.
+#[derive(Clone, Debug)]
+pub struct Frames<'a> {
+    bytes: &'a [u8],
+    /// `None`: no checksums are computed.
+    seed: Option<Seed>,
+    segment: SegmentId,
+    offset: u32,
+    end: u32,
+    finished: bool,
+}
+
+impl<'a> Frames<'a> {
+    /// Walks the frames between two offsets of a segment, header and payload checked. `bytes` are
+    /// the whole segment; `from` is where a frame begins.
+    ///
+    /// # Panics
+    /// When the seed is another segment's.
+    #[must_use]
+    pub fn new(bytes: &'a [u8], seed: Seed, segment: SegmentId, from: u32, end: u32) -> Self {
+        assert_eq!(seed.segment, segment, "the seed belongs to the segment");
+        Self {
+            seed: Some(seed),
+            ..Self::trusted(bytes, segment, from, end)
+        }
+    }
+
+    /// Walks frames that this process has written, or checked before: no checksums.
+    #[must_use]
+    pub const fn trusted(bytes: &'a [u8], segment: SegmentId, from: u32, end: u32) -> Self {
+        Self {
+            bytes,
+            seed: None,
+            segment,
+            offset: from,
+            end,
+            finished: false,
+        }
+    }
+
+    /// Where the next frame begins. Behind the last one once the walk is over.
+    #[must_use]
+    pub const fn offset(&self) -> u32 {
+        self.offset
+    }
+
+    fn read(&self) -> Result<(Frame<'a>, u32), ScanEnd> {
+        let offset = self.offset;
+        let bad = |header: Option<FrameHeader>| {
+            move |reason| ScanEnd {
+                offset,
+                reason,
+                header,
+            }
+        };
+        let range = usize::try_from(offset)
+            .ok()
+            .zip(usize::try_from(self.end).ok());
+        let bytes = range.and_then(|(from, end)| self.bytes.get(from..end.min(self.bytes.len())));
+        let bytes = bytes.unwrap_or_default();
+        let header = match &self.seed {
+            Some(seed) => FrameHeader::decode(bytes, seed, offset),
+            None => FrameHeader::decode_trusted(bytes),
+        };
+        let header = header.map_err(bad(None))?;
+        let payload = match self.seed {
+            Some(_) => header.check_payload(bytes),
+            None => header.payload(bytes),
+        };
+        let payload = payload.map_err(bad(Some(header)))?;
+        let next = u32::try_from(header.frame_len()).ok();
+        let next = next.and_then(|len| offset.checked_add(len));
+        let next = next.filter(|next| *next <= self.end);
+        let next = next.ok_or(BadFrame::Short).map_err(bad(Some(header)))?;
+        let position = Position::new(self.segment, offset);
+        let frame = Frame {
+            header,
+            payload,
+            position,
+        };
+        Ok((frame, next))
+    }
+}
+
+impl<'a> Iterator for Frames<'a> {
+    type Item = Result<Frame<'a>, ScanEnd>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.finished || self.offset >= self.end {
+            return None;
+        }
+        Some(match self.read() {
+            Ok((frame, next)) => {
+                debug_assert!(next > self.offset, "every frame has a header");
+                self.offset = next;
+                self.finished = frame.header.kind == FrameKind::Seal;
+                Ok(frame)
+            }
+            Err(end) => {
+                self.finished = true;
+                Err(end)
+            }
+        })
+    }
+}
+
+/// Looks for the header of a frame at `from` or behind it, in steps of the alignment. `bytes` are
+/// the whole segment. Behind a frame that is none, a header tells damage from the end of the log,
+/// and by its synced-through position how much had been promised (rule L8 of
+/// `docs/replication.md`). The payload is not looked at.
+#[must_use]
+pub fn find_next_valid(bytes: &[u8], seed: Seed, segment: SegmentId, from: u32) -> Option<u32> {
+    assert_eq!(seed.segment, segment, "the seed belongs to the segment");
+    let mut offset = from.checked_next_multiple_of(u32::try_from(ALIGNMENT).ok()?)?;
+    let mut rest = bytes.get(usize::try_from(offset).ok()?..)?;
+    while rest.len() >= FRAME_HEADER_BYTES {
+        // The fields first: they rule nearly every place out without a checksum.
+        let plausible = FrameHeader::decode_trusted(rest).is_ok();
+        if plausible && FrameHeader::decode(rest, &seed, offset).is_ok() {
+            return Some(offset);
+        }
+        rest = rest.get(ALIGNMENT..)?;
+        offset = offset.checked_add(u32::try_from(ALIGNMENT).ok()?)?;
+    }
+    None
+}
