@@ -8,6 +8,7 @@
 mod arguments;
 pub mod banner;
 mod print;
+mod store;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -25,8 +26,14 @@ pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (speaks KubeMQ v2
 
 /// Exit codes, after sysexits.h.
 mod exit {
+    /// The store is damaged.
+    pub(super) const DAMAGED: u8 = 1;
     /// The command line makes no sense.
     pub(super) const USAGE: u8 = 64;
+    /// The disk failed, or is full.
+    pub(super) const IO: u8 = 74;
+    /// The store is held by a broker, is missing, or cannot be opened.
+    pub(super) const STORE: u8 = 77;
     /// A thread, as that of the log, could not be started.
     pub(super) const UNAVAILABLE: u8 = 69;
     /// The configuration is refused.
@@ -54,6 +61,10 @@ pub fn run() -> ExitCode {
                 config.provenance.warnings.iter().for_each(warn);
                 ExitCode::SUCCESS
             }
+            Err(error) => refuse(&error),
+        },
+        Command::Store { task } => match Config::load(&sources) {
+            Ok(config) => store::run(&config, &task),
             Err(error) => refuse(&error),
         },
         Command::Version => {

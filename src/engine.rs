@@ -15,6 +15,7 @@
 
 mod arena;
 pub mod cache;
+pub mod events_store;
 pub mod feeds;
 pub mod pending;
 pub mod subscriptions;

@@ -5,11 +5,13 @@
 //! that clients know in [`crate::wire_error`].
 
 pub mod codec;
+mod event_stream;
 mod events;
 pub mod health;
 mod later;
 pub mod reflection;
 mod requests;
+mod stored_subscription;
 mod subscription;
 mod system;
 
@@ -17,13 +19,14 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::rt::{self, Queue};
-use crate::shard::Shard;
+use crate::shard::{Framing, Shard};
 use crate::telemetry::latency::LatencyHistogram;
 use crate::wire::server::{Call, Service};
 use crate::wire::status::{Code, Status};
 use crate::wire_error::Refusal;
 
 use reflection::Reflection;
+use stored_subscription::Pacer;
 
 /// What the broker tells of itself.
 #[derive(Clone, Debug)]
@@ -34,12 +37,27 @@ pub struct ServerInfo {
     pub started_at_seconds: i64,
 }
 
+/// How stored events become what their subscribers get.
+#[must_use]
+pub fn stored_framing() -> Framing {
+    use codec::event::{append_event_suffix, begin_stored_event_frame};
+    Framing {
+        before: |stored_bytes, timestamp_ns, sequence, out| {
+            begin_stored_event_frame(stored_bytes, timestamp_ns.cast_signed(), sequence, out);
+        },
+        after: |timestamp_ns, sequence, out| {
+            append_event_suffix(timestamp_ns.cast_signed(), sequence, out);
+        },
+    }
+}
+
 /// The service of one executor.
 pub struct GrpcService {
     shard: Rc<Shard>,
     info: Rc<ServerInfo>,
     reflection: Rc<Reflection>,
     active: Rc<Cell<usize>>,
+    pacer: Rc<Pacer>,
 }
 
 impl std::fmt::Debug for GrpcService {
@@ -59,6 +77,7 @@ impl GrpcService {
             info: Rc::new(info),
             reflection: Rc::new(Reflection::new(ringmq_proto::FILE_DESCRIPTOR_SET)),
             active: Rc::default(),
+            pacer: Rc::default(),
         }
     }
 
@@ -88,11 +107,11 @@ impl GrpcService {
                 );
             }
             "SendEventsStream" => {
-                let stream = events::send_events_stream(shard, call);
+                let stream = event_stream::send_events_stream(shard, call);
                 rt::spawn(Queue::Serve, "SendEventsStream", stream);
             }
             "SubscribeToEvents" => {
-                let subscription = subscription::take(shard, call, events::check_subscribe);
+                let subscription = events::subscribe(shard, self.pacer.clone(), call);
                 rt::spawn(Queue::Serve, "SubscribeToEvents", subscription);
             }
             "SubscribeToRequests" => {
@@ -148,6 +167,16 @@ fn refused(shard: &Shard, refusal: Refusal) -> Status {
     let counters = &shard.counters;
     let counter = match refusal {
         Refusal::MeshFull | Refusal::BuffersFull => &counters.refusals_mesh_full,
+        Refusal::ClientIdInUse => &counters.refusals_client_id,
+        Refusal::StoredTooLarge { .. } => &counters.refusals_too_large,
+        Refusal::ReceiverLimit { .. }
+        | Refusal::ChannelLimit { .. }
+        | Refusal::MessagesLimit { .. }
+        | Refusal::BytesLimit { .. }
+        | Refusal::CursorLimit { .. } => &counters.refusals_store_limit,
+        Refusal::StoreBusy => &counters.refusals_store_busy,
+        Refusal::StoreFull => &counters.refusals_disk_full,
+        Refusal::StoreFailed => &counters.refusals_log_failed,
         Refusal::PendingRequestsFull => &counters.refusals_pending_full,
         Refusal::ShuttingDown | Refusal::NotReady => &counters.refusals_shutdown,
         _ if refusal.code() == Code::Unimplemented => &counters.refusals_unimplemented,

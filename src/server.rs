@@ -2,16 +2,18 @@
 
 mod demo;
 mod executor;
+mod logs;
 mod signals;
 mod status;
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use ringmq_storage::Store;
+use ringmq_storage::fs::{Fs, RealFs};
 
 use crate::cli::banner::Banner;
 use crate::config::{Config, machine};
@@ -81,7 +83,20 @@ impl Failed {
 /// orderly stop.
 #[must_use]
 pub fn run(config: &Config, mode: Mode) -> ExitCode {
-    match start(config) {
+    run_with(config, mode, Extensions::default())
+}
+
+/// What a test adds to a broker; a broker that serves has nothing of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Extensions {
+    /// Made on each executor: hears what the ring is asked to do with the log's files.
+    pub file_hook: Option<fn() -> std::rc::Rc<dyn rt::file::FileHook>>,
+}
+
+/// The same as [`run`], with a test's additions.
+#[must_use]
+pub fn run_with(config: &Config, mode: Mode, extensions: Extensions) -> ExitCode {
+    match start(config, extensions) {
         Ok((broker, events)) => broker.serve(config, mode, &events),
         Err(failed) => {
             eprintln!("ringmq: {}", failed.text);
@@ -92,9 +107,12 @@ pub fn run(config: &Config, mode: Mode) -> ExitCode {
 
 /// Signals are watched before anything is told to have started: one that comes at once still
 /// stops the broker in order.
-fn start(config: &Config) -> Result<(Broker, mpsc::Receiver<Event>), Failed> {
+fn start(
+    config: &Config,
+    extensions: Extensions,
+) -> Result<(Broker, mpsc::Receiver<Event>), Failed> {
     let events = signals::watch().map_err(|error| Failed::new(exit::UNAVAILABLE, &error))?;
-    Ok((Broker::start(config)?, events))
+    Ok((Broker::start(config, extensions)?, events))
 }
 
 /// The running broker.
@@ -109,7 +127,7 @@ struct Broker {
 }
 
 impl Broker {
-    fn start(config: &Config) -> Result<Self, Failed> {
+    fn start(config: &Config, extensions: Extensions) -> Result<Self, Failed> {
         let findings = machine::checks();
         if let Some(refusal) = findings.iter().find(|finding| finding.is_refusal()) {
             let failed = Failed {
@@ -129,7 +147,9 @@ impl Broker {
             )
         })?;
         let plans = plans(config);
-        let (executors, inboxes) = start_executors(config, &plans, &store)?;
+        let fs: Arc<dyn Fs> = Arc::new(RealFs);
+        let logs = logs::open(&store, config, plans.len(), &fs)?;
+        let (executors, inboxes) = start_executors(config, &plans, &store, logs, &fs, extensions)?;
         let heartbeat = Heartbeat::start(inboxes.clone())
             .map_err(|error| Failed::new(exit::UNAVAILABLE, &error))?;
         let loads = Loads::new(plans.len(), config.grpc.max_connections);
@@ -279,13 +299,17 @@ fn start_executors(
     config: &Config,
     plans: &[Plan],
     store: &Store,
+    logs: logs::Logs,
+    fs: &Arc<dyn Fs>,
+    extensions: Extensions,
 ) -> Result<(Executors, Vec<InboxSender<Control>>), Failed> {
     let count = u16::try_from(plans.len()).unwrap_or(u16::MAX);
     let (ready_tx, ready_rx) = mpsc::channel();
     let mut inboxes = Vec::with_capacity(plans.len());
     let mut seeds = Vec::with_capacity(plans.len());
     let started_at_ns = rt::unix_ns();
-    for seat in Seat::all(count) {
+    let placement = logs.placement;
+    for (seat, logs) in Seat::all(count).into_iter().zip(logs.by_shard) {
         let (sender, receiver) = inbox().map_err(|error| Failed::new(exit::UNAVAILABLE, &error))?;
         inboxes.push(sender);
         seeds.push(Seed {
@@ -294,6 +318,10 @@ fn start_executors(
             inbox: receiver,
             config: config.clone(),
             slots: store.placement(),
+            placement,
+            logs,
+            fs: fs.clone(),
+            file_hook: extensions.file_hook,
             started_at_ns,
             ready: ready_tx.clone(),
         });

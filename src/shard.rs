@@ -24,6 +24,7 @@ mod outbox;
 mod publish;
 mod pump;
 mod requests;
+mod stored;
 mod subscribe;
 mod timers;
 
@@ -41,16 +42,23 @@ use crate::model::{Kind, ShardId};
 use crate::rt::Notify;
 use crate::telemetry::counters::{Counters, CountersSnapshot};
 use crate::telemetry::latency::Latencies;
+use ringmq_storage::SlotId;
 
 pub use lane::{Bounds as LaneBounds, Full};
 pub use message::ChannelAt;
 pub use outbox::{Budget, EndReason, Offered, Outbox};
 pub use pump::Seat;
 pub use requests::{Ask, Outcome, Pending, Refused, Responded};
+pub use stored::{
+    ChannelPolicy, EVENT_ENCODING, Framing, LogPlacement, OpenedLog, Receipts, Start, StoreBusy,
+    StoreFailure, StoredChunk, StoredRefused, StoredSeed, StoredSettings, StoredSubscribe,
+    StoredSubscriber,
+};
 pub use subscribe::Subscriber;
 
 use lane::Lane;
 use requests::Waiter;
+use stored::Stored;
 use timers::Timers;
 
 /// The bounds of one shard; each is a configuration key of the same name.
@@ -74,7 +82,10 @@ pub struct Settings {
 
 /// Where channels live: the same on every core, never changed while the broker runs.
 pub trait Placement: 'static {
-    /// The shard that owns a channel.
+    /// The slot of a channel.
+    fn slot(&self, channel: &str) -> SlotId;
+
+    /// The shard that owns a channel's subscriptions.
     fn owner(&self, channel: &str) -> ShardId;
 }
 
@@ -84,6 +95,7 @@ pub struct Shard {
     count: u16,
     settings: Settings,
     placement: Box<dyn Placement>,
+    stored: Stored,
     /// Subscriptions of events, commands and queries that this shard holds.
     tables: [RefCell<SubscriptionTable>; 3],
     held: RefCell<HashMap<(usize, SubscriberAddress), SubscriptionId, FixedState>>,
@@ -122,6 +134,7 @@ impl Shard {
         count: u16,
         settings: Settings,
         placement: Box<dyn Placement>,
+        stored: StoredSeed,
     ) -> Rc<Self> {
         let id = id.number();
         let table = || RefCell::new(SubscriptionTable::new(settings.match_cache_entries));
@@ -131,6 +144,7 @@ impl Shard {
             count,
             settings,
             placement,
+            stored: Stored::new(stored),
             tables: [table(), table(), table()],
             held: RefCell::default(),
             subscribers: RefCell::default(),
@@ -175,6 +189,9 @@ impl Shard {
     pub fn drain(&self) {
         self.draining.set(true);
         self.subscribers.borrow().end_all(EndReason::Shutdown);
+        let receivers = self.stored.receivers.borrow();
+        receivers.end_all(EndReason::Shutdown);
+        drop(receivers);
         self.drained
             .borrow()
             .iter()
@@ -231,6 +248,7 @@ impl Shard {
             .set(level(self.lanes.iter().flatten().map(Lane::depth).sum()));
         let held = self.tables.iter().map(|table| table.borrow().len()).sum();
         counters.subscriptions_held.set(level(held));
+        self.stored.measure(counters);
         counters.snapshot()
     }
 
@@ -248,13 +266,13 @@ impl Shard {
         self.lanes.get(usize::from(peer))?.as_ref()
     }
 
-    /// Waits until the lane to the owner of `channel` may have room.
+    /// Waits until the lane to the owner of `channel` has room for `bytes`.
     ///
     /// # Errors
     /// When too many wait already.
-    pub async fn room(&self, channel: &str) -> Result<(), Full> {
+    pub async fn room(&self, channel: &str, bytes: usize) -> Result<(), Full> {
         match self.lane(self.owner(channel).number()) {
-            Some(lane) => lane.room().await,
+            Some(lane) => lane.room(bytes).await,
             None => Ok(()),
         }
     }

@@ -9,6 +9,8 @@
 //! No INTERNAL text holds `transport`, `connection` or `RST_STREAM`: some clients take those for a
 //! lost connection and park their subscription for ever.
 
+mod store;
+
 use std::borrow::Cow;
 
 use crate::model::Kind;
@@ -65,6 +67,46 @@ pub enum Refusal {
     GroupName,
     /// Another live subscription to this channel holds the client id.
     ClientIdInUse,
+    /// The channel has as many live subscriptions as it may.
+    ReceiverLimit {
+        /// The bound, `store.max_subscribers`.
+        max: u64,
+    },
+    /// The channel of a live subscription was deleted.
+    ChannelDeleted,
+    /// The store has as many channels as it may.
+    ChannelLimit {
+        /// The bound, `store.max_queues`.
+        max: u64,
+    },
+    /// The channel has as many messages as it may.
+    MessagesLimit {
+        /// The bound, `store.max_messages` or a channel rule.
+        max: u64,
+    },
+    /// The channel has as many bytes as it may.
+    BytesLimit {
+        /// The bound, `store.max_queue_size` or a channel rule.
+        max: u64,
+    },
+    /// The channel has as many durable positions as it may.
+    CursorLimit {
+        /// The bound.
+        max: u64,
+    },
+    /// The message is larger than what fits into the log.
+    StoredTooLarge {
+        /// Its bytes, as they would be stored.
+        len: u64,
+        /// The bound, which follows from `store.segment_bytes`.
+        max: u64,
+    },
+    /// There is no space for stored messages.
+    StoreFull,
+    /// As many messages wait to be stored as may.
+    StoreBusy,
+    /// The log has failed; whether the message is stored is not known.
+    StoreFailed,
     /// Nobody answered in time.
     RequestTimedOut,
     /// A field that must be text is not UTF-8.
@@ -147,16 +189,31 @@ impl Refusal {
         Cow::Owned(match self {
             Self::Undecodable(why) => format!("grpc: error unmarshalling request: {why}"),
             Self::KindUnavailable { kind, method } => {
-                let (what, verb) = match kind {
-                    Kind::EventsStore => ("events store", "is"),
-                    kind => (kind.name(), "are"),
-                };
-                format!("{what} {verb} not available in this version of RingMQ: {method}")
+                let what = kind.name();
+                format!("{what} are not available in this version of RingMQ: {method}")
             }
             Self::UnknownMethod { service, method } => {
                 format!("unknown method {method} for service {service}")
             }
             Self::UnknownService { service } => format!("unknown service {service}"),
+            Self::ReceiverLimit { max } => {
+                format!("the channel has as many subscriptions as it may: {max}")
+            }
+            Self::ChannelLimit { max } => {
+                format!("nothing was stored: there are as many channels as there may be: {max}")
+            }
+            Self::MessagesLimit { max } => {
+                format!("nothing was stored: the channel has as many messages as it may: {max}")
+            }
+            Self::BytesLimit { max } => {
+                format!("nothing was stored: the channel has as many bytes as it may: {max}")
+            }
+            Self::CursorLimit { max } => {
+                format!("the channel has as many durable subscriptions as it may: {max}")
+            }
+            Self::StoredTooLarge { len, max } => {
+                format!("nothing was stored: the message has {len} bytes, it may have {max}")
+            }
             Self::MalformedMethod { path } => format!("malformed method name: {path:?}"),
             _ => String::new(),
         })
@@ -217,11 +274,29 @@ impl Refusal {
             }
             Self::BuffersFull => "the delivery buffers of the broker are full, try again later",
             Self::NotReady => "grpc server is not ready to accept requests",
+            Self::ChannelDeleted => "the channel was deleted",
+            Self::StoreFull => {
+                "nothing was stored: the disk of the broker is full; free space on it or shorten \
+                 the retention"
+            }
+            Self::StoreBusy => {
+                "nothing was stored: too many messages wait to be stored, try again later"
+            }
+            Self::StoreFailed => {
+                "the log has failed and takes no messages until the broker is restarted; this one may \
+                 or may not be stored"
+            }
             Self::Undecodable(_)
             | Self::KindUnavailable { .. }
             | Self::UnknownMethod { .. }
             | Self::UnknownService { .. }
-            | Self::MalformedMethod { .. } => return None,
+            | Self::MalformedMethod { .. }
+            | Self::ReceiverLimit { .. }
+            | Self::ChannelLimit { .. }
+            | Self::MessagesLimit { .. }
+            | Self::BytesLimit { .. }
+            | Self::CursorLimit { .. }
+            | Self::StoredTooLarge { .. } => return None,
         })
     }
 
@@ -234,10 +309,17 @@ impl Refusal {
             | Self::UnknownMethod { .. }
             | Self::UnknownService { .. }
             | Self::MalformedMethod { .. } => Code::Unimplemented,
-            Self::MeshFull | Self::PendingRequestsFull | Self::BuffersFull => {
-                Code::ResourceExhausted
-            }
-            Self::NotReady | Self::ShuttingDown => Code::Unavailable,
+            Self::MeshFull
+            | Self::PendingRequestsFull
+            | Self::BuffersFull
+            | Self::ReceiverLimit { .. }
+            | Self::ChannelLimit { .. }
+            | Self::MessagesLimit { .. }
+            | Self::BytesLimit { .. }
+            | Self::CursorLimit { .. }
+            | Self::StoreFull
+            | Self::StoreBusy => Code::ResourceExhausted,
+            Self::NotReady | Self::ShuttingDown | Self::ChannelDeleted => Code::Unavailable,
             _ => Code::Internal,
         }
     }
@@ -302,10 +384,6 @@ mod tests {
                 kind: Kind::Queues,
                 method: "QueuesUpstream",
             },
-            R::KindUnavailable {
-                kind: Kind::EventsStore,
-                method: "SendEvent",
-            },
             R::UnknownMethod {
                 service: "kubemq.kubemq".into(),
                 method: "Nope".into(),
@@ -318,6 +396,16 @@ mod tests {
             R::PendingRequestsFull,
             R::BuffersFull,
             R::NotReady,
+            R::ReceiverLimit { max: 5 },
+            R::ChannelDeleted,
+            R::ChannelLimit { max: 100 },
+            R::MessagesLimit { max: 1000 },
+            R::BytesLimit { max: 65536 },
+            R::CursorLimit { max: 10 },
+            R::StoredTooLarge { len: 300, max: 200 },
+            R::StoreFull,
+            R::StoreBusy,
+            R::StoreFailed,
         ]
     }
 
@@ -352,7 +440,6 @@ Internal: string field contains invalid UTF-8
 Internal: grpc: error unmarshalling request: unexpected end of message
 Unimplemented: routing is not available in this version of RingMQ
 Unimplemented: queues are not available in this version of RingMQ: QueuesUpstream
-Unimplemented: events store is not available in this version of RingMQ: SendEvent
 Unimplemented: unknown method Nope for service kubemq.kubemq
 Unimplemented: unknown service a.B
 Unimplemented: malformed method name: \"x\"
@@ -360,6 +447,16 @@ ResourceExhausted: too many messages between the cores of the broker, try again 
 ResourceExhausted: too many requests wait for their responses, try again later
 ResourceExhausted: the delivery buffers of the broker are full, try again later
 Unavailable: grpc server is not ready to accept requests
+ResourceExhausted: the channel has as many subscriptions as it may: 5
+Unavailable: the channel was deleted
+ResourceExhausted: nothing was stored: there are as many channels as there may be: 100
+ResourceExhausted: nothing was stored: the channel has as many messages as it may: 1000
+ResourceExhausted: nothing was stored: the channel has as many bytes as it may: 65536
+ResourceExhausted: the channel has as many durable subscriptions as it may: 10
+Internal: nothing was stored: the message has 300 bytes, it may have 200
+ResourceExhausted: nothing was stored: the disk of the broker is full; free space on it or shorten the retention
+ResourceExhausted: nothing was stored: too many messages wait to be stored, try again later
+Internal: the log has failed and takes no messages until the broker is restarted; this one may or may not be stored
 ";
 
     #[test]

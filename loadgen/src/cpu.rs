@@ -19,12 +19,31 @@ pub(crate) fn time_of(pid: u32) -> Option<Duration> {
 }
 
 /// Resident memory of a process, in bytes.
-pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Memory {
+    pub(crate) resident: u64,
+    /// The part that is the process's own.
+    pub(crate) anonymous: u64,
+    /// The part that mirrors files.
+    pub(crate) file: u64,
+}
+
+/// The memory of a process; `None` when there is no such process.
+pub(crate) fn memory_of(pid: u32) -> Option<Memory> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-    line.split_whitespace()
-        .nth(1)?
-        .parse::<u64>()
-        .ok()
-        .map(|kib| kib * 1024)
+    let field = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name))?;
+        let kib = line.split_whitespace().nth(1)?.parse::<u64>().ok()?;
+        Some(kib * 1024)
+    };
+    Some(Memory {
+        resident: field("VmRSS:")?,
+        anonymous: field("RssAnon:")?,
+        file: field("RssFile:")?,
+    })
+}
+
+/// Resident memory of a process, in bytes.
+pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
+    memory_of(pid).map(|memory| memory.resident)
 }

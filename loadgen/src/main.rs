@@ -12,6 +12,7 @@ mod events;
 mod payload;
 mod report;
 mod requests;
+mod stored;
 
 use std::net::SocketAddr;
 use std::sync::mpsc;
@@ -67,6 +68,9 @@ enum Scenario {
     Requests(requests::Scenario),
     /// Idle connections with subscriptions: what each costs in memory.
     Connections(connections::Scenario),
+    /// Stored events: durable appends, filling a channel, replaying it.
+    #[command(subcommand)]
+    Stored(stored::Scenario),
 }
 
 /// What every scenario needs to know.
@@ -128,5 +132,6 @@ async fn drive(run: Run, scenario: Scenario) -> anyhow::Result<Report> {
         Scenario::Events(scenario) => events::run(run, scenario).await,
         Scenario::Requests(scenario) => requests::run(run, scenario).await,
         Scenario::Connections(scenario) => connections::run(run, scenario).await,
+        Scenario::Stored(scenario) => stored::run(run, scenario).await,
     }
 }

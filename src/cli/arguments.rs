@@ -21,7 +21,7 @@ const AFTER_HELP: &str = "\
 Settings are read from the defaults, a TOML file, the environment and the flags; later ones win.
 `ringmq config` shows all of them with their names and where each value comes from.";
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub(super) enum Command {
     /// Run the broker until SIGTERM or SIGINT; what is done without a command
     #[command(visible_alias = "serve")]
@@ -34,8 +34,56 @@ pub(super) enum Command {
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
     },
+    /// Look at a store that no broker has open, or divide it anew
+    Store {
+        #[command(subcommand)]
+        task: StoreTask,
+    },
     /// Print the version
     Version,
+}
+
+/// What `ringmq store` does with the store that `--data` or the settings name.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub(super) enum StoreTask {
+    /// Print what is in it: logs, segments, channels, positions
+    Info {
+        /// As one JSON object, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read every byte of it and list what is damaged; changes nothing
+    Verify,
+    /// Print the messages of a channel, one JSON object a line
+    Dump {
+        /// The channel
+        #[arg(long)]
+        channel: String,
+        /// The kind of the channel
+        #[arg(long, value_enum, default_value_t = DumpKind::EventsStore)]
+        kind: DumpKind,
+        /// First sequence
+        #[arg(long, default_value_t = 1)]
+        from: u64,
+        /// Last sequence [default: the last one]
+        #[arg(long)]
+        to: Option<u64>,
+    },
+    /// Rewrite it into another number of logs; needs as much free space as it has live data
+    Reshard {
+        /// How many logs, at best as many as the broker has cores
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..=64))]
+        logs: u16,
+    },
+}
+
+/// Kinds of channels that are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum DumpKind {
+    /// Events store
+    EventsStore,
+    /// Queues
+    Queues,
 }
 
 /// How `ringmq config` prints.
@@ -210,6 +258,30 @@ mod tests {
         }
         let settings = parse(&["--config", "a.toml"]).unwrap().settings;
         assert_eq!(settings.file, Some(PathBuf::from("a.toml")));
+    }
+
+    #[test]
+    fn store_is_named_before_and_after_its_task() {
+        let reshard = StoreTask::Reshard { logs: 4 };
+        for line in [
+            &["store", "reshard", "--logs", "4", "--data", "d"][..],
+            &["--data", "d", "store", "reshard", "--logs=4"],
+        ] {
+            let arguments = parse(line).unwrap();
+            let task = reshard.clone();
+            assert_eq!(arguments.command, Some(Command::Store { task }));
+            assert_eq!(arguments.settings.flags.len(), 1);
+        }
+        for wrong in [
+            &["store"][..],
+            &["store", "reshard"],
+            &["store", "reshard", "--logs", "0"],
+            &["store", "reshard", "--logs", "65"],
+            &["store", "dump"],
+            &["store", "dump", "--channel", "a", "--kind", "events"],
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

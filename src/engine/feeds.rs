@@ -192,17 +192,25 @@ impl<R: Default> Feeds<R> {
         }
     }
 
-    /// The number of live receivers.
+    /// The number of live receivers of the channel.
     #[must_use]
-    pub fn receivers(&self) -> usize {
+    pub fn receivers(&self, channel: ChannelKey) -> usize {
+        let channel = self.channel(channel);
+        channel.map_or(0, |channel| channel.clients.len())
+    }
+
+    /// The number of live receivers of all channels.
+    #[must_use]
+    pub fn receiver_count(&self) -> usize {
         self.receivers.len()
     }
 
-    /// Whether the channel has a live receiver.
+    /// Whether a live receiver reads behind this cursor.
     #[must_use]
-    pub fn has_receivers(&self, channel: ChannelKey) -> bool {
+    pub fn uses(&self, channel: ChannelKey, cursor: CursorId) -> bool {
         let channel = self.channel(channel);
-        channel.is_some_and(|channel| !channel.clients.is_empty())
+        let feed = channel.and_then(|channel| self.feeds.at(*channel.feeds.get(&cursor)?));
+        feed.is_some_and(|feed| feed.member_count > 0)
     }
 
     /// The live receiver with this client id on the channel, in whatever group.
@@ -294,8 +302,13 @@ impl<R: Default> Feeds<R> {
         debug_assert!(mark <= receiver.mark, "only what left can be confirmed");
         let index = receiver.feed;
         let feed = self.feeds.at_mut(index).expect(LIVE_FEED);
-        while let Some(chunk) = receiver.in_flight.pop_front_if(|chunk| chunk.mark <= mark) {
+        while let Some(chunk) = receiver
+            .in_flight
+            .front()
+            .filter(|chunk| chunk.mark <= mark)
+        {
             feed.outstanding.remove(chunk.first);
+            receiver.in_flight.pop_front();
         }
         self.note_move(index);
     }

@@ -28,27 +28,46 @@ pub(super) fn to_channel_at(info: FrameInfo) -> ChannelAt {
 /// A subscription's message with the kind that it asks for, or why it is refused.
 pub(super) type CheckedSubscribe = Result<(Kind, Subscribe), Refusal>;
 
-/// Takes a call that subscribes. `check` decodes its message and says to what kind.
-pub(super) async fn take(shard: Rc<Shard>, call: Call, check: fn(&[u8]) -> CheckedSubscribe) {
+/// Takes a call that subscribes. `decode` reads its message and says to what kind.
+pub(super) async fn take(shard: Rc<Shard>, call: Call, decode: fn(&[u8]) -> CheckedSubscribe) {
+    if let Some((responder, kind, subscribe)) = check(&shard, call, decode).await {
+        serve(shard, responder, kind, &subscribe).await;
+    }
+}
+
+/// Reads and checks the message of a call that subscribes; refuses the call when it is none.
+pub(super) async fn check(
+    shard: &Shard,
+    call: Call,
+    decode: fn(&[u8]) -> CheckedSubscribe,
+) -> Option<(Responder, Kind, Subscribe)> {
     let (mut reader, responder) = call.into_parts();
     let checked = match reader.only_message().await {
-        Ok(message) => check(&message).map_err(|refusal| refused(&shard, refusal)),
+        Ok(message) => decode(&message).map_err(|refusal| refused(shard, refusal)),
         Err(status) => Err(status),
     };
     match checked {
-        Ok((kind, subscribe)) => serve(shard, responder, kind, &subscribe).await,
-        Err(status) => responder.refuse(status),
+        Ok((kind, subscribe)) => Some((responder, kind, subscribe)),
+        Err(status) => {
+            responder.refuse(status);
+            None
+        }
     }
 }
 
 /// Subscribes and serves until the client leaves or the broker ends.
-async fn serve(shard: Rc<Shard>, responder: Responder, kind: Kind, subscribe: &Subscribe) {
+pub(super) async fn serve(
+    shard: Rc<Shard>,
+    responder: Responder,
+    kind: Kind,
+    subscribe: &Subscribe,
+) {
     let subscriber = match shard
         .subscribe(kind, &subscribe.channel, &subscribe.group)
         .await
     {
         Ok(subscriber) => subscriber,
-        Err(EndReason::Shutdown) => {
+        Err(_ends) => {
             return responder.refuse(refused(&shard, Refusal::ShuttingDown));
         }
     };
@@ -57,7 +76,7 @@ async fn serve(shard: Rc<Shard>, responder: Responder, kind: Kind, subscribe: &S
         return;
     };
     let end = deliver(&subscriber, &mut stream, subscribe).await;
-    if let Some(EndReason::Shutdown) = end {
+    if end.is_some() {
         // Never OK while the connection lives: clients would take it for an orderly end.
         stream.finish(Refusal::ShuttingDown.into());
     }

@@ -3,18 +3,26 @@
 use std::cell::RefCell;
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use ringmq_storage::SlotId;
+use ringmq_storage::fs::Fs;
 use slab::Slab;
 
 use crate::config::Config;
+use crate::config::{Store, Sync, WhenFull};
+use crate::engine::events_store::Limits;
 use crate::grpc::{GrpcService, ServerInfo};
 use crate::model::ShardId;
 use crate::net::Load;
+use crate::rt::file::FileHook;
 use crate::rt::inbox::Inbox;
 use crate::rt::{self, Conn, Notify, Queue};
-use crate::shard::{LaneBounds, Placement, Seat, Settings, Shard};
+use crate::shard::{
+    ChannelPolicy, LaneBounds, LogPlacement, OpenedLog, Placement, Seat, Settings, Shard,
+    StoredSeed, StoredSettings,
+};
 use crate::telemetry::status::ShardReport;
 use crate::wire::server::{ConnectionControl, Ended, Settings as WireSettings, serve};
 use crate::wire::status::Code;
@@ -55,6 +63,10 @@ pub(super) struct Seed {
     pub inbox: Inbox<Control>,
     pub config: Config,
     pub slots: ringmq_storage::Placement,
+    pub placement: LogPlacement,
+    pub logs: Vec<OpenedLog>,
+    pub fs: Arc<dyn Fs>,
+    pub file_hook: Option<fn() -> Rc<dyn FileHook>>,
     pub started_at_ns: i64,
     pub ready: mpsc::Sender<()>,
 }
@@ -66,6 +78,10 @@ struct BySlot {
 }
 
 impl Placement for BySlot {
+    fn slot(&self, channel: &str) -> SlotId {
+        self.slots.slot_of(channel)
+    }
+
     fn owner(&self, channel: &str) -> ShardId {
         ShardId::new(self.slots.slot_of(channel).index() % self.count)
     }
@@ -87,12 +103,22 @@ pub(super) async fn main(id: usize, seed: Seed) {
         inbox,
         config,
         slots,
+        placement: log_placement,
+        logs,
+        fs,
+        file_hook,
         started_at_ns,
         ready,
     } = seed;
     let id = ShardId::new(u16::try_from(id).unwrap_or(u16::MAX));
     let placement = Box::new(BySlot { slots, count });
-    let shard = Shard::new(id, count, shard_settings(&config), placement);
+    let stored = StoredSeed {
+        settings: stored_settings(&config, file_hook),
+        placement: log_placement,
+        logs,
+        fs,
+    };
+    let shard = Shard::new(id, count, shard_settings(&config), placement, stored);
     shard.run(seat).await;
     let info = ServerInfo {
         host: ping_host(&config.host),
@@ -158,6 +184,7 @@ impl Executor {
             shard: self.shard.id().number(),
             connections: self.connections.borrow().len(),
             subscriptions: counters.subscriptions_events
+                + counters.subscriptions_events_store
                 + counters.subscriptions_commands
                 + counters.subscriptions_queries,
             pending: counters.requests_pending,
@@ -223,6 +250,8 @@ impl Executor {
                 rt::sleep(GOODBYE_STEP).await;
             }
         }
+        // Behind the last confirmation of a client, which may come until its connection ends.
+        self.shard.close_logs().await;
         let took_ms = rt::now().since(began).as_millis();
         tracing::debug!(shard = %self.shard.id(), took_ms, "executor ends");
         self.done.raise();
@@ -261,6 +290,37 @@ fn shard_settings(config: &Config) -> Settings {
             bytes_max: config.engine.mesh_lane_bytes_max,
         },
         fail_fast: config.requests.fail_fast,
+    }
+}
+
+fn stored_settings(config: &Config, file_hook: Option<fn() -> Rc<dyn FileHook>>) -> StoredSettings {
+    let store = &config.store;
+    let policies = store.clone();
+    StoredSettings {
+        strict: store.sync == Sync::Strict,
+        sync_interval: store.sync_interval,
+        inflight_bytes_max: store.inflight_bytes_max,
+        framing: crate::grpc::stored_framing(),
+        policy: Box::new(move |channel| channel_policy(&policies, channel)),
+        cursor_expiry: store.subscription_expiry,
+        purge_inactive: store.max_purge_inactive,
+        file_hook: file_hook.map(|make| make()),
+    }
+}
+
+/// What a channel is allowed, by the settings and their rules.
+fn channel_policy(store: &Store, channel: &str) -> ChannelPolicy {
+    let limits = store.limits_for(channel);
+    ChannelPolicy {
+        limits: Limits {
+            channels_max: store.channels_max,
+            messages_max: limits.messages_max,
+            bytes_max: limits.bytes_max,
+            drop_oldest: limits.when_full == WhenFull::DropOldest,
+            ..Limits::default()
+        },
+        retention: limits.retention,
+        receivers_max: usize::try_from(store.subscribers_max).unwrap_or(usize::MAX),
     }
 }
 

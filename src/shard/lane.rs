@@ -92,11 +92,12 @@ impl Lane {
         self.ready.raise();
     }
 
-    /// Waits until the lane may have room again.
-    pub(super) async fn room(&self) -> Result<(), Full> {
+    /// Waits until the lane has room for `bytes`.
+    pub(super) async fn room(&self, bytes: usize) -> Result<(), Full> {
         let mut registered = false;
         std::future::poll_fn(|cx| {
-            if self.has_room(1) {
+            // Of the very size: ready for less, the caller would come back at once, for ever.
+            if self.has_room(bytes) {
                 return Poll::Ready(Ok(()));
             }
             // A second poll means that this waiter was woken (all are at once) or polled for

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::stored::{OpenReceiver, StoreFailure, StoreWork, StoredChunk, StoredRefused, Told};
 use crate::engine::pending::ReplyAddress;
 use crate::model::Kind;
 
@@ -34,6 +35,8 @@ pub(super) enum Work {
     Deliver { key: u64, frame: Bytes },
     /// A command or query for the shard that owns its channel.
     Request(Box<RequestWork>),
+    /// A message for the shard that has its channel's log.
+    Store(StoreWork),
 }
 
 /// A command or query on its way to the shard that owns its channel.
@@ -79,6 +82,30 @@ pub(super) enum Note {
         message: Bytes,
         lifetime_ms: u64,
     },
+    /// What became of messages of the receiving core's publisher.
+    Receipts {
+        key: u64,
+        first: u64,
+        count: u64,
+        outcome: Result<(), Box<StoreFailure>>,
+    },
+    /// A receiver of the sending core wants a stored channel.
+    Open { key: u64, open: Box<OpenReceiver> },
+    /// The answer to `Open`.
+    Opened {
+        key: u64,
+        opened: Result<(), Box<StoredRefused>>,
+    },
+    /// Frames for a receiver of the receiving core, within its credit.
+    Chunk { key: u64, chunk: Box<StoredChunk> },
+    /// What a receiver of the sending core tells the log that feeds it.
+    Told { log: u16, key: u64, told: Told },
+    /// The channel of a receiver of the receiving core is gone.
+    Ended { key: u64 },
+    /// Does a receiver of the receiving core live?
+    Probe { key: u64, question: u64 },
+    /// The answer to `Probe`.
+    Probed { question: u64, alive: bool },
 }
 
 impl Work {
@@ -87,6 +114,7 @@ impl Work {
         match self {
             Self::Publish { frame, .. } | Self::Deliver { frame, .. } => frame.len(),
             Self::Request(request) => request.frame.len(),
+            Self::Store(work) => work.data.len(),
         }
     }
 }

@@ -21,6 +21,8 @@ pub(super) const SHARED_MIN_BYTES: usize = 8 << 10;
 pub enum EndReason {
     /// The broker shuts down.
     Shutdown,
+    /// The channel was deleted.
+    ChannelDeleted,
 }
 
 /// What became of a frame that was offered.

@@ -7,6 +7,7 @@ use super::Shard;
 use super::lane::{Batch, QUEUE_BATCHES};
 use super::message::{Note, Work};
 use super::requests::Outcome;
+use crate::engine::feeds::Address;
 use crate::engine::subscriptions::SubscriberAddress;
 use crate::rt::{self, Queue, mesh};
 
@@ -52,9 +53,10 @@ impl Shard {
                 shard.pump(peer, incoming).await;
             });
         }
+        self.run_stored();
     }
 
-    async fn pump(&self, peer: u16, incoming: mesh::Incoming<Batch>) {
+    async fn pump(self: &Rc<Self>, peer: u16, incoming: mesh::Incoming<Batch>) {
         let mut busy = Duration::ZERO;
         while let Some(batch) = incoming.receive().await {
             let began = rt::now();
@@ -78,10 +80,11 @@ impl Shard {
             Work::Publish { frame, channel } => self.publish_here(frame, channel),
             Work::Deliver { key, frame } => self.deliver_here(key, &frame),
             Work::Request(request) => self.dispatch(*request),
+            Work::Store(work) => self.store_here(work),
         }
     }
 
-    fn take_note(&self, peer: u16, note: Note) {
+    fn take_note(self: &Rc<Self>, peer: u16, note: Note) {
         let address = |key| SubscriberAddress { core: peer, key };
         match note {
             Note::Subscribe {
@@ -115,6 +118,31 @@ impl Shard {
             } => {
                 self.remember_here(&channel, &key, message, lifetime_ms);
             }
+            stored => self.take_stored_note(peer, stored),
+        }
+    }
+
+    /// Notes that concern stored channels.
+    fn take_stored_note(self: &Rc<Self>, peer: u16, note: Note) {
+        match note {
+            Note::Receipts {
+                key,
+                first,
+                count,
+                outcome,
+            } => self.complete_here(key, first, count, &outcome.map_err(|failure| *failure)),
+            Note::Open { key, open } => self.open_here(peer, key, *open),
+            Note::Opened { key, opened } => {
+                self.opened_here(key, opened.map_err(|refused| *refused));
+            }
+            Note::Chunk { key, chunk } => self.chunk_here(key, *chunk),
+            Note::Told { log, key, told } => {
+                self.told_here(log, Address { core: peer, key }, told);
+            }
+            Note::Ended { key } => self.ended_here(key),
+            Note::Probe { key, question } => self.probe_here(peer, key, question),
+            Note::Probed { question, alive } => self.probed_here(question, alive),
+            _ => {}
         }
     }
 }

@@ -50,6 +50,8 @@ pub(crate) struct Account {
     /// The waiting task, and how little must be buffered before it is woken.
     waiter: RefCell<Option<Waker>>,
     wake_at_bytes: Cell<usize>,
+    /// How much must be written before it is woken, whatever is buffered.
+    wake_at_written: Cell<u64>,
     output: Rc<ConnectionOutput>,
 }
 
@@ -62,8 +64,20 @@ impl Account {
         self.written.set(self.written.get() + count as u64);
         let streams = &self.output.streams_bytes;
         streams.set(streams.get().saturating_sub(count));
-        if self.buffered() <= self.wake_at_bytes.get() {
+        let reached = self.written.get() >= self.wake_at_written.get();
+        if reached {
+            self.wake_at_written.set(u64::MAX);
+        }
+        if reached || self.buffered() <= self.wake_at_bytes.get() {
             self.wake();
+        }
+    }
+
+    fn register(&self, cx: &Context<'_>) {
+        let mut waiter = self.waiter.borrow_mut();
+        match waiter.as_ref() {
+            Some(known) if known.will_wake(cx.waker()) => {}
+            _ => *waiter = Some(cx.waker().clone()),
         }
     }
 
@@ -213,6 +227,7 @@ impl Outlet {
             written: Cell::new(0),
             waiter: RefCell::new(None),
             wake_at_bytes: Cell::new(0),
+            wake_at_written: Cell::new(u64::MAX),
             output: Rc::clone(output),
         };
         Self {
@@ -244,11 +259,17 @@ impl Outlet {
         }
         // Half, not the first byte: small refills would undo the batching.
         self.account.wake_at_bytes.set(limit / 2);
-        let mut waiter = self.account.waiter.borrow_mut();
-        match waiter.as_ref() {
-            Some(known) if known.will_wake(cx.waker()) => {}
-            _ => *waiter = Some(cx.waker().clone()),
+        self.account.register(cx);
+        Poll::Pending
+    }
+
+    /// Ready when `count` bytes have been written towards the socket since the beginning.
+    pub(crate) fn poll_written(&self, count: u64, cx: &Context<'_>) -> Poll<()> {
+        if self.account.written.get() >= count {
+            return Poll::Ready(());
         }
+        self.account.wake_at_written.set(count);
+        self.account.register(cx);
         Poll::Pending
     }
 

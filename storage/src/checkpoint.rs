@@ -2,13 +2,14 @@
 //! and not the history.
 //!
 //! ```text
-//! header   0 [u8; 8]  magic `RMQCKP1\0`          48 u64 synced-through position
-//!          8 u32      format version             56 u32 section count
-//!         12 u16      log                        60 u32 segment count
-//!         14 u16      reserved, 0                64 u64 length of the file
-//!         16 [u8; 16] store                      72 u32 checksum of all that follows the header
-//!         32 u64      number                     76 u32 checksum of the header before this field
-//!         40 u64      position
+//! header   0 [u8; 8]  magic `RMQCKP1\0`          56 u64 length of the file
+//!          8 u32      format version             64 u32 section count
+//!         12 u16      log                        68 u32 segment count
+//!         14 u16      reserved, 0                72 u32 channel count
+//!         16 [u8; 16] store                      76 u32 reserved, 0
+//!         32 u64      number                     80 u32 checksum of all that follows the header
+//!         40 u64      position                   84 u32 checksum of the header before this field
+//!         48 u64      synced-through position
 //! section  0 u16      slot                       24 u64 last timestamp, ns since 1970
 //!          2 u16      reserved, 0                32 u64 floor
 //!          4 u32      checksum of the state      40 u64 void position
@@ -16,20 +17,24 @@
 //!         16 u64      applied term               56    the state, padded to a multiple of 8
 //! segment  0 u32      segment                     8 u32 length of the file
 //!          4 u32      generation                 12 u32 reserved, 0
+//! channel  0 u16      slot                        4 u32 channel
+//!          2 u16      reserved, 0                 8 u64 first sequence that is kept
 //! ```
 //!
 //! All checksums are CRC-32, unseeded. The state of a slot is opaque here: the engine makes it,
 //! the same bytes on every replica at one index.
 
 use crate::codec::{BadFile, Fields, close_header, open_header, pad};
-use crate::id::{FrameIndex, Generation, Position, SegmentId, Term};
+use crate::id::{ChannelId, ChannelKey, FrameIndex, Generation, Position, SegmentId};
+use crate::id::{Sequence, Term};
 use crate::manifest::FORMAT_VERSION;
 use crate::{SlotId, StoreId};
 
 const MAGIC: &[u8; 8] = b"RMQCKP1\0";
-const HEADER_BYTES: usize = 80;
+const HEADER_BYTES: usize = 88;
 const SECTION_HEADER_BYTES: usize = 56;
 const SEGMENT_ENTRY_BYTES: usize = 16;
+const FLOOR_BYTES: usize = 16;
 
 /// Why the bytes of a file are no checkpoint that can be used.
 pub type BadCheckpoint = BadFile;
@@ -52,6 +57,9 @@ pub struct Checkpoint {
     pub sections: Vec<Section>,
     /// The segments that the log consisted of, oldest first.
     pub segments: Vec<SegmentEntry>,
+    /// The first message that is kept of every channel with messages in these segments: the
+    /// indexes of sealed segments are not written anew when a channel is trimmed.
+    pub floors: Vec<ChannelFloor>,
 }
 
 /// The state of a slot.
@@ -84,11 +92,20 @@ pub struct SegmentEntry {
     pub len: u32,
 }
 
+/// What is left of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChannelFloor {
+    /// The channel.
+    pub key: ChannelKey,
+    /// The first message that is kept.
+    pub first: Sequence,
+}
+
 impl Checkpoint {
     /// The whole file.
     ///
     /// # Panics
-    /// With more than 4 billion sections or segments.
+    /// With more than 4 billion sections, segments or channels.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut body = Vec::with_capacity(self.body_len());
@@ -100,6 +117,11 @@ impl Checkpoint {
             body.extend_from_slice(&entry.generation.get().to_le_bytes());
             body.extend_from_slice(&u64::from(entry.len).to_le_bytes());
         }
+        for floor in &self.floors {
+            body.extend_from_slice(&u32::from(floor.key.slot.index()).to_le_bytes());
+            body.extend_from_slice(&floor.key.channel.get().to_le_bytes());
+            body.extend_from_slice(&floor.first.get().to_le_bytes());
+        }
         debug_assert_eq!(body.len(), self.body_len());
         let count = |len: usize| u32::try_from(len).expect("a log has few slots and segments");
         let mut out = Vec::with_capacity(HEADER_BYTES + body.len());
@@ -110,10 +132,11 @@ impl Checkpoint {
         out.extend_from_slice(&self.number.to_le_bytes());
         out.extend_from_slice(&self.position.to_u64().to_le_bytes());
         out.extend_from_slice(&self.synced_through.to_u64().to_le_bytes());
-        out.extend_from_slice(&count(self.sections.len()).to_le_bytes());
-        out.extend_from_slice(&count(self.segments.len()).to_le_bytes());
         let len = u64::try_from(HEADER_BYTES + body.len()).unwrap_or(u64::MAX);
         out.extend_from_slice(&len.to_le_bytes());
+        out.extend_from_slice(&count(self.sections.len()).to_le_bytes());
+        out.extend_from_slice(&count(self.segments.len()).to_le_bytes());
+        out.extend_from_slice(&u64::from(count(self.floors.len())).to_le_bytes());
         out.extend_from_slice(&crc32fast::hash(&body).to_le_bytes());
         close_header(&mut out, 0);
         debug_assert_eq!(out.len(), HEADER_BYTES);
@@ -127,6 +150,7 @@ impl Checkpoint {
         self.sections.len() * SECTION_HEADER_BYTES
             + states.sum::<usize>()
             + self.segments.len() * SEGMENT_ENTRY_BYTES
+            + self.floors.len() * FLOOR_BYTES
     }
 
     /// Reads a file. It is taken whole or not at all.
@@ -157,6 +181,12 @@ impl Checkpoint {
                 .segments
                 .push(entry.ok_or(BadFile::Field("an entry of the segments is none"))?);
         }
+        for _ in 0..head.floor_count {
+            let floor = ChannelFloor::read(&mut fields);
+            checkpoint
+                .floors
+                .push(floor.ok_or(BadFile::Field("an entry of the channels is none"))?);
+        }
         if !fields.rest().is_empty() {
             return Err(BadFile::Field("it goes on behind its end"));
         }
@@ -186,6 +216,7 @@ struct Head {
     checkpoint: Checkpoint,
     section_count: u32,
     segment_count: u32,
+    floor_count: u32,
     file_len: u64,
     body_checksum: u32,
 }
@@ -202,12 +233,19 @@ impl Head {
             synced_through: Position::from_u64(fields.u64()?),
             sections: Vec::new(),
             segments: Vec::new(),
+            floors: Vec::new(),
         };
+        let file_len = fields.u64()?;
+        let section_count = fields.u32()?;
+        let segment_count = fields.u32()?;
+        let floor_count = fields.u32()?;
+        fields.reserved::<4>()?;
         Some(Self {
             checkpoint,
-            section_count: fields.u32()?,
-            segment_count: fields.u32()?,
-            file_len: fields.u64()?,
+            section_count,
+            segment_count,
+            floor_count,
+            file_len,
             body_checksum: fields.u32()?,
         })
     }
@@ -271,5 +309,17 @@ impl SegmentEntry {
         };
         fields.reserved::<4>()?;
         Some(entry)
+    }
+}
+
+impl ChannelFloor {
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let slot = fields.u16().and_then(SlotId::new)?;
+        fields.reserved::<2>()?;
+        let channel = ChannelId::new(fields.u32()?);
+        Some(Self {
+            key: ChannelKey { slot, channel },
+            first: Sequence::new(fields.u64()?),
+        })
     }
 }

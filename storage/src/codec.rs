@@ -95,11 +95,12 @@ impl<'a> Fields<'a> {
         Some(taken)
     }
 
-    /// Takes what a length on disk says, and the zeros behind it.
+    /// Takes what a length on disk says, and the zeros up to the alignment behind it.
     pub(crate) fn take_padded(&mut self, len: u64) -> Option<&'a [u8]> {
         let len = usize::try_from(len).ok()?;
         let padded = self.take(len.checked_next_multiple_of(ALIGNMENT)?)?;
-        padded.get(..len)
+        let (taken, padding) = padded.split_at_checked(len)?;
+        padding.iter().all(|byte| *byte == 0).then_some(taken)
     }
 
     pub(crate) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {

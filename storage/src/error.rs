@@ -3,6 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::codec::BadFile;
+use crate::log::Divergence;
+
 /// Why a store was not opened. Nothing was changed in it, unless it was being created.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -76,6 +79,27 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A file of a log was written by a newer RingMQ, or belongs to another store.
+    #[error("{} cannot be used: {bad}", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        bad: BadFile,
+    },
+    /// No checkpoint of a log can be read, and the log does not reach back to its beginning.
+    #[error(
+        "the log in {} has no checkpoint that can be read, and older segments are gone; \
+         restore a checkpoint file from a copy, the log cannot be read without one",
+        path.display()
+    )]
+    CheckpointLost {
+        /// The log's directory.
+        path: PathBuf,
+    },
+    /// The state in a checkpoint cannot be used.
+    #[error("the checkpoint of a log cannot be used: {0}")]
+    Diverged(Divergence),
     /// The system gave no random bytes for a new store.
     #[error("no random bytes for a new store: {0}")]
     Random(getrandom::Error),

@@ -151,6 +151,13 @@ pub const fn frame_len(payload_len: usize) -> usize {
     FRAME_HEADER_BYTES + payload_len.next_multiple_of(ALIGNMENT)
 }
 
+/// The checksum of a payload: unseeded, so that it travels with the payload (rule L2 of
+/// `docs/replication.md`).
+#[must_use]
+pub fn payload_checksum(payload: &[u8]) -> u32 {
+    crc32fast::hash(payload)
+}
+
 impl FrameHeader {
     /// Length of the frame on disk, header and padding included.
     #[must_use]
@@ -274,4 +281,107 @@ fn u32_at(bytes: &[u8; FRAME_HEADER_BYTES], at: usize) -> u32 {
 fn u64_at(bytes: &[u8; FRAME_HEADER_BYTES], at: usize) -> u64 {
     let field = bytes.get(at..).and_then(|rest| rest.first_chunk());
     u64::from_le_bytes(field.copied().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEED: Seed = Seed {
+        store: StoreId::from_bytes([7; 16]),
+        segment: SegmentId::new(3),
+        generation: Generation::new(1),
+    };
+
+    fn header(payload: &[u8]) -> FrameHeader {
+        FrameHeader {
+            payload_len: u32::try_from(payload.len()).unwrap(),
+            kind: FrameKind::Entry,
+            flags: 0,
+            slot: SlotId::new(63),
+            record_count: 5,
+            term: Term::new(1),
+            index: FrameIndex::new(u64::MAX),
+            base_timestamp_ns: 1_795_219_200_000_000_000,
+            synced_through: Position::new(SegmentId::new(2), 4096),
+            payload_checksum: crc32fast::hash(payload),
+        }
+    }
+
+    /// The header with other bytes in it and a checksum that holds.
+    fn forged(change: impl FnOnce(&mut [u8; FRAME_HEADER_BYTES])) -> Result<FrameHeader, BadFrame> {
+        let mut bytes = header(b"").encode(&SEED, 64);
+        change(&mut bytes);
+        let checksum = SEED.checksum(64, &bytes[..60]);
+        bytes[60..].copy_from_slice(&checksum.to_le_bytes());
+        FrameHeader::decode(&bytes, &SEED, 64)
+    }
+
+    #[test]
+    fn header_comes_back_as_it_was_written() {
+        let bytes = header(b"payload").encode(&SEED, 64);
+        let found = FrameHeader::decode(&bytes, &SEED, 64);
+        assert_eq!(found, Ok(header(b"payload")));
+        assert_eq!(FrameHeader::decode_trusted(&bytes), found);
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_of_a_header_is_noticed() {
+        let good = header(b"payload").encode(&SEED, 64);
+        for index in 0..good.len() {
+            for bit in 0..8 {
+                let mut bad = good;
+                bad[index] ^= 1 << bit;
+                let found = FrameHeader::decode(&bad, &SEED, 64);
+                assert_eq!(found, Err(BadFrame::HeaderChecksum), "byte {index}");
+            }
+            let found = FrameHeader::decode(&good[..index], &SEED, 64);
+            assert_eq!(found, Err(BadFrame::Short));
+        }
+    }
+
+    #[test]
+    fn checksum_that_holds_does_not_excuse_what_is_unknown() {
+        assert_eq!(forged(|_| ()), Ok(header(b"")));
+        for kind in [0, 3, 4, 5, 8, 10, 255] {
+            let found = forged(|bytes| bytes[4] = kind);
+            assert_eq!(found, Err(BadFrame::UnknownKind(kind)));
+        }
+        for bit in 0..8 {
+            let flag = 1 << bit;
+            let found = forged(|bytes| bytes[5] = flag);
+            assert_eq!(found, Err(BadFrame::UnknownFlags(flag)));
+        }
+        let found = forged(|bytes| bytes[6] = 64);
+        assert_eq!(found, Err(BadFrame::UnknownSlot(64)));
+        for reserved in (12..16).chain(52..60) {
+            let found = forged(|bytes| bytes[reserved] = 1);
+            assert_eq!(found, Err(BadFrame::Reserved), "byte {reserved}");
+        }
+    }
+
+    #[test]
+    fn payload_is_checked_and_never_longer_than_the_bytes() {
+        let header = header(b"payload");
+        let mut frame = header.encode(&SEED, 64).to_vec();
+        frame.extend_from_slice(b"payload\0");
+        assert_eq!(header.frame_len(), frame.len());
+        assert_eq!(header.check_payload(&frame), Ok(b"payload".as_slice()));
+        assert_eq!(header.check_payload(&frame[..70]), Err(BadFrame::Short));
+        frame[65] ^= 1;
+        let found = header.check_payload(&frame);
+        assert_eq!(found, Err(BadFrame::PayloadChecksum));
+        let endless = FrameHeader {
+            payload_len: u32::MAX,
+            ..header
+        };
+        assert_eq!(endless.payload(&frame), Err(BadFrame::Short));
+    }
+
+    #[test]
+    fn frames_begin_at_multiples_of_the_alignment() {
+        for (payload, frame) in [(0, 64), (1, 72), (8, 72), (9, 80)] {
+            assert_eq!(frame_len(payload), frame);
+        }
+    }
 }

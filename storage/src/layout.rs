@@ -187,3 +187,125 @@ impl fmt::Display for LogFileName {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::SimFs;
+
+    const SAMPLE: Layout = Layout {
+        generation: 1,
+        log_count: 2,
+    };
+
+    /// If this test fails, the format has changed: never edit the text.
+    #[test]
+    fn bytes_are_those_of_the_format() {
+        let golden = "ringmq-layout 1 059afed4\n{\"generation\":1,\"log_count\":2}\n";
+        assert_eq!(String::from_utf8_lossy(&SAMPLE.encode()), golden);
+    }
+
+    #[test]
+    fn every_damaged_byte_and_every_cut_is_noticed() {
+        let good = SAMPLE.encode();
+        assert_eq!(Layout::decode(&good), Ok(SAMPLE));
+        for index in 0..good.len() {
+            for bit in 0..8 {
+                let mut bad = good.clone();
+                bad[index] ^= 1 << bit;
+                let found = Layout::decode(&bad);
+                let noticed = matches!(found, Err(text::Unreadable::Damaged(_)));
+                assert!(noticed, "byte {index} bit {bit}");
+            }
+            assert!(Layout::decode(&good[..index]).is_err(), "cut at {index}");
+        }
+    }
+
+    #[test]
+    fn intact_checksum_does_not_excuse_wrong_fields() {
+        let wrong = [
+            ("{\"generation\":0,\"log_count\":2}", "generation is 0"),
+            ("{\"generation\":1,\"log_count\":0}", "log_count is 0"),
+            ("{\"generation\":1,\"log_count\":65}", "log_count is 65"),
+            ("{\"generation\":1}", "missing field"),
+        ];
+        for (body, expected) in wrong {
+            let bytes = text::encode(MAGIC, FORMAT_VERSION, body);
+            let Err(text::Unreadable::Damaged(Damage::Field(text))) = Layout::decode(&bytes) else {
+                panic!("{body} was accepted");
+            };
+            assert!(text.contains(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn layout_is_replaced_and_read_again() {
+        let (fs, store) = (SimFs::new(1), Path::new("/store"));
+        assert_eq!(Layout::read(&fs, store).unwrap(), None, "no directory");
+        fs.create_directory(store).unwrap();
+        assert_eq!(Layout::read(&fs, store).unwrap(), None, "no file");
+        SAMPLE.replace(&fs, store).unwrap();
+        assert_eq!(Layout::read(&fs, store).unwrap(), Some(SAMPLE));
+        let next = Layout {
+            generation: 2,
+            log_count: 64,
+        };
+        next.replace(&fs, store).unwrap();
+        assert_eq!(Layout::read(&fs, store).unwrap(), Some(next));
+        assert_eq!(next.log_directory(store, 7), store.join("logs-2/007"));
+    }
+
+    #[test]
+    fn newer_and_oversized_layouts_are_refused() {
+        let (fs, store) = (SimFs::new(1), Path::new("/store"));
+        fs.create_directory(store).unwrap();
+        let path = store.join(LAYOUT_FILE);
+        let newer = text::encode(MAGIC, 2, "anything");
+        (&fs as &dyn Fs).replace(&path, &newer).unwrap();
+        let error = Layout::read(&fs, store).unwrap_err();
+        assert!(matches!(error, Error::NewerFormat { found: 2, .. }));
+        (&fs as &dyn Fs).replace(&path, &[b' '; 5000]).unwrap();
+        let error = Layout::read(&fs, store).unwrap_err();
+        assert!(matches!(error, Error::Damaged { .. }));
+    }
+
+    #[test]
+    fn names_have_one_spelling() {
+        let names = [
+            (
+                "00000007.segment",
+                Some(LogFileName::Segment(SegmentId::new(7))),
+            ),
+            (
+                "4294967295.segment",
+                Some(LogFileName::Segment(SegmentId::new(u32::MAX))),
+            ),
+            (
+                "00000007.index",
+                Some(LogFileName::Index(SegmentId::new(7))),
+            ),
+            (
+                "checkpoint-0000000000000012",
+                Some(LogFileName::Checkpoint(12)),
+            ),
+            ("00000007.segment.tmp", Some(LogFileName::Temporary)),
+            (
+                "checkpoint-0000000000000012.new",
+                Some(LogFileName::Temporary),
+            ),
+            ("7.segment", None),
+            ("+0000007.segment", None),
+            ("000000007.segment", None),
+            ("4294967296.segment", None),
+            ("checkpoint-12", None),
+            ("notes.txt", None),
+            ("", None),
+        ];
+        for (name, expected) in names {
+            assert_eq!(LogFileName::parse(name), expected, "{name}");
+            if let Some(parsed) = expected.filter(|parsed| *parsed != LogFileName::Temporary) {
+                assert_eq!(parsed.to_string(), name);
+            }
+        }
+    }
+}

@@ -22,6 +22,7 @@ pub mod fs;
 pub mod id;
 pub mod layout;
 mod lock;
+pub mod log;
 mod manifest;
 pub mod record;
 #[allow(

@@ -197,3 +197,77 @@ impl<'a> Iterator for Records<'a> {
         Some(record)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head() -> RecordHead {
+        RecordHead {
+            kind: RecordKind::Trim,
+            encoding: 3,
+            channel: ChannelId::new(9),
+            sequence: Sequence::new(u64::MAX - 1),
+            time_delta_ns: 77,
+            payload_len: 5,
+        }
+    }
+
+    #[test]
+    fn header_comes_back_as_it_was_written() {
+        assert_eq!(RecordHead::decode(&head().encode()), Ok(head()));
+    }
+
+    /// A record has no checksum of its own, so no bit of it may be without meaning.
+    #[test]
+    fn every_flipped_bit_of_a_header_is_refused_or_means_something_else() {
+        let good = head().encode();
+        for index in 0..good.len() {
+            for bit in 0..8 {
+                let mut bad = good;
+                bad[index] ^= 1 << bit;
+                let found = RecordHead::decode(&bad);
+                assert_ne!(found, Ok(head()), "byte {index} bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_unknown_is_refused() {
+        let with = |index: usize, byte: u8| {
+            let mut bytes = head().encode();
+            bytes[index] = byte;
+            RecordHead::decode(&bytes)
+        };
+        for kind in [0, 8, 16, 63, 255] {
+            assert_eq!(with(4, kind), Err(BadRecord::UnknownKind(kind)));
+        }
+        assert_eq!(with(5, 0x80), Err(BadRecord::UnknownFlags(0x80)));
+        for reserved in [7, 12, 13, 14, 15, 28, 29, 30, 31] {
+            assert_eq!(with(reserved, 1), Err(BadRecord::Reserved));
+        }
+    }
+
+    #[test]
+    fn records_end_at_the_first_that_is_cut() {
+        let mut payload = head().encode().to_vec();
+        payload.extend_from_slice(b"first\0\0\0");
+        assert_eq!(payload.len(), record_len(5));
+        payload.extend_from_slice(&head().encode());
+        payload.extend_from_slice(b"other");
+        for len in 0..=payload.len() {
+            let mut records = Records::new(&payload[..len]);
+            let found: Vec<_> = records.by_ref().map(|record| record.is_ok()).collect();
+            let expected: &[bool] = match len {
+                0 => &[],
+                // The padding of the last record may be missing.
+                37..=40 => &[true],
+                77 => &[true, true],
+                ..37 => &[false],
+                41.. => &[true, false],
+            };
+            assert_eq!(found, expected, "{len}");
+            assert!(records.next().is_none());
+        }
+    }
+}

@@ -132,23 +132,60 @@ impl<'a> Iterator for Frames<'a> {
     }
 }
 
-/// Looks for the header of a frame at `from` or behind it, in steps of the alignment. `bytes` are
-/// the whole segment. Behind a frame that is none, a header tells damage from the end of the log,
-/// and by its synced-through position how much had been promised (rule L8 of
-/// `docs/replication.md`). The payload is not looked at.
+/// Looks for a frame, header and payload checked, at `from` or behind it, in steps of the
+/// alignment. `bytes` are the whole segment. Behind a frame that is none, another one tells damage
+/// from the end of the log, and its synced-through position how much had been promised (rule L8 of
+/// `docs/replication.md`).
+///
+/// # Panics
+/// When the seed is another segment's.
 #[must_use]
 pub fn find_next_valid(bytes: &[u8], seed: Seed, segment: SegmentId, from: u32) -> Option<u32> {
+    let mut from = from;
+    loop {
+        let found = find_next_header(bytes, seed, segment, from)?;
+        let rest = bytes.get(usize::try_from(found).ok()?..)?;
+        let header = FrameHeader::decode(rest, &seed, found);
+        if header.is_ok_and(|header| header.check_payload(rest).is_ok()) {
+            return Some(found);
+        }
+        from = found.checked_add(STEP)?;
+    }
+}
+
+/// Looks for the header of a frame as [`find_next_valid`] does, and not at its payload: what
+/// would begin to look like a frame once something is written behind it.
+///
+/// # Panics
+/// When the seed is another segment's.
+#[must_use]
+pub fn find_next_header(bytes: &[u8], seed: Seed, segment: SegmentId, from: u32) -> Option<u32> {
     assert_eq!(seed.segment, segment, "the seed belongs to the segment");
-    let mut offset = from.checked_next_multiple_of(u32::try_from(ALIGNMENT).ok()?)?;
+    let mut offset = from.checked_next_multiple_of(STEP)?;
     let mut rest = bytes.get(usize::try_from(offset).ok()?..)?;
     while rest.len() >= FRAME_HEADER_BYTES {
-        // The fields first: they rule nearly every place out without a checksum.
-        let plausible = FrameHeader::decode_trusted(rest).is_ok();
-        if plausible && FrameHeader::decode(rest, &seed, offset).is_ok() {
+        let mut step = STEP;
+        if rest.first_chunk().is_some_and(is_zero) {
+            // No header: the kind is in the first step of one and never 0. Nearly all that is
+            // searched was never written.
+            step = BLOCK;
+        } else if FrameHeader::decode_trusted(rest).is_ok()
+            && FrameHeader::decode(rest, &seed, offset).is_ok()
+        {
+            // The fields come first: they rule most places out without a checksum.
             return Some(offset);
         }
-        rest = rest.get(ALIGNMENT..)?;
-        offset = offset.checked_add(u32::try_from(ALIGNMENT).ok()?)?;
+        rest = rest.get(usize::try_from(step).ok()?..)?;
+        offset = offset.checked_add(step)?;
     }
     None
+}
+
+const STEP: u32 = 8;
+const BLOCK: u32 = 1 << 10;
+const _: () = assert!(STEP as usize == ALIGNMENT && BLOCK.is_multiple_of(STEP));
+
+fn is_zero(block: &[u8; BLOCK as usize]) -> bool {
+    // The first byte rules out most blocks that are not; the whole is compared in wide steps.
+    block.first() == Some(&0) && *block == [0; BLOCK as usize]
 }

@@ -155,16 +155,18 @@ pub struct PreambleEntry {
 const PREAMBLE_ENTRY_BYTES: usize = 56;
 
 impl Preamble {
-    /// Appends the payload.
+    /// Writes the payload.
     ///
     /// # Panics
     /// With more entries than slots can exist.
-    pub fn encode(&self, out: &mut Vec<u8>) {
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
         assert!(
             self.entries.len() <= usize::from(NO_SLOT),
             "one entry a slot"
         );
         let count = u16::try_from(self.entries.len()).unwrap_or(NO_SLOT);
+        let mut out = Vec::with_capacity(Self::encoded_len(self.entries.len()));
         out.extend_from_slice(&u64::from(count).to_le_bytes());
         for entry in &self.entries {
             out.extend_from_slice(&u64::from(entry.slot.index()).to_le_bytes());
@@ -180,6 +182,7 @@ impl Preamble {
                 out.extend_from_slice(&number.to_le_bytes());
             }
         }
+        out
     }
 
     /// Bytes that [`encode`](Self::encode) writes for so many slots.
@@ -309,8 +312,7 @@ mod tests {
 
     #[test]
     fn preamble_comes_back_as_it_was_written() {
-        let mut payload = Vec::new();
-        preamble().encode(&mut payload);
+        let payload = preamble().encode();
         assert_eq!(payload.len(), Preamble::encoded_len(3));
         assert_eq!(Preamble::decode(&payload), Ok(preamble()));
         for len in 0..payload.len() {

@@ -13,7 +13,7 @@
 //! slot     0 u16      slot                        8 u64 first index
 //!          2 [u8; 6]  reserved, 0                16 u64 last index
 //! block    0 u16      slot                       24 u64 time of the first message, ns since 1970
-//!          2 u16      reserved, 0                32 u64 time of the last message
+//!          2 u16      1: carried, else 0         32 u64 time of the last message
 //!          4 u32      channel                    40 u64 bytes of the payloads
 //!          8 u64      first sequence             48 u32 entry count
 //!         16 u64      last sequence              52 u32 reserved, 0
@@ -70,11 +70,14 @@ pub struct SlotRange {
     pub last: FrameIndex,
 }
 
-/// The messages of a channel in a segment.
+/// Messages of a channel in a segment. A channel has a block for those that were stored there, and
+/// one for each run of those that were carried there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
     /// The channel.
     pub key: ChannelKey,
+    /// Whether the messages lie in carried frames.
+    pub carried: bool,
     /// Its first message in the segment.
     pub first: Sequence,
     /// Its last message in the segment.
@@ -263,7 +266,8 @@ impl Block {
     fn encode(&self, out: &mut Vec<u8>) {
         debug_assert!(!self.entries.is_empty(), "a block has at least one place");
         debug_assert!(self.first <= self.last, "a block has at least one message");
-        out.extend_from_slice(&u32::from(self.key.slot.index()).to_le_bytes());
+        out.extend_from_slice(&self.key.slot.index().to_le_bytes());
+        out.extend_from_slice(&u16::from(self.carried).to_le_bytes());
         out.extend_from_slice(&self.key.channel.get().to_le_bytes());
         let numbers = [
             self.first.get(),
@@ -292,7 +296,11 @@ impl Block {
     fn read(fields: &mut Fields<'_>, seal_offset: u32) -> Result<Self, BadFile> {
         let bad = BadFile::Field("a block is none");
         let slot = fields.u16().and_then(SlotId::new).ok_or(bad)?;
-        fields.reserved::<2>().ok_or(bad)?;
+        let carried = match fields.u16() {
+            Some(0) => false,
+            Some(1) => true,
+            _ => return Err(bad),
+        };
         let channel = ChannelId::new(fields.u32().ok_or(bad)?);
         let mut numbers = [0; 6];
         for number in &mut numbers {
@@ -307,6 +315,7 @@ impl Block {
         let entries: Option<Vec<_>> = entries.iter().map(Entry::read).collect();
         let block = Self {
             key: ChannelKey { slot, channel },
+            carried,
             first: Sequence::new(first),
             last: Sequence::new(last),
             base_time_ns,

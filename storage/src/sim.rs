@@ -133,7 +133,7 @@ impl State {
         self.step()?;
         if std::mem::take(&mut self.sync_fails) {
             inode.content().fail_sync(&mut self.random);
-            return Err(io::Error::other("simulated failure of a sync"));
+            return Err(sync_failed());
         }
         inode.content().sync();
         Ok(())
@@ -186,6 +186,7 @@ impl SimFs {
     pub fn kill(&self) {
         let mut state = self.state();
         state.epoch += 1;
+        state.changes_left = None;
         state.sync_fails = false;
     }
 
@@ -212,7 +213,8 @@ impl SimFs {
         self.state().used_bytes()
     }
 
-    /// Makes the next sync of a file fail, and lose a part of what it was to make durable.
+    /// Makes the next sync fail. One of a file loses a part of what it was to make durable; one of
+    /// a directory just does not do it.
     pub fn fail_next_sync(&self) {
         self.state().sync_fails = true;
     }
@@ -354,6 +356,9 @@ impl Fs for SimFs {
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.step()?;
+        if std::mem::take(&mut state.sync_fails) {
+            return Err(sync_failed());
+        }
         state.names.sync(directory)
     }
 
@@ -365,6 +370,10 @@ impl Fs for SimFs {
     fn free_bytes(&self, _directory: &Path) -> io::Result<u64> {
         Ok(self.state().free_bytes())
     }
+}
+
+fn sync_failed() -> io::Error {
+    io::Error::other("simulated failure of a sync")
 }
 
 fn unreadable() -> io::Error {

@@ -227,7 +227,10 @@ fn prepare(path: &Path) -> io::Result<()> {
 fn measure(options: &Options, path: &Path) -> io::Result<()> {
     let mut out = io::stdout();
     if !options.json {
-        writeln!(out, "| messages | mode | batches/s | messages/s | p50 µs | p99 | p99.9 | max |")?;
+        writeln!(
+            out,
+            "| messages | mode | batches/s | messages/s | p50 µs | p99 | p99.9 | max |"
+        )?;
         writeln!(out, "|---|---|---|---|---|---|---|---|")?;
     }
     for round in 0..options.rounds {

@@ -30,7 +30,7 @@ pub(super) struct Feed<R> {
     pub(super) group: Option<Box<str>>,
     /// The first sequence that has been sent to nobody.
     pub(super) next: Sequence,
-    /// The channel's last sequence when a read found nothing behind `next`.
+    /// A read found nothing from `next` up to here.
     pub(super) looked_through: Sequence,
     /// What [`super::Feeds::take_moves`] has said already.
     pub(super) reported: Sequence,
@@ -139,10 +139,16 @@ impl<R> Feed<R> {
             });
         }
         let sharing = u64::try_from(sharing).unwrap_or(u64::MAX).max(1);
-        let part = count(from, upto)
+        // Where nothing was found, nothing is to be shared.
+        let found = if redelivery {
+            from
+        } else {
+            from.max(self.looked_through.next())
+        };
+        let part = count(found, upto)
             .div_ceil(sharing)
             .clamp(1, GROUP_TURN_MESSAGES_MAX);
-        let part_end = before(Sequence::new(from.get().saturating_add(part)));
+        let part_end = before(Sequence::new(found.get().saturating_add(part)));
         Some(Share {
             from,
             upto: upto.min(part_end),
@@ -158,14 +164,6 @@ impl<R> Feed<R> {
             self.redelivery
                 .insert(chunk.first.max(trimmed.next()), chunk.last);
         }
-        if self.group.is_none() {
-            // Nobody else got anything in between: it is one run that ends at `next`.
-            if let Some((first, _)) = self.redelivery.first() {
-                self.next = first;
-            }
-            self.redelivery.clear();
-        }
-        self.looked_through = Sequence::default();
     }
 }
 

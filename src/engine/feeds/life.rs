@@ -128,7 +128,11 @@ impl<R: Default> Feeds<R> {
             feed.reported = feed.reported.max(new.position);
             return index;
         }
-        let feed = Feed::new(channel_index, new.cursor, new.group, new.position);
+        // A move that nobody has taken yet is ahead of the durable position.
+        let moves = self.last_moves.iter();
+        let moves = moves.filter(|of| (of.0, of.1) == (new.channel, new.cursor));
+        let position = moves.map(|of| of.2).fold(new.position, Sequence::max);
+        let feed = Feed::new(channel_index, new.cursor, new.group, position);
         let index = self.feeds.insert(feed).index();
         channel.feeds.insert(new.cursor, index);
         index

@@ -76,10 +76,6 @@ impl Ranges {
         }
         found
     }
-
-    pub(super) fn clear(&mut self) {
-        self.by_first.clear();
-    }
 }
 
 /// Where the chunks begin that are on their way, in ascending order.

@@ -22,6 +22,10 @@ impl<R: Default> Feeds<R> {
     ///
     /// # Panics
     /// If the turn before was not answered.
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "no iterator: a turn is answered before the next one"
+    )]
     pub fn next(&mut self) -> Option<Turn> {
         assert!(self.turn.is_none(), "the turn before this one is answered");
         while let Some(index) = self.ready.pop_front() {
@@ -96,8 +100,8 @@ impl<R: Default> Feeds<R> {
         mark
     }
 
-    /// The read of the open turn found nothing. Nobody behind this position gets a turn until the
-    /// channel grows.
+    /// The read of the open turn found nothing. The next one looks further, if there is more;
+    /// else nobody behind this position gets a turn until the channel grows.
     ///
     /// # Panics
     /// If this is not the receiver in turn.
@@ -109,8 +113,7 @@ impl<R: Default> Feeds<R> {
             // It was there before: it is gone now.
             feed.redelivery.remove(share.from, share.upto);
         } else {
-            let channel = self.channels.at(feed.channel).expect(LIVE_CHANNEL);
-            feed.looked_through = channel.last;
+            feed.looked_through = share.upto;
         }
         self.rotate(key, true);
         self.note_move(index);

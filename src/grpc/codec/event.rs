@@ -1,12 +1,12 @@
 //! Events: `Event` as it comes in, `EventReceive` as it goes out, `Result` as the answer.
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 
 use super::scan::{FieldNumber, Fields};
 use super::tags::Tags;
 use super::write::{
-    FRAME_PREFIX_BYTES, begin_frame, bytes_field_len, put_bytes_field, put_varint_field, to_u32,
-    varint_field_len,
+    FRAME_PREFIX_BYTES, begin_frame, bytes_field_len, put_bytes_field, put_frame_prefix,
+    put_varint_field, to_u32, varint_field_len,
 };
 use super::{DecodeError, FrameInfo};
 
@@ -82,8 +82,9 @@ impl<'a> EventView<'a> {
     }
 }
 
-/// Length of the `EventReceive` of an event without its suffix.
-fn event_receive_len(event: &EventView<'_>, event_id: &str) -> usize {
+/// Length of what [`encode_event_receive`] writes.
+#[must_use]
+pub fn event_receive_len(event: &EventView<'_>, event_id: &str) -> usize {
     bytes_field_len(event_id.as_bytes())
         + bytes_field_len(event.channel.as_bytes())
         + bytes_field_len(event.metadata.as_bytes())
@@ -91,32 +92,15 @@ fn event_receive_len(event: &EventView<'_>, event_id: &str) -> usize {
         + event.tags.encoded_len()
 }
 
-/// Writes the fields of [`event_receive_len`]; gives back the offset of the channel's name.
-fn put_event_receive(event: &EventView<'_>, event_id: &str, out: &mut BytesMut) -> usize {
+/// Appends the `EventReceive` that subscribers get, without timestamp and sequence: the form in
+/// which an event is stored. [`append_event_suffix`] completes it at delivery; protobuf fields may
+/// come in any order.
+pub fn encode_event_receive(event: &EventView<'_>, event_id: &str, out: &mut impl BufMut) {
     put_bytes_field(1, event_id.as_bytes(), out);
     put_bytes_field(2, event.channel.as_bytes(), out);
-    let channel_offset = out.len() - event.channel.len();
     put_bytes_field(3, event.metadata.as_bytes(), out);
     put_bytes_field(4, event.body, out);
     event.tags.write(out);
-    channel_offset
-}
-
-/// Appends the `EventReceive` that subscribers get, without timestamp and sequence: the form in
-/// which an event is stored. [`append_event_suffix`] completes it at delivery; protobuf fields may
-/// come in any order. Offsets in the answer count from the start of the message.
-pub fn encode_event_receive(
-    event: &EventView<'_>,
-    event_id: &str,
-    out: &mut BytesMut,
-) -> FrameInfo {
-    let start = out.len();
-    out.reserve(event_receive_len(event, event_id));
-    let channel_offset = put_event_receive(event, event_id, out);
-    FrameInfo {
-        channel_offset: to_u32(channel_offset - start),
-        channel_len: to_u32(event.channel.len()),
-    }
 }
 
 /// Length of what [`append_event_suffix`] writes.
@@ -129,6 +113,17 @@ pub fn event_suffix_len(timestamp_ns: i64, sequence: u64) -> usize {
 pub fn append_event_suffix(timestamp_ns: i64, sequence: u64, out: &mut BytesMut) {
     put_varint_field(5, timestamp_ns.cast_unsigned(), out);
     put_varint_field(6, sequence, out);
+}
+
+/// Appends what comes before a stored event of `stored_bytes` in the frame that subscribers get.
+/// Behind it comes what [`append_event_suffix`] writes.
+pub fn begin_stored_event_frame(
+    stored_bytes: usize,
+    timestamp_ns: i64,
+    sequence: u64,
+    out: &mut BytesMut,
+) {
+    put_frame_prefix(stored_bytes + event_suffix_len(timestamp_ns, sequence), out);
 }
 
 /// Length of what [`event_receive_frame`] writes.
@@ -155,11 +150,14 @@ pub fn event_receive_frame(
     let start = out.len();
     let len = event_receive_len(event, event_id) + event_suffix_len(timestamp_ns, sequence);
     begin_frame(len, out);
-    let channel_offset = put_event_receive(event, event_id, out);
+    encode_event_receive(event, event_id, out);
     append_event_suffix(timestamp_ns, sequence, out);
     debug_assert_eq!(out.len(), start + FRAME_PREFIX_BYTES + len);
+    // Behind the id, the channel's key and its length.
+    let channel_end =
+        bytes_field_len(event_id.as_bytes()) + bytes_field_len(event.channel.as_bytes());
     FrameInfo {
-        channel_offset: to_u32(channel_offset - start),
+        channel_offset: to_u32(FRAME_PREFIX_BYTES + channel_end - event.channel.len()),
         channel_len: to_u32(event.channel.len()),
     }
 }
@@ -289,18 +287,20 @@ mod tests {
         ) {
             let encoded = event.encode_to_vec();
             let view = EventView::parse(&encoded).unwrap();
-            let mut out = BytesMut::from(&[7; 9][..before]);
-            let info = encode_event_receive(&view, &id, &mut out);
+            let mut out = vec![7; before];
+            encode_event_receive(&view, &id, &mut out);
             let stored = out.split_off(before);
+            prop_assert_eq!(stored.len(), event_receive_len(&view, &id));
             let decoded = kubemq::EventReceive::decode(&stored[..]).unwrap();
             prop_assert_eq!(decoded, receive(&event, &id, 0, 0));
-            let channel = &stored[info.channel_offset as usize..][..info.channel_len as usize];
-            prop_assert_eq!(channel, event.channel.as_bytes());
 
-            let mut complete = stored.clone();
-            append_event_suffix(timestamp, sequence, &mut complete);
-            prop_assert_eq!(complete.len() - stored.len(), event_suffix_len(timestamp, sequence));
-            let decoded = kubemq::EventReceive::decode(&complete[..]).unwrap();
+            let mut frame = BytesMut::new();
+            begin_stored_event_frame(stored.len(), timestamp, sequence, &mut frame);
+            frame.extend_from_slice(&stored);
+            append_event_suffix(timestamp, sequence, &mut frame);
+            let suffix_len = event_suffix_len(timestamp, sequence);
+            prop_assert_eq!(frame.len(), FRAME_PREFIX_BYTES + stored.len() + suffix_len);
+            let decoded = kubemq::EventReceive::decode(unframed(&frame)).unwrap();
             prop_assert_eq!(decoded, receive(&event, &id, timestamp, sequence));
         }
 
@@ -382,7 +382,7 @@ mod tests {
         }
         .encode_to_vec();
         encoded.extend([0x42, 3, b'n', b'e', b'w', 0x48, 1]);
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         encode_event_receive(&EventView::parse(&encoded).unwrap(), "", &mut out);
         assert_eq!(&out[..], [0x12, 1, b'c']);
     }

@@ -1,6 +1,6 @@
 //! Tags: the `map<string, string>` of events, requests and responses, left in its encoded form.
 
-use bytes::BytesMut;
+use bytes::BufMut;
 
 use super::DecodeError;
 use super::scan::{Field, FieldNumber, Fields};
@@ -56,16 +56,16 @@ impl<'a> Tags<'a> {
     }
 
     /// Appends the encoded entries as they are. They keep the field number.
-    pub(super) fn write(&self, out: &mut BytesMut) {
+    pub(super) fn write(&self, out: &mut impl BufMut) {
         let Some(range) = self.message.get(self.start..self.end) else {
             return;
         };
         if range.len() == self.bytes {
-            return out.extend_from_slice(range);
+            return out.put_slice(range);
         }
         // Other fields stand between the entries: no encoder does that, but it is legal.
         for field in self.fields(range) {
-            out.extend_from_slice(range.get(field.start..field.end).unwrap_or_default());
+            out.put_slice(range.get(field.start..field.end).unwrap_or_default());
         }
     }
 

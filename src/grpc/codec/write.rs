@@ -11,6 +11,11 @@ pub(super) const FRAME_PREFIX_BYTES: usize = 5;
 /// Makes room for a frame with a message of `message_bytes` and writes its prefix.
 pub(super) fn begin_frame(message_bytes: usize, out: &mut BytesMut) {
     out.reserve(FRAME_PREFIX_BYTES + message_bytes);
+    put_frame_prefix(message_bytes, out);
+}
+
+/// Writes the prefix of a frame alone, for a message that may never come behind it in this buffer.
+pub(super) fn put_frame_prefix(message_bytes: usize, out: &mut BytesMut) {
     out.put_u8(0);
     // INVARIANT: views are made of at most MESSAGE_BYTES_MAX bytes, and what is added to them
     // (an id, a reply channel, two numbers) is far below the other half of the range.
@@ -21,7 +26,7 @@ pub(super) fn begin_frame(message_bytes: usize, out: &mut BytesMut) {
 /// Writes a number of variable length in one piece: a byte at a time costs a check of the buffer
 /// for each, which shows at a million events a second.
 #[inline]
-fn put_varint(mut value: u64, out: &mut BytesMut) {
+fn put_varint(mut value: u64, out: &mut impl BufMut) {
     const MORE: u8 = 0x80;
     let low_bits = |value: u64| value.to_le_bytes()[0];
     if value < u64::from(MORE) {
@@ -38,7 +43,7 @@ fn put_varint(mut value: u64, out: &mut BytesMut) {
         *byte = low_bits(value) | MORE;
         value >>= 7;
     }
-    out.extend_from_slice(bytes.get(..len).unwrap_or_default());
+    out.put_slice(bytes.get(..len).unwrap_or_default());
 }
 
 /// What a field of text or bytes takes; nothing when it is empty. For numbers below 16.
@@ -50,13 +55,13 @@ pub(super) fn bytes_field_len(value: &[u8]) -> usize {
 }
 
 /// Writes a field of text or bytes, or nothing when it is empty.
-pub(super) fn put_bytes_field(number: FieldNumber, value: &[u8], out: &mut BytesMut) {
+pub(super) fn put_bytes_field(number: FieldNumber, value: &[u8], out: &mut impl BufMut) {
     if value.is_empty() {
         return;
     }
     put_varint(u64::from(number << 3 | 2), out);
     put_varint(to_u64(value.len()), out);
-    out.extend_from_slice(value);
+    out.put_slice(value);
 }
 
 /// What a field with a number takes; nothing when it is 0. For field numbers below 16.
@@ -68,7 +73,7 @@ pub(super) fn varint_field_len(value: u64) -> usize {
 }
 
 /// Writes a field with a number, or nothing when it is 0.
-pub(super) fn put_varint_field(number: FieldNumber, value: u64, out: &mut BytesMut) {
+pub(super) fn put_varint_field(number: FieldNumber, value: u64, out: &mut impl BufMut) {
     if value != 0 {
         put_varint(u64::from(number << 3), out);
         put_varint(value, out);

@@ -201,6 +201,12 @@ impl ResponseStream {
         self.outlet.written()
     }
 
+    /// Ready when [`written`](Self::written) has reached `count`. Only the last poller is woken,
+    /// one who waits for capacity included: wait for both in one task.
+    pub fn poll_written(&mut self, count: u64, cx: &mut Context<'_>) -> Poll<()> {
+        self.outlet.poll_written(count, cx)
+    }
+
     fn send_trailers(&mut self, status: Status) {
         self.finished = true;
         let trailers = if status.is_ok() {

@@ -126,7 +126,9 @@ pub fn decode_moves(
     let (pairs, behind) = payload.as_chunks::<MOVE_BYTES>();
     let whole = behind.is_empty() && pairs.iter().all(|pair| decode_move(pair).is_some());
     // The default is never seen: every pair was read before.
-    let moves = pairs.iter().map(|pair| decode_move(pair).unwrap_or_default());
+    let moves = pairs
+        .iter()
+        .map(|pair| decode_move(pair).unwrap_or_default());
     whole.then_some(moves).ok_or(BadPayload)
 }
 

@@ -377,3 +377,17 @@ fn stopped_file_system_refuses_every_change_and_serves_reads() {
     fs.crash(1);
     fs.append_write(path(FILE), 0, b"new").unwrap();
 }
+
+#[test]
+fn failed_sync_of_a_directory_makes_nothing_safe() {
+    let mut lost = 0;
+    for seed in 0..100 {
+        let fs = fs_with(b"old");
+        fs.remove(path(FILE)).unwrap();
+        fs.fail_next_sync();
+        fs.sync_directory(path("/store")).unwrap_err();
+        fs.crash(seed);
+        lost += usize::from(fs.read(path(FILE)).is_err());
+    }
+    assert!((10..90).contains(&lost), "{lost}");
+}

@@ -1,0 +1,55 @@
+//! Filling channels with a number of events.
+
+use clap::Args;
+
+use super::publisher::{self, Totals};
+use crate::Run;
+use crate::payload::Template;
+use crate::report::{Interval, Report, number};
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Scenario {
+    /// Events for each channel.
+    #[arg(long, default_value_t = 1_000_000)]
+    count: u64,
+    /// Events in flight on each connection.
+    #[arg(long, default_value_t = 4096)]
+    window: u64,
+    /// Channels, each with a connection of its own.
+    #[arg(long, default_value_t = 1)]
+    channels: u64,
+    /// The channel; with several, channel n is `CHANNEL.n`.
+    #[arg(long, default_value = "loadgen.filled")]
+    channel: String,
+}
+
+pub(super) async fn run(run: Run, scenario: Scenario) -> anyhow::Result<Report> {
+    let totals = Totals::new();
+    let interval = Interval::begin(&run);
+    for number in 0..scenario.channels {
+        let channel = match scenario.channels {
+            1 => scenario.channel.clone(),
+            _ => format!("{}.{number}", scenario.channel),
+        };
+        let client = run.connect().await?;
+        let template = Template::stored(&channel, run.size);
+        publisher::stream(&client, template, scenario.window, scenario.count, &totals)?;
+    }
+    let wanted = scenario.count * scenario.channels;
+    while totals.acknowledged.get() < wanted && totals.violations.get() == 0 {
+        totals.moved.wait().await;
+    }
+    let messages = totals.acknowledged.get();
+    let name = format!(
+        "fill: {} events of {} bytes in {} channels",
+        scenario.count, run.size, scenario.channels
+    );
+    let mut report = interval.end(name, messages, &totals.latency.borrow());
+    totals.stop.set(true);
+    totals.complain();
+    report.violations = totals.violations.get();
+    let bytes = number(messages) * number(u64::try_from(run.size)?);
+    let rate = bytes / 1024.0 / 1024.0 / report.seconds;
+    report.figures.push(("MiB of bodies a second".into(), rate));
+    Ok(report)
+}

@@ -1,0 +1,341 @@
+//! Writes a new log, segment after segment.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ringmq_storage::checkpoint::{ChannelFloor, Checkpoint, Section, SegmentEntry};
+use ringmq_storage::frame::{Frame, FrameHeader, FrameKind, frame_len, payload_checksum};
+use ringmq_storage::fs::{Fs, FsFile};
+use ringmq_storage::layout::LogFileName;
+use ringmq_storage::segment::{Preamble, PreambleEntry, SEGMENT_HEADER_BYTES, SegmentHeader};
+use ringmq_storage::{FrameIndex, Generation, Position, SegmentId, SlotId, StoreId, Term};
+
+use crate::cli::store::{Error, failed};
+use crate::engine::events_store::Slots;
+
+/// Size of the first segment of a log; each further one has twice the size of the one before.
+const SEGMENT_BYTES_FIRST: u32 = 1 << 20;
+
+/// What is written at once.
+const WRITE_BYTES: usize = 1 << 20;
+
+/// Term of every frame on a single node.
+const TERM: Term = Term::new(1);
+
+/// A log in the making.
+pub(super) struct LogWriter<'a> {
+    fs: &'a dyn Fs,
+    store: StoreId,
+    log: u16,
+    directory: PathBuf,
+    /// The slots of the log: first and last frame that was written.
+    slots: BTreeMap<SlotId, Option<(FrameIndex, FrameIndex)>>,
+    segment_bytes: u32,
+    next_bytes: u32,
+    open: Option<OpenSegment>,
+    segments: Vec<SegmentEntry>,
+}
+
+/// A segment that is being filled.
+struct OpenSegment {
+    header: SegmentHeader,
+    path: PathBuf,
+    file: Box<dyn FsFile>,
+    buffer: Vec<u8>,
+    /// Where the buffer begins.
+    written: u32,
+}
+
+impl<'a> LogWriter<'a> {
+    pub(super) fn new(
+        fs: &'a dyn Fs,
+        store: StoreId,
+        log: u16,
+        directory: PathBuf,
+        slots: Vec<SlotId>,
+        segment_bytes: u32,
+    ) -> Self {
+        Self {
+            fs,
+            store,
+            log,
+            directory,
+            slots: slots.into_iter().map(|slot| (slot, None)).collect(),
+            segment_bytes,
+            next_bytes: SEGMENT_BYTES_FIRST.min(segment_bytes),
+            open: None,
+            segments: Vec::new(),
+        }
+    }
+
+    /// Appends a frame of one of the log's slots: its payload as it is, its header for its new
+    /// place.
+    pub(super) fn frame(&mut self, slot: SlotId, frame: &Frame<'_>) -> Result<(), Error> {
+        let len = to_u32(frame.header.frame_len());
+        let room = self.open.as_ref().map_or(0, OpenSegment::room);
+        if len > room {
+            self.roll(len)?;
+        }
+        let index = frame.header.index;
+        let written = self.slots.entry(slot).or_default();
+        *written = Some((written.map_or(index, |(first, _)| first), index));
+        let Some(open) = &mut self.open else {
+            return Ok(());
+        };
+        open.push(frame.header, frame.payload);
+        open.flush_if_large()
+    }
+
+    /// Ends the segment, and begins one that takes a frame of `len` bytes.
+    fn roll(&mut self, len: u32) -> Result<(), Error> {
+        if let Some(open) = self.open.take() {
+            open.seal()?;
+        }
+        let (fs, directory) = (self.fs, &self.directory);
+        fs.create_directory(directory)
+            .map_err(failed("make", directory))?;
+        let overhead =
+            2 * SEGMENT_HEADER_BYTES + frame_len(Preamble::encoded_len(self.slots.len()));
+        let least = len.saturating_add(to_u32(overhead));
+        let bytes = self
+            .next_bytes
+            .max(least.next_multiple_of(SEGMENT_BYTES_FIRST));
+        self.next_bytes = bytes
+            .saturating_mul(2)
+            .min(self.segment_bytes)
+            .max(self.next_bytes);
+        let count = u32::try_from(self.segments.len()).unwrap_or(u32::MAX);
+        let header = SegmentHeader {
+            store: self.store,
+            log: self.log,
+            segment: SegmentId::new(count).next(),
+            generation: Generation::new(1),
+            len: bytes,
+        };
+        self.segments.push(SegmentEntry {
+            segment: header.segment,
+            generation: header.generation,
+            len: bytes,
+        });
+        let mut open = OpenSegment::create(self.fs, &self.directory, header)?;
+        open.buffer.extend_from_slice(&header.encode());
+        let payload = self.preamble().encode();
+        open.push(own_frame(FrameKind::Preamble, &payload), &payload);
+        self.open = Some(open);
+        Ok(())
+    }
+
+    fn preamble(&self) -> Preamble {
+        let entries = self.slots.iter().map(|(slot, written)| {
+            let (first, last) = written.unwrap_or_default();
+            let floor = FrameIndex::new(first.get().saturating_sub(1));
+            PreambleEntry {
+                slot: *slot,
+                term: TERM,
+                vote: 0,
+                commit: last,
+                floor_index: floor,
+                floor_term: term_at(floor),
+                void: Position::default(),
+            }
+        });
+        Preamble {
+            entries: entries.collect(),
+        }
+    }
+
+    /// Completes the log: the last segment stays open for appends, a checkpoint holds the state.
+    /// Everything is synced when this returns.
+    pub(super) fn finish<'s>(
+        mut self,
+        state_of: &dyn Fn(SlotId) -> Option<&'s Slots>,
+    ) -> Result<(), Error> {
+        let sections: Vec<Section> = self
+            .slots
+            .iter()
+            .filter_map(|(slot, written)| section(*slot, *written, state_of(*slot)?))
+            .collect();
+        let begun = |section: &Section| section.applied > FrameIndex::default();
+        if !sections.iter().any(begun) {
+            // Nothing ever happened to these slots: the log begins as a new one.
+            return Ok(());
+        }
+        if self.open.is_none() {
+            self.roll(0)?;
+        }
+        let Some(open) = self.open.take() else {
+            return Ok(());
+        };
+        let end = open.end();
+        open.leave_open()?;
+        let floors = self
+            .slots
+            .keys()
+            .filter_map(|slot| Some((*slot, state_of(*slot)?)));
+        let floors = floors.flat_map(|(slot, slots)| floors_of(slot, slots));
+        let checkpoint = Checkpoint {
+            store: self.store,
+            log: self.log,
+            number: 1,
+            position: end,
+            synced_through: end,
+            sections,
+            floors: floors.collect(),
+            segments: self.segments,
+        };
+        let name = LogFileName::Checkpoint(1).to_string();
+        let path = self.directory.join(name);
+        let written = self.fs.replace(&path, &checkpoint.encode());
+        written.map_err(failed("write", &path))?;
+        let directory = &self.directory;
+        self.fs
+            .sync_directory(directory)
+            .map_err(failed("sync", directory))
+    }
+}
+
+fn section(
+    slot: SlotId,
+    written: Option<(FrameIndex, FrameIndex)>,
+    slots: &Slots,
+) -> Option<Section> {
+    let (applied, last_timestamp_ns) = slots.applied(slot);
+    debug_assert!(
+        written.is_none_or(|(_, last)| last <= applied),
+        "all frames are applied"
+    );
+    let floor = written.map_or(applied, |(first, _)| FrameIndex::new(first.get() - 1));
+    let mut logical = Vec::new();
+    slots.encode_section(slot, &mut logical);
+    (!logical.is_empty()).then_some(Section {
+        slot,
+        applied,
+        term: term_at(applied),
+        last_timestamp_ns,
+        floor,
+        void: Position::default(),
+        logical,
+    })
+}
+
+/// What is left of the channels of a slot.
+fn floors_of(slot: SlotId, slots: &Slots) -> impl Iterator<Item = ChannelFloor> + '_ {
+    let channels = slots.channels().filter(move |(key, _)| key.slot == slot);
+    channels.map(|(key, channel)| {
+        let first = channel.first;
+        ChannelFloor { key, first }
+    })
+}
+
+/// The term of a frame on a single node; there is none before the first.
+fn term_at(index: FrameIndex) -> Term {
+    Term::new(u64::from(index > FrameIndex::default()))
+}
+
+/// The header of a frame of the log itself.
+fn own_frame(kind: FrameKind, payload: &[u8]) -> FrameHeader {
+    FrameHeader {
+        payload_len: to_u32(payload.len()),
+        kind,
+        flags: 0,
+        slot: None,
+        record_count: 0,
+        term: Term::default(),
+        index: FrameIndex::default(),
+        base_timestamp_ns: 0,
+        synced_through: Position::default(),
+        payload_checksum: payload_checksum(payload),
+    }
+}
+
+impl OpenSegment {
+    fn create(fs: &dyn Fs, directory: &Path, header: SegmentHeader) -> Result<Self, Error> {
+        let path = directory.join(LogFileName::Segment(header.segment).to_string());
+        let made = fs.create(&path).and_then(|mut file| {
+            file.reserve(u64::from(header.len))?;
+            Ok(file)
+        });
+        let file = made.map_err(failed("make", &path))?;
+        let buffer = Vec::with_capacity(WRITE_BYTES);
+        Ok(Self {
+            header,
+            path,
+            file,
+            buffer,
+            written: 0,
+        })
+    }
+
+    fn offset(&self) -> u32 {
+        self.written.saturating_add(to_u32(self.buffer.len()))
+    }
+
+    fn end(&self) -> Position {
+        Position::new(self.header.segment, self.offset())
+    }
+
+    /// Bytes that are left before the seal.
+    fn room(&self) -> u32 {
+        let seal = to_u32(frame_len(0));
+        self.header
+            .len
+            .saturating_sub(self.offset())
+            .saturating_sub(seal)
+    }
+
+    fn push(&mut self, mut header: FrameHeader, payload: &[u8]) {
+        // The log is synced as a whole before anybody reads it.
+        header.synced_through = self.end();
+        let encoded = header.encode(&self.header.seed(), self.offset());
+        self.buffer.extend_from_slice(&encoded);
+        self.buffer.extend_from_slice(payload);
+        let padded = frame_len(payload.len()) - frame_len(0) - payload.len();
+        self.buffer.resize(self.buffer.len() + padded, 0);
+    }
+
+    fn flush_if_large(&mut self) -> Result<(), Error> {
+        if self.buffer.len() < WRITE_BYTES {
+            return Ok(());
+        }
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        let at = u64::from(self.written);
+        let written = self.file.write_at(at, &self.buffer);
+        written.map_err(failed("write", &self.path))?;
+        self.written = self.offset();
+        self.buffer.clear();
+        Ok(())
+    }
+
+    fn seal(mut self) -> Result<(), Error> {
+        self.push(own_frame(FrameKind::Seal, &[]), &[]);
+        self.flush()?;
+        self.sync()
+    }
+
+    /// Writes zeros behind the last frame: appends must find no unwritten extents.
+    fn leave_open(mut self) -> Result<(), Error> {
+        self.flush()?;
+        let zeros = vec![0; WRITE_BYTES];
+        while self.written < self.header.len {
+            let left = usize::try_from(self.header.len - self.written).unwrap_or(WRITE_BYTES);
+            self.buffer
+                .extend_from_slice(zeros.get(..left.min(WRITE_BYTES)).unwrap_or(&zeros));
+            self.flush()?;
+        }
+        self.sync()
+    }
+
+    fn sync(mut self) -> Result<(), Error> {
+        let synced: io::Result<()> = self.file.sync();
+        synced.map_err(failed("sync", &self.path))
+    }
+}
+
+/// Lengths of frames and offsets in segments: both are below 4 GiB.
+fn to_u32(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}

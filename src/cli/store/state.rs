@@ -1,0 +1,65 @@
+//! What the records of a log say: the newest checkpoint, and what was written behind it.
+
+use std::collections::BTreeMap;
+
+use ringmq_storage::frame::FrameKind;
+use ringmq_storage::layout::Layout;
+use ringmq_storage::log::Apply;
+use ringmq_storage::{ChannelKey, Position, SlotId};
+
+use super::survey::LogFiles;
+use super::walk::walk;
+use super::{Error, Opened};
+use crate::engine::events_store::Slots;
+
+/// The state of a log's slots, as far as it could be made.
+pub(super) struct LogState {
+    pub(super) slots: Slots,
+    /// Slots whose records do not follow from each other, as behind a damaged range: their state
+    /// is that before it.
+    pub(super) halted: BTreeMap<SlotId, String>,
+}
+
+impl LogState {
+    /// A channel for people: its name where it is known.
+    pub(super) fn name(&self, key: ChannelKey) -> String {
+        match self.slots.channel(key) {
+            Some(channel) => channel.name.to_string(),
+            None => format!("(channel {} of slot {})", key.channel, key.slot),
+        }
+    }
+}
+
+/// The slots of a log.
+pub(super) fn slots_of(layout: Layout, log: u16) -> impl Iterator<Item = SlotId> {
+    SlotId::all().filter(move |slot| slot.index() % layout.log_count == log)
+}
+
+/// Makes the state of a log from its newest checkpoint and the frames behind it.
+pub(super) fn replay(opened: &Opened, layout: Layout, files: &LogFiles) -> Result<LogState, Error> {
+    let mut slots = Slots::new(slots_of(layout, files.number));
+    let mut halted = BTreeMap::new();
+    let mut from = Position::default();
+    if let Some(checkpoint) = files.checkpoint() {
+        from = checkpoint.position;
+        for section in &checkpoint.sections {
+            if let Err(divergence) = slots.restore(section) {
+                halted.insert(section.slot, divergence.to_string());
+            }
+        }
+    }
+    walk(opened.fs(), files, from, &mut |frame| {
+        let Some(slot) = frame.header.slot else {
+            return Ok(());
+        };
+        let known = frame.header.index <= slots.applied(slot).0;
+        if frame.header.kind != FrameKind::Entry || known || halted.contains_key(&slot) {
+            return Ok(());
+        }
+        if let Err(divergence) = slots.apply(frame) {
+            halted.insert(slot, divergence.to_string());
+        }
+        Ok(())
+    })?;
+    Ok(LogState { slots, halted })
+}

@@ -1,0 +1,182 @@
+//! Which files a store has, by log.
+
+use std::path::{Path, PathBuf};
+
+use ringmq_storage::checkpoint::Checkpoint;
+use ringmq_storage::fs::{Entry, Fs};
+use ringmq_storage::layout::{Layout, LogFileName};
+use ringmq_storage::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use ringmq_storage::{BadFile, SegmentId, StoreId};
+
+use super::{Error, Opened, failed};
+
+/// The files of a store's logs.
+pub(super) struct Survey {
+    /// `None`: nothing was ever stored.
+    pub(super) layout: Option<Layout>,
+    pub(super) logs: Vec<LogFiles>,
+}
+
+/// The files of one log, oldest first.
+pub(super) struct LogFiles {
+    pub(super) number: u16,
+    pub(super) directory: PathBuf,
+    pub(super) segments: Vec<SegmentFile>,
+    pub(super) indexes: Vec<(SegmentId, PathBuf)>,
+    pub(super) checkpoints: Vec<CheckpointFile>,
+    /// Bytes of all files.
+    pub(super) bytes: u64,
+}
+
+/// A segment's file.
+pub(super) struct SegmentFile {
+    pub(super) id: SegmentId,
+    pub(super) path: PathBuf,
+    pub(super) len: u64,
+    pub(super) head: Head,
+}
+
+/// What a segment's header says.
+pub(super) enum Head {
+    /// It is in use.
+    Used(SegmentHeader),
+    /// It was made ahead and has not been used.
+    Spare,
+    /// It cannot be what it should be.
+    Bad(String),
+}
+
+/// A checkpoint's file.
+pub(super) struct CheckpointFile {
+    pub(super) number: u64,
+    pub(super) path: PathBuf,
+    pub(super) content: Result<Checkpoint, String>,
+}
+
+impl LogFiles {
+    /// The newest checkpoint that can be read.
+    pub(super) fn checkpoint(&self) -> Option<&Checkpoint> {
+        let mut newest_first = self.checkpoints.iter().rev();
+        newest_first.find_map(|file| file.content.as_ref().ok())
+    }
+
+    /// The segments that hold frames, oldest first, with their headers.
+    pub(super) fn used(&self) -> impl DoubleEndedIterator<Item = (&SegmentFile, &SegmentHeader)> {
+        self.segments.iter().filter_map(|file| match &file.head {
+            Head::Used(header) => Some((file, header)),
+            Head::Spare | Head::Bad(_) => None,
+        })
+    }
+}
+
+impl SegmentFile {
+    pub(super) fn read(&self, fs: &dyn Fs) -> Result<Vec<u8>, Error> {
+        fs.read(&self.path).map_err(failed("read", &self.path))
+    }
+}
+
+/// Looks at all logs. Heads of segments and checkpoints are read, frames are not.
+pub(super) fn survey(opened: &Opened) -> Result<Survey, Error> {
+    let path = opened.store.path();
+    let Some(layout) = Layout::read(opened.fs(), path)? else {
+        return Ok(Survey {
+            layout: None,
+            logs: Vec::new(),
+        });
+    };
+    let logs = (0..layout.log_count)
+        .map(|number| {
+            let directory = layout.log_directory(path, number);
+            log_files(opened.fs(), opened.store.id(), number, &directory)
+        })
+        .collect::<Result<_, _>>()?;
+    let layout = Some(layout);
+    Ok(Survey { layout, logs })
+}
+
+fn log_files(
+    fs: &dyn Fs,
+    store: StoreId,
+    number: u16,
+    directory: &Path,
+) -> Result<LogFiles, Error> {
+    let mut entries = match fs.list(directory) {
+        Ok(entries) => entries,
+        // The log has never been written to.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(failed("list", directory)(error)),
+    };
+    // Names have their numbers padded with zeros: their order is that of the log.
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut files = LogFiles {
+        number,
+        directory: directory.to_owned(),
+        segments: Vec::new(),
+        indexes: Vec::new(),
+        checkpoints: Vec::new(),
+        bytes: entries.iter().map(|entry| entry.len).sum(),
+    };
+    for entry in entries {
+        let path = directory.join(&entry.name);
+        add_file(fs, store, &mut files, &entry, path)?;
+    }
+    Ok(files)
+}
+
+fn add_file(
+    fs: &dyn Fs,
+    store: StoreId,
+    files: &mut LogFiles,
+    entry: &Entry,
+    path: PathBuf,
+) -> Result<(), Error> {
+    match LogFileName::parse(&entry.name) {
+        Some(LogFileName::Segment(id)) => {
+            let head = head(fs, store, files.number, id, &path);
+            let len = entry.len;
+            files.segments.push(SegmentFile {
+                id,
+                path,
+                len,
+                head,
+            });
+        }
+        Some(LogFileName::Index(id)) => files.indexes.push((id, path)),
+        Some(LogFileName::Checkpoint(number)) => {
+            let bytes = fs.read(&path).map_err(failed("read", &path))?;
+            let content = Checkpoint::decode(&bytes).and_then(|checkpoint| {
+                checkpoint.check(store, files.number)?;
+                Ok(checkpoint)
+            });
+            files.checkpoints.push(CheckpointFile {
+                number,
+                path,
+                content: content.map_err(|bad| bad.to_string()),
+            });
+        }
+        // Without meaning, and removed when a broker opens the log.
+        Some(LogFileName::Temporary) | None => {}
+    }
+    Ok(())
+}
+
+/// Reads a segment's header. It is looked at in the mapping, since files are large; a page that
+/// cannot be read is an error of `populate`, not the end of the process.
+fn head(fs: &dyn Fs, store: StoreId, log: u16, id: SegmentId, path: &Path) -> Head {
+    let len = u32::try_from(SEGMENT_HEADER_BYTES).unwrap_or(u32::MAX);
+    let bytes = fs.map(path).and_then(|region| {
+        region.populate(0..len)?;
+        Ok(region.slice(0..len).unwrap_or_default())
+    });
+    let bytes = match bytes {
+        Ok(bytes) => bytes,
+        Err(error) => return Head::Bad(error.to_string()),
+    };
+    let checked = |header: SegmentHeader| header.check(store, log, id).map(|()| header);
+    match SegmentHeader::decode(&bytes).map(|header| header.map(checked).transpose()) {
+        Ok(Ok(Some(header))) => Head::Used(header),
+        // A spare may keep the header of the segment that its file was before.
+        Ok(Ok(None) | Err(BadFile::OtherPlace("another segment"))) => Head::Spare,
+        Ok(Err(bad)) | Err(bad) => Head::Bad(bad.to_string()),
+    }
+}

@@ -1,0 +1,225 @@
+//! Walks over the frames of a log as they lie on disk, around what is damaged.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use ringmq_storage::frame::{Frame, FrameKind};
+use ringmq_storage::fs::Fs;
+use ringmq_storage::record::{Record, RecordKind, Records};
+use ringmq_storage::scan::{Frames, find_next_valid};
+use ringmq_storage::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use ringmq_storage::{ChannelKey, Position, Sequence};
+
+use super::survey::{Head, LogFiles};
+use super::{Error, with_sources};
+
+/// A range that is not what was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct DamagedRange {
+    pub(super) path: PathBuf,
+    pub(super) bytes: Range<u64>,
+    pub(super) reason: String,
+    /// Messages that are missing where the log goes on behind it.
+    pub(super) missing: Vec<(ChannelKey, Sequence, Sequence)>,
+}
+
+/// What a walk over a log found beside its frames.
+#[derive(Debug, Default)]
+pub(super) struct Walked {
+    pub(super) frames: u64,
+    pub(super) bytes: u64,
+    pub(super) damaged: Vec<DamagedRange>,
+    /// Bytes behind the last whole frame that belong to a write which was never acknowledged.
+    pub(super) torn_bytes: u64,
+    /// Where the log ends.
+    pub(super) end: Position,
+}
+
+/// Reads every byte of the log from a position on. `visit` gets each whole frame, in order.
+pub(super) fn walk(
+    fs: &dyn Fs,
+    files: &LogFiles,
+    from: Position,
+    visit: &mut dyn FnMut(&Frame<'_>) -> Result<(), Error>,
+) -> Result<Walked, Error> {
+    let mut walk = Walk {
+        walked: Walked::default(),
+        order: Order::default(),
+        synced_through: files
+            .checkpoint()
+            .map_or(Position::default(), |checkpoint| checkpoint.synced_through),
+    };
+    for file in &files.segments {
+        if let Head::Bad(reason) = &file.head {
+            walk.damage(&file.path, 0..file.len, reason.clone());
+        }
+    }
+    let last = files.used().next_back().map(|(file, _)| file.id);
+    for (file, header) in files.used() {
+        if file.id < from.segment() {
+            continue;
+        }
+        let start = if file.id == from.segment() {
+            from.offset()
+        } else {
+            0
+        };
+        match file.read(fs) {
+            Ok(bytes) => {
+                let is_last = Some(file.id) == last;
+                walk.segment(&file.path, &bytes, header, start, is_last, visit)?;
+            }
+            Err(error) => walk.damage(&file.path, 0..file.len, with_sources(&error)),
+        }
+    }
+    Ok(walk.walked)
+}
+
+struct Walk {
+    walked: Walked,
+    order: Order,
+    synced_through: Position,
+}
+
+impl Walk {
+    fn damage(&mut self, path: &Path, bytes: Range<u64>, reason: String) {
+        self.walked.damaged.push(DamagedRange {
+            path: path.to_owned(),
+            bytes,
+            reason,
+            missing: Vec::new(),
+        });
+    }
+
+    fn segment(
+        &mut self,
+        path: &Path,
+        bytes: &[u8],
+        header: &SegmentHeader,
+        start: u32,
+        is_last: bool,
+        visit: &mut dyn FnMut(&Frame<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let (seed, id) = (header.seed(), header.segment);
+        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let mut from = start.max(u32::try_from(SEGMENT_HEADER_BYTES).unwrap_or(u32::MAX));
+        loop {
+            let (mut sealed, mut bad) = (false, None);
+            let mut frames = Frames::new(bytes, seed, id, from, len);
+            for frame in frames.by_ref() {
+                match frame {
+                    Ok(frame) => {
+                        sealed = frame.header.kind == FrameKind::Seal;
+                        self.frame(&frame, visit)?;
+                    }
+                    Err(end) => bad = Some(end),
+                }
+            }
+            from = frames.offset();
+            self.walked.end = Position::new(id, from);
+            if sealed {
+                return Ok(());
+            }
+            let reason = bad.map_or_else(|| "no seal".to_owned(), |bad| bad.reason.to_string());
+            // A header that holds says where the next frame is; without one it is looked for.
+            let behind = bad.and_then(|bad| bad.next_offset());
+            let behind = behind.unwrap_or_else(|| from.saturating_add(8));
+            let Some(next) = find_next_valid(bytes, seed, id, behind) else {
+                self.rest(path, bytes, header, from, is_last, reason);
+                return Ok(());
+            };
+            self.damage(path, u64::from(from)..u64::from(next), reason);
+            from = next;
+        }
+    }
+
+    /// What lies behind the last whole frame of a segment that has no seal.
+    fn rest(
+        &mut self,
+        path: &Path,
+        bytes: &[u8],
+        header: &SegmentHeader,
+        from: u32,
+        is_last: bool,
+        reason: String,
+    ) {
+        let rest = usize::try_from(from)
+            .ok()
+            .and_then(|from| bytes.get(from..));
+        let rest = rest.unwrap_or_default();
+        let written = rest
+            .iter()
+            .rposition(|byte| *byte != 0)
+            .map_or(0, |at| at + 1);
+        let written = u64::try_from(written).unwrap_or(u64::MAX);
+        let begin = u64::from(from);
+        // Frames that were seen, or the checkpoint, know what was synced: that must be there.
+        let synced = self.synced_through;
+        let must = if synced.segment() == header.segment {
+            u64::from(synced.offset())
+        } else if synced.segment() > header.segment || !is_last {
+            u64::from(header.len)
+        } else {
+            0
+        };
+        if must > begin {
+            self.damage(path, begin..must.max(begin + written), reason);
+        } else {
+            self.walked.torn_bytes += written;
+        }
+    }
+
+    fn frame(
+        &mut self,
+        frame: &Frame<'_>,
+        visit: &mut dyn FnMut(&Frame<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.walked.frames += 1;
+        let len = u64::try_from(frame.header.frame_len()).unwrap_or(u64::MAX);
+        self.walked.bytes += len;
+        self.synced_through = self.synced_through.max(frame.header.synced_through);
+        let missing = self.order.missing(frame);
+        if let Some(damaged) = self.walked.damaged.last_mut() {
+            damaged.missing.extend(missing);
+        }
+        visit(frame)
+    }
+}
+
+/// The last message of each channel: what is missing shows in the numbers.
+#[derive(Default)]
+struct Order(BTreeMap<ChannelKey, Sequence>);
+
+impl Order {
+    /// Messages between the last one of their channel and those of this frame.
+    fn missing(&mut self, frame: &Frame<'_>) -> Vec<(ChannelKey, Sequence, Sequence)> {
+        let mut missing = Vec::new();
+        for (key, record) in messages(frame) {
+            let sequence = record.head.sequence;
+            if let Some(before) = self.0.insert(key, sequence)
+                && before.next() < sequence
+            {
+                let last = Sequence::new(sequence.get() - 1);
+                missing.push((key, before.next(), last));
+            }
+        }
+        missing
+    }
+}
+
+/// The messages of a frame, with their channels.
+pub(super) fn messages<'a>(
+    frame: &Frame<'a>,
+) -> impl Iterator<Item = (ChannelKey, Record<'a>)> + use<'a> {
+    let slot = frame
+        .header
+        .slot
+        .filter(|_| frame.header.kind == FrameKind::Entry);
+    let records = Records::new(frame.payload).map_while(Result::ok);
+    records.filter_map(move |record| {
+        let channel = record.head.channel;
+        let key = slot.map(|slot| ChannelKey { slot, channel })?;
+        (record.head.kind == RecordKind::Message).then_some((key, record))
+    })
+}

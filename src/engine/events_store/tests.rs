@@ -1,0 +1,5 @@
+mod limits;
+mod model;
+mod rules;
+mod sections;
+mod tape;

@@ -1,0 +1,187 @@
+use ringmq_storage::Sequence;
+use ringmq_storage::checkpoint::Section;
+
+use super::rules::Fixture;
+use super::tape::{restore, section, slot};
+
+/// Two channels, one trimmed, one position; the number of a third channel is used up.
+fn broker() -> Fixture {
+    let mut broker = Fixture::new();
+    let orders = broker.send("orders", 1_000).key;
+    for at in 0..3 {
+        broker.send("orders", 2_000 + at);
+    }
+    let gone = broker.send("gone", 2_500).key;
+    broker.send("größe", 3_000);
+    broker.cursor(orders, "billing", 2, 4_000);
+    broker.delete(gone, 4_500);
+    broker
+        .slots
+        .prepare_trim(&mut broker.tape, orders, Sequence::new(1), 5_000)
+        .unwrap();
+    broker.commit();
+    broker
+}
+
+fn with(section: &Section, change: impl FnOnce(&mut Vec<u8>)) -> Section {
+    let mut changed = section.clone();
+    change(&mut changed.logical);
+    changed
+}
+
+/// Every deployed store holds such bytes: if this test fails, the format has changed. Never edit
+/// the bytes; add a layout.
+#[test]
+fn the_bytes_are_those_of_the_format() {
+    let section = section(&broker().slots, slot(3));
+    let mut golden = Vec::new();
+    // Layout 1; channel 4 and position 2 come next; two channels, one position.
+    golden.extend_from_slice(&[1, 0, 0, 0, 4, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0]);
+    golden.extend_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    // Channel 1, events store, 6 bytes of name; messages 2 to 4.
+    golden.extend_from_slice(&[1, 0, 0, 0, 1, 0, 6, 0]);
+    for number in [2_u64, 4, 2_002, 1_000, 4_000] {
+        golden.extend_from_slice(&number.to_le_bytes());
+    }
+    golden.extend_from_slice(b"orders");
+    golden.extend_from_slice(&[3, 0, 0, 0, 1, 0, 7, 0]);
+    for number in [1_u64, 1, 3_000, 3_000, 3_000] {
+        golden.extend_from_slice(&number.to_le_bytes());
+    }
+    golden.extend_from_slice("größe".as_bytes());
+    // Position 1 in channel 1, a client's, 7 bytes of name.
+    golden.extend_from_slice(&[1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 7, 0]);
+    for number in [2_u64, 4_000] {
+        golden.extend_from_slice(&number.to_le_bytes());
+    }
+    golden.extend_from_slice(b"billing");
+    assert_eq!(section.logical, golden);
+    assert_eq!(section.last_timestamp_ns, 5_000);
+}
+
+#[test]
+fn what_is_on_its_way_is_no_part_of_it() {
+    let mut broker = broker();
+    let before = section(&broker.slots, slot(3));
+    broker.send("orders", 9_000);
+    broker.send("another", 9_000);
+    assert_eq!(section(&broker.slots, slot(3)), before);
+}
+
+#[test]
+fn a_restored_state_goes_on_where_the_other_ended() {
+    let original = broker();
+    let mut restored = Fixture::new();
+    restored.slots = restore(&[section(&original.slots, slot(3))]).unwrap();
+    let sent = restored.send("orders", 1);
+    assert_eq!((sent.sequence.get(), sent.timestamp_ns), (5, 5_000));
+    assert_eq!(restored.send("gone", 1).key.channel.get(), 4);
+    assert_eq!(restored.cursor(sent.key, "billing", 0, 1).get(), 1);
+    assert_eq!(restored.cursor(sent.key, "shipping", 0, 1).get(), 2);
+}
+
+#[test]
+fn positions_in_any_order_of_names_are_found_again() {
+    let mut original = Fixture::new();
+    let key = original.send("orders", 1).key;
+    for number in 0..50_u64 {
+        let name = format!("reader.{}", number * 37 % 50);
+        original.cursor(key, &name, number % 2, 1);
+    }
+    original.commit();
+    let sections = [section(&original.slots, slot(3))];
+    let restored = restore(&sections).unwrap();
+    assert_eq!(section(&restored, slot(3)), sections[0]);
+    let names = |slots: &crate::engine::events_store::Slots| -> Vec<String> {
+        slots
+            .cursors(key)
+            .map(|(_, cursor)| cursor.name.to_string())
+            .collect()
+    };
+    assert_eq!(names(&restored), names(&original.slots));
+    assert!(names(&restored).is_sorted());
+    assert_eq!(names(&restored).len(), 50);
+}
+
+#[test]
+fn every_cut_and_every_longer_section_is_refused() {
+    let good = section(&broker().slots, slot(3));
+    assert!(restore(std::slice::from_ref(&good)).is_ok());
+    for len in 0..good.logical.len() {
+        let cut = with(&good, |bytes| bytes.truncate(len));
+        restore(&[cut]).unwrap_err();
+    }
+    let longer = with(&good, |bytes| bytes.push(0));
+    assert!(
+        restore(&[longer])
+            .unwrap_err()
+            .reason
+            .contains("behind its end")
+    );
+}
+
+/// Checksums keep damage away; this keeps a bug of a newer version away.
+#[test]
+fn no_changed_bit_makes_a_state_that_contradicts_itself() {
+    let good = section(&broker().slots, slot(3));
+    let mut accepted = 0;
+    for bit in 0..good.logical.len() * 8 {
+        let changed = with(&good, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
+        if let Ok(slots) = restore(std::slice::from_ref(&changed)) {
+            assert_eq!(
+                section(&slots, slot(3)),
+                changed,
+                "what is read is what is there"
+            );
+            accepted += 1;
+        }
+    }
+    // Bits of names and of numbers within their bounds.
+    assert!((1..400).contains(&accepted), "{accepted}");
+}
+
+#[test]
+fn random_bytes_never_bring_the_broker_down() {
+    let good = section(&broker().slots, slot(3));
+    let mut state = 1_u64;
+    let mut random = move || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        usize::try_from(state >> 40).unwrap()
+    };
+    for _ in 0..20_000 {
+        let changed = with(&good, |bytes| {
+            for _ in 0..=random() % 6 {
+                let at = random() % bytes.len();
+                bytes[at] = u8::try_from(random() % 256).unwrap();
+            }
+        });
+        if let Ok(slots) = restore(std::slice::from_ref(&changed)) {
+            assert_eq!(section(&slots, slot(3)), changed);
+        }
+    }
+}
+
+#[test]
+fn an_unknown_layout_is_named() {
+    let good = section(&broker().slots, slot(3));
+    let newer = with(&good, |bytes| bytes[0] = 2);
+    assert!(restore(&[newer]).unwrap_err().reason.contains("layout 2"));
+    let digest = with(&good, |bytes| bytes[24] = 1);
+    assert!(restore(&[digest]).unwrap_err().reason.contains("reserved"));
+}
+
+#[test]
+fn a_section_of_another_logs_slot_is_refused() {
+    use ringmq_storage::log::Apply;
+    let good = section(&broker().slots, slot(3));
+    let mut slots = crate::engine::events_store::Slots::new([slot(4)]);
+    assert!(
+        slots
+            .restore(&good)
+            .unwrap_err()
+            .reason
+            .contains("another log")
+    );
+}

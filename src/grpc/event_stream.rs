@@ -1,0 +1,218 @@
+//! `SendEventsStream`: events in, results out, in the order of the events.
+//!
+//! A plain event is silent unless it is refused. A stored event has its result when it is durable;
+//! the stream is read on meanwhile, up to a bound, and whatever comes behind an event that is not
+//! yet durable keeps its place behind it.
+
+mod results;
+
+use std::future::Future;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+
+use super::codec::event::EventView;
+use super::events::{Checked, NoRoom, count_received};
+use super::refused;
+use crate::rt;
+use crate::shard::{Receipts, Shard};
+use crate::wire::server::{Call, MessageReader, ResponseStream};
+use crate::wire::status::{Code, Status};
+use crate::wire_error::Refusal;
+
+use results::Results;
+
+pub(super) async fn send_events_stream(shard: Rc<Shard>, call: Call) {
+    let (mut reader, responder) = call.into_parts();
+    // The headers go out at once: some clients wait for them before they send.
+    let Ok(stream) = responder.start() else {
+        return;
+    };
+    let mut publisher = Publisher {
+        receipts: shard.receipts(),
+        shard,
+        stream,
+        results: Results::default(),
+    };
+    if let Ok(status) = publisher.serve(&mut reader).await {
+        publisher.stream.finish(status);
+    }
+}
+
+/// One publish stream.
+struct Publisher {
+    shard: Rc<Shard>,
+    stream: ResponseStream,
+    /// INVARIANT: as many outstanding ones as results that wait.
+    receipts: Receipts,
+    results: Results,
+}
+
+/// The client has gone.
+struct Gone;
+
+/// What a publish stream does next.
+enum Next {
+    Message(Result<Option<Bytes>, Status>),
+    Shutdown,
+    /// Everything is answered, and the end was decided before.
+    Answered,
+    Gone,
+}
+
+impl Publisher {
+    /// Serves until the end; gives the status that ends the call.
+    async fn serve(&mut self, reader: &mut MessageReader) -> Result<Status, Gone> {
+        let shutdown = self.shard.watch_shutdown();
+        let mut end: Option<Status> = None;
+        loop {
+            let ending = end.is_some();
+            let next = std::future::poll_fn(|cx| {
+                if self.poll_answers(cx).is_ready() {
+                    return Poll::Ready(Next::Gone);
+                }
+                if ending {
+                    // What was taken is answered, whyever the stream ends.
+                    return match self.results.is_empty() {
+                        true => Poll::Ready(Next::Answered),
+                        false => Poll::Pending,
+                    };
+                }
+                if shutdown.poll(cx).is_ready() {
+                    return Poll::Ready(Next::Shutdown);
+                }
+                if self.results.is_full() {
+                    return Poll::Pending;
+                }
+                reader.poll_message(cx).map(Next::Message)
+            })
+            .await;
+            match next {
+                Next::Message(Ok(Some(message))) => {
+                    end = self.take_batch(reader, message).await?.err();
+                }
+                Next::Message(Ok(None)) => end = Some(Status::new(Code::Ok, "")),
+                Next::Message(Err(status)) => end = Some(status),
+                Next::Shutdown => end = Some(Refusal::ShuttingDown.into()),
+                Next::Answered => return end.ok_or(Gone),
+                Next::Gone => return Err(Gone),
+            }
+        }
+    }
+
+    /// Turns receipts into results and sends what may go, in one write. Ready when the client has
+    /// gone.
+    fn poll_answers(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
+        if self.stream.poll_reset(cx).is_ready() {
+            return Poll::Ready(Gone);
+        }
+        while self.results.are_waiting() {
+            let Poll::Ready(outcome) = self.receipts.poll_front(cx) else {
+                break;
+            };
+            match outcome.map_err(Refusal::from) {
+                Ok(()) => self.results.stored(),
+                Err(refusal) => {
+                    self.results.not_stored(&refusal.text());
+                    refused(&self.shard, refusal);
+                }
+            }
+        }
+        while self.results.ready_bytes() > 0 {
+            let want = self.results.ready_bytes();
+            let sent = match self.stream.poll_send_capacity(want, cx) {
+                Poll::Ready(Ok(granted)) => self.stream.send_frames(self.results.take(granted)),
+                Poll::Ready(Err(gone)) => Err(gone),
+                Poll::Pending => break,
+            };
+            if sent.is_err() {
+                return Poll::Ready(Gone);
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Publishes a message and all that have arrived behind it, at one time of day.
+    async fn take_batch(
+        &mut self,
+        reader: &mut MessageReader,
+        first: Bytes,
+    ) -> Result<Result<(), Status>, Gone> {
+        let now_ns = rt::unix_ns();
+        let mut message = first;
+        loop {
+            // Without an await as long as there is room: that is every time but under a flood.
+            while let Err(no_room) = self.publish(&message, now_ns) {
+                if !self.wait_for_room(no_room, &message).await? {
+                    break;
+                }
+            }
+            if self.results.is_full() {
+                return Ok(Ok(()));
+            }
+            message = match reader.try_message() {
+                Ok(Some(next)) => next,
+                Ok(None) => return Ok(Ok(())),
+                Err(status) => return Ok(Err(status)),
+            };
+        }
+    }
+
+    /// Publishes one event.
+    fn publish(&mut self, message: &[u8], now_ns: i64) -> Result<(), NoRoom> {
+        let event = match EventView::parse(message) {
+            Ok(event) => event,
+            Err(error) => {
+                // The id where it can still be read: the client matches results by it.
+                let event_id = EventView::event_id_of(message).unwrap_or_default();
+                self.refuse(event_id, error.into());
+                return Ok(());
+            }
+        };
+        let checked = match Checked::new(&self.shard, &event, now_ns) {
+            Ok(checked) => checked,
+            Err(refusal) => {
+                self.refuse(event.event_id, refusal);
+                return Ok(());
+            }
+        };
+        if event.store {
+            checked.send(&self.shard, Some(&self.receipts))?;
+            self.results.wait(&checked.event_id, checked.stored_len());
+            debug_assert_eq!(self.receipts.outstanding(), self.results.waiting_count());
+        } else {
+            checked.send(&self.shard, None)?;
+            count_received(&self.shard, message);
+        }
+        Ok(())
+    }
+
+    /// Waits until the event may be tried again, while its forerunners are answered; false when
+    /// it was refused instead.
+    async fn wait_for_room(&mut self, no_room: NoRoom, message: &[u8]) -> Result<bool, Gone> {
+        let shard = self.shard.clone();
+        let (event_id, channel) =
+            EventView::parse(message).map_or(("", ""), |event| (event.event_id, event.channel));
+        let mut room = pin!(no_room.wait(&shard, channel));
+        let room = std::future::poll_fn(|cx| {
+            if self.poll_answers(cx).is_ready() {
+                return Poll::Ready(Err(Gone));
+            }
+            room.as_mut().poll(cx).map(Ok)
+        });
+        match room.await? {
+            Ok(()) => Ok(true),
+            Err(refusal) => {
+                self.refuse(event_id, refusal);
+                Ok(false)
+            }
+        }
+    }
+
+    fn refuse(&mut self, event_id: &str, refusal: Refusal) {
+        self.results.refuse(event_id, &refusal.text());
+        refused(&self.shard, refusal);
+    }
+}

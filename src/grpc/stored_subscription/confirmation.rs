@@ -1,0 +1,126 @@
+//! Which chunks the client is known to have.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::rt::Instant;
+
+/// Time from one ping to the next: each costs both sides a turn, and a position that lags behind
+/// by as much is repeated by nobody but a client that breaks off.
+pub(super) const PING_EVERY: Duration = Duration::from_millis(10);
+
+/// The chunks of one stream that were handed over and not confirmed, and the ping behind them. At
+/// most one is on its way.
+#[derive(Debug, Default)]
+pub(super) struct Confirmation {
+    /// Where in the stream each ends, and its mark; both ascend.
+    chunks: VecDeque<(u64, u64)>,
+    /// The mark that the ping on its way confirms.
+    asked: Option<u64>,
+    asked_at: Option<Instant>,
+}
+
+/// What to do for the confirmation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Nothing is to be confirmed, or a ping is on its way.
+    Nothing,
+    /// Send a ping now.
+    Ping,
+    /// Wait until this much of the stream is written.
+    Written(u64),
+    /// Wait for the pace: the last ping was a moment ago.
+    Later,
+}
+
+impl Confirmation {
+    /// The chunk with this mark was handed over; it ends where the stream has `end` bytes.
+    pub(super) fn sent(&mut self, end: u64, mark: u64) {
+        debug_assert!(self.chunks.back().is_none_or(|last| *last <= (end, mark)));
+        self.chunks.push_back((end, mark));
+    }
+
+    /// What to do next, when `written` bytes of the stream have left. [`Next::Ping`] counts as
+    /// sent.
+    pub(super) fn next(&mut self, written: u64, now: impl FnOnce() -> Instant) -> Next {
+        let Some((first_end, _)) = self.chunks.front() else {
+            return Next::Nothing;
+        };
+        if self.asked.is_some() {
+            return Next::Nothing;
+        }
+        if *first_end > written {
+            return Next::Written(*first_end);
+        }
+        let now = now();
+        if self.asked_at.is_some_and(|at| now.since(at) < PING_EVERY) {
+            return Next::Later;
+        }
+        let count = self.chunks.partition_point(|(end, _)| *end <= written);
+        self.asked = self.chunks.drain(..count).next_back().map(|(_, mark)| mark);
+        self.asked_at = Some(now);
+        Next::Ping
+    }
+
+    /// The ping was answered: the client has all chunks up to the mark.
+    pub(super) fn answered(&mut self) -> Option<u64> {
+        self.asked.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rt;
+
+    const MOMENT: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn only_what_was_written_before_the_ping_is_confirmed() {
+        let now = rt::now();
+        let mut confirmation = Confirmation::default();
+        assert_eq!(confirmation.next(0, || now), Next::Nothing);
+        confirmation.sent(100, 1);
+        confirmation.sent(200, 2);
+        confirmation.sent(300, 3);
+        assert_eq!(confirmation.next(99, || now), Next::Written(100));
+        assert_eq!(confirmation.answered(), None);
+        assert_eq!(confirmation.next(299, || now), Next::Ping);
+        // The third chunk leaves while the ping is on its way, which proves nothing about it.
+        assert_eq!(confirmation.next(300, || now), Next::Nothing);
+        assert_eq!(confirmation.answered(), Some(2));
+        assert_eq!(confirmation.next(300, || now.after(PING_EVERY)), Next::Ping);
+        assert_eq!(confirmation.answered(), Some(3));
+        assert_eq!(
+            confirmation.next(300, || now.after(PING_EVERY)),
+            Next::Nothing
+        );
+    }
+
+    #[test]
+    fn pings_keep_their_distance_and_the_first_goes_at_once() {
+        let now = rt::now();
+        let mut confirmation = Confirmation::default();
+        confirmation.sent(10, 1);
+        assert_eq!(confirmation.next(10, || now), Next::Ping);
+        assert_eq!(confirmation.answered(), Some(1));
+        confirmation.sent(20, 2);
+        assert_eq!(
+            confirmation.next(10, || now.after(MOMENT)),
+            Next::Written(20)
+        );
+        assert_eq!(confirmation.next(20, || now.after(MOMENT)), Next::Later);
+        assert_eq!(confirmation.next(20, || now.after(PING_EVERY)), Next::Ping);
+        // A slow answer: the next ping goes at once behind it.
+        confirmation.sent(30, 3);
+        assert_eq!(
+            confirmation.next(30, || now.after(PING_EVERY * 9)),
+            Next::Nothing
+        );
+        assert_eq!(confirmation.answered(), Some(2));
+        assert_eq!(
+            confirmation.next(30, || now.after(PING_EVERY * 9)),
+            Next::Ping
+        );
+    }
+}

@@ -1,0 +1,293 @@
+//! Stored channels: the logs of this shard, their publishers and their receivers.
+//!
+//! ```text
+//!  store_event ─► append ─► Log gathers ─► committer: write, sync ─► commit ─► receipts
+//!                 (owner)                                              │
+//!                                    feeds: whose turn, from where ◄───┘
+//!                                       ▼
+//!                 deliver: reads the mapping, frames ─► receiver (its core) ─► client
+//!                 cursor moves ◄─ confirmed marks ◄───────────────────────────────┘
+//! ```
+//!
+//! A log belongs to one shard for as long as the broker runs. A shard may have several: the number
+//! of logs is fixed when the store is made, the number of cores may change.
+//!
+//! Nothing here blocks: what may is a job of the log, run on the blocking thread.
+
+mod append;
+mod close;
+mod commit;
+mod deliver;
+mod housekeeping;
+mod jobs;
+mod open;
+mod probe;
+mod receipts;
+mod receiver;
+mod seat;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use ringmq_storage::SlotId;
+use ringmq_storage::fs::Fs;
+use ringmq_storage::log::{Log, Refused};
+use slab::Slab;
+
+use crate::engine::events_store::{Limits, Slots, StoreRefusal};
+use crate::model::ShardId;
+use crate::rt::{self, file::FileHook};
+use crate::telemetry::counters::Counters;
+use crate::telemetry::latency::LatencyHistogram;
+
+pub use open::{Start, StoredRefused, StoredSubscribe};
+pub use receipts::Receipts;
+pub use receiver::{StoredChunk, StoredSubscriber};
+
+pub(super) use append::StoreWork;
+pub(super) use open::OpenReceiver;
+pub(super) use receipts::ReceiptAddress;
+pub(super) use receiver::Told;
+pub(super) use seat::LogSeat;
+
+/// Encoding of a stored event: the body of what its subscribers get, without timestamp and
+/// sequence.
+pub const EVENT_ENCODING: u8 = 1;
+
+/// Publishers that may wait for room in the store's budget of one core; one more is refused.
+const WAITERS_MAX: usize = 4096;
+
+/// A log that was opened for this shard, with the state of its slots.
+#[derive(Debug)]
+pub struct OpenedLog {
+    /// The log's number in the store.
+    pub number: u16,
+    /// The log.
+    pub log: Log,
+    /// What its records say.
+    pub slots: Slots,
+}
+
+/// What a channel is allowed, by its name.
+#[derive(Clone, Debug, Default)]
+pub struct ChannelPolicy {
+    /// Bounds on what is stored.
+    pub limits: Limits,
+    /// Messages older than this are dropped; `None`: kept for ever.
+    pub retention: Option<Duration>,
+    /// Live receivers of the channel; 0: any number.
+    pub receivers_max: usize,
+}
+
+/// How a stored message becomes what a client gets: its bytes go between these two.
+#[derive(Clone, Copy, Debug)]
+pub struct Framing {
+    /// Writes what comes before a payload of this length, for a message of this time and sequence.
+    pub before: fn(usize, u64, u64, &mut BytesMut),
+    /// Writes what comes behind it.
+    pub after: fn(u64, u64, &mut BytesMut),
+}
+
+/// The settings of the stored channels of one shard.
+pub struct StoredSettings {
+    /// Whether a message is answered after its sync; otherwise after its write.
+    pub strict: bool,
+    /// The longest time between a write and its sync, when not strict.
+    pub sync_interval: Duration,
+    /// Bytes of messages that may wait on this core for their commit.
+    pub inflight_bytes_max: usize,
+    /// How stored messages are framed.
+    pub framing: Framing,
+    /// What a channel is allowed.
+    pub policy: Box<dyn Fn(&str) -> ChannelPolicy>,
+    /// A durable position that nobody used for this long is forgotten; `None`: never.
+    pub cursor_expiry: Option<Duration>,
+    /// A channel without messages, positions and receivers is deleted after this long; `None`:
+    /// never.
+    pub purge_inactive: Option<Duration>,
+    /// Tells a test what the ring is asked to do.
+    pub file_hook: Option<Rc<dyn FileHook>>,
+}
+
+impl fmt::Debug for StoredSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredSettings")
+            .field("strict", &self.strict)
+            .field("sync_interval", &self.sync_interval)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where stored channels live: the same on every core.
+#[derive(Clone, Copy, Debug)]
+pub struct LogPlacement {
+    /// Logs of the store.
+    pub logs: u16,
+    /// Shards of the broker.
+    pub shards: u16,
+}
+
+impl LogPlacement {
+    /// The log of a slot.
+    #[must_use]
+    pub const fn log_of(self, slot: SlotId) -> u16 {
+        slot.index() % self.logs
+    }
+
+    /// The shard that has a log.
+    #[must_use]
+    pub const fn owner_of(self, log: u16) -> ShardId {
+        ShardId::new(log % self.shards)
+    }
+}
+
+/// What the stored side of a shard is made of.
+#[derive(Debug)]
+pub struct StoredSeed {
+    /// Its settings.
+    pub settings: StoredSettings,
+    /// Where logs live.
+    pub placement: LogPlacement,
+    /// The logs of this shard, ascending.
+    pub logs: Vec<OpenedLog>,
+    /// The file system of the logs' jobs.
+    pub fs: Arc<dyn Fs>,
+}
+
+/// Why a message was not stored, or why nobody knows.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreFailure {
+    /// A limit of the channel or of the broker.
+    #[error(transparent)]
+    Refused(#[from] StoreRefusal),
+    /// A write or a sync failed; the shard takes no more writes. The message may be stored.
+    #[error("the log of this channel has failed; the message may or may not be stored")]
+    Poisoned,
+    /// Too much waits to be stored already.
+    #[error("too many messages wait to be stored")]
+    Busy,
+    /// The broker ends.
+    #[error("the broker is shutting down")]
+    ShuttingDown,
+}
+
+impl From<Refused> for StoreFailure {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Busy => Self::Busy,
+            Refused::Poisoned => Self::Poisoned,
+            refused => Self::Refused(StoreRefusal::Log(refused)),
+        }
+    }
+}
+
+/// Nothing was taken: wait with [`Shard::store_room`](super::Shard::store_room), and try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreBusy;
+
+/// The stored side of one shard.
+pub(super) struct Stored {
+    pub(super) settings: StoredSettings,
+    pub(super) placement: LogPlacement,
+    /// The logs of this shard, ascending.
+    pub(super) seats: Vec<Rc<LogSeat>>,
+    /// Publishers of this core that wait for receipts.
+    pub(super) receipts: RefCell<Slab<Rc<receipts::Inner>>>,
+    pub(super) receipts_reuse: Cell<u32>,
+    /// Receivers whose connections belong to this core.
+    pub(super) receivers: RefCell<receiver::Receivers>,
+    /// Questions to other cores whether a receiver lives.
+    pub(super) probes: RefCell<Slab<probe::Question>>,
+    /// Bytes of this core's publishers that wait for their commit.
+    pub(super) inflight: Cell<usize>,
+    pub(super) room: RefCell<VecDeque<Waker>>,
+}
+
+impl Stored {
+    pub(super) fn new(seed: StoredSeed) -> Self {
+        let StoredSeed {
+            settings,
+            placement,
+            logs,
+            fs,
+        } = seed;
+        let seat = |opened: OpenedLog| Rc::new(LogSeat::new(opened, fs.clone()));
+        Self {
+            settings,
+            placement,
+            seats: logs.into_iter().map(seat).collect(),
+            receipts: RefCell::default(),
+            receipts_reuse: Cell::new(0),
+            receivers: RefCell::default(),
+            probes: RefCell::default(),
+            inflight: Cell::new(0),
+            room: RefCell::default(),
+        }
+    }
+
+    /// The log of a slot, when this shard has it.
+    pub(super) fn seat_of(&self, slot: SlotId) -> Option<&Rc<LogSeat>> {
+        self.seat(self.placement.log_of(slot))
+    }
+
+    pub(super) fn seat(&self, log: u16) -> Option<&Rc<LogSeat>> {
+        self.seats.get(usize::from(log / self.placement.shards))
+    }
+
+    /// Sets the levels that the logs know.
+    pub(super) fn measure(&self, counters: &Counters) {
+        let level = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let [mut bytes, mut live, mut segments, mut index] = [0; 4];
+        let [mut channels, mut cursors, mut failed, mut frames] = [0; 4];
+        for seat in &self.seats {
+            let log = seat.log.borrow();
+            let stats = log.stats();
+            bytes += stats.file_bytes;
+            live += stats.live_bytes;
+            segments += level(stats.segments + stats.spares);
+            index += level(stats.index_bytes);
+            frames += stats.frames;
+            failed += u64::from(log.poisoned().is_some());
+            let slots = seat.slots.borrow();
+            channels += level(slots.channel_count());
+            cursors += level(slots.cursor_count());
+        }
+        counters.log_bytes.set(bytes);
+        counters.log_live_bytes.set(live);
+        counters.log_segments.set(segments);
+        counters.log_index_bytes.set(index);
+        counters.stored_channels.set(channels);
+        counters.cursors.set(cursors);
+        counters.log_failed.set(failed);
+        let counted = counters.commit_frames.value();
+        counters.commit_frames.add(frames.saturating_sub(counted));
+    }
+
+    /// Whether this core may take a message of `bytes` more; an idle core takes any size.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        let inflight = self.inflight.get();
+        inflight == 0 || inflight.saturating_add(bytes) <= self.settings.inflight_bytes_max
+    }
+
+    /// Gives back what a message held, and lets those that wait try again.
+    pub(super) fn release(&self, bytes: usize) {
+        self.inflight.set(self.inflight.get().saturating_sub(bytes));
+        if !self.room.borrow().is_empty() {
+            let waiters = std::mem::take(&mut *self.room.borrow_mut());
+            waiters.into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
+/// Records how long something took.
+fn record(latency: &LatencyHistogram, began: rt::Instant) {
+    let took_ns = rt::now().since(began).as_nanos();
+    latency.record_ns(u64::try_from(took_ns).unwrap_or(u64::MAX));
+}

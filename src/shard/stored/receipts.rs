@@ -1,0 +1,200 @@
+//! Receipts: what became of each message that a publisher handed over, in its order.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use super::StoreFailure;
+use crate::rt::Notify;
+use crate::shard::Shard;
+use crate::shard::message::Note;
+
+/// Where the outcome of a message belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::shard) struct ReceiptAddress {
+    pub core: u16,
+    /// The publisher there.
+    pub key: u64,
+    /// The message's number among those of the publisher.
+    pub number: u64,
+}
+
+/// The receipts of one publisher: a call, or a stream.
+///
+/// The n-th message that was taken gets the n-th receipt, whatever log it went to. Dropping it
+/// forgets the outcomes, not the messages.
+#[derive(Debug)]
+pub struct Receipts {
+    shard: Rc<Shard>,
+    key: u64,
+    inner: Rc<Inner>,
+}
+
+#[derive(Debug, Default)]
+pub(in crate::shard) struct Inner {
+    reuse: u32,
+    states: RefCell<VecDeque<State>>,
+    /// Number of the state at the front.
+    base: Cell<u64>,
+    /// States that still wait.
+    waiting: Cell<usize>,
+    abandoned: Cell<bool>,
+    ready: Notify,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Not known yet; holds as many bytes of the core's budget.
+    Waiting(usize),
+    Done(Result<(), StoreFailure>),
+}
+
+impl Receipts {
+    /// Takes the oldest outcome; pending while it is not known, or when nothing is outstanding.
+    pub fn poll_front(&self, cx: &mut Context<'_>) -> Poll<Result<(), StoreFailure>> {
+        loop {
+            if let Some(outcome) = self.try_front() {
+                return Poll::Ready(outcome);
+            }
+            if self.inner.ready.poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Takes the oldest outcome if it is known.
+    #[must_use]
+    pub fn try_front(&self) -> Option<Result<(), StoreFailure>> {
+        let mut states = self.inner.states.borrow_mut();
+        match states.pop_front()? {
+            State::Done(outcome) => {
+                self.inner.base.set(self.inner.base.get() + 1);
+                Some(outcome)
+            }
+            waiting @ State::Waiting(_) => {
+                states.push_front(waiting);
+                None
+            }
+        }
+    }
+
+    /// Messages whose outcome was not taken yet.
+    #[must_use]
+    pub fn outstanding(&self) -> usize {
+        self.inner.states.borrow().len()
+    }
+
+    /// Notes a message that holds `bytes` of the budget; gives its address.
+    pub(super) fn expect(&self, bytes: usize) -> ReceiptAddress {
+        let mut states = self.inner.states.borrow_mut();
+        let behind = u64::try_from(states.len()).unwrap_or(u64::MAX);
+        states.push_back(State::Waiting(bytes));
+        self.inner.waiting.set(self.inner.waiting.get() + 1);
+        let stored = &self.shard.stored;
+        stored.inflight.set(stored.inflight.get() + bytes);
+        ReceiptAddress {
+            core: self.shard.id,
+            key: self.key,
+            number: self.inner.base.get() + behind,
+        }
+    }
+}
+
+impl Drop for Receipts {
+    fn drop(&mut self) {
+        // What still waits keeps its part of the budget: the owner holds the bytes.
+        self.inner.abandoned.set(true);
+        if self.inner.waiting.get() == 0 {
+            self.shard.forget_receipts(self.key);
+        }
+    }
+}
+
+impl Shard {
+    /// Makes the receipts of a publisher.
+    #[must_use]
+    pub fn receipts(self: &Rc<Self>) -> Receipts {
+        let reuse = self.stored.receipts_reuse.get().wrapping_add(1);
+        self.stored.receipts_reuse.set(reuse);
+        let inner = Rc::new(Inner {
+            reuse,
+            ..Inner::default()
+        });
+        let index = self.stored.receipts.borrow_mut().insert(inner.clone());
+        let index = u64::from(u32::try_from(index).unwrap_or(u32::MAX));
+        Receipts {
+            shard: self.clone(),
+            key: (u64::from(reuse) << 32) | index,
+            inner,
+        }
+    }
+
+    fn find_receipts(&self, key: u64) -> Option<Rc<Inner>> {
+        let index = usize::try_from(key & u64::from(u32::MAX)).ok()?;
+        let receipts = self.stored.receipts.borrow();
+        let inner = receipts.get(index)?;
+        (u64::from(inner.reuse) == key >> 32).then(|| inner.clone())
+    }
+
+    fn forget_receipts(&self, key: u64) {
+        if self.find_receipts(key).is_some()
+            && let Ok(index) = usize::try_from(key & u64::from(u32::MAX))
+        {
+            self.stored.receipts.borrow_mut().try_remove(index);
+        }
+    }
+
+    /// Brings the outcome of `count` messages, from the addressed one on, to their publisher.
+    pub(super) fn complete(
+        &self,
+        first: ReceiptAddress,
+        count: u64,
+        outcome: Result<(), StoreFailure>,
+    ) {
+        match self.lane(first.core) {
+            None => self.complete_here(first.key, first.number, count, &outcome),
+            Some(lane) => lane.push_note(Note::Receipts {
+                key: first.key,
+                first: first.number,
+                count,
+                outcome: outcome.map_err(Box::new),
+            }),
+        }
+    }
+
+    /// The same for a publisher of this core.
+    pub(in crate::shard) fn complete_here(
+        &self,
+        key: u64,
+        first: u64,
+        count: u64,
+        outcome: &Result<(), StoreFailure>,
+    ) {
+        let Some(inner) = self.find_receipts(key) else {
+            return;
+        };
+        let mut released = 0;
+        {
+            let mut states = inner.states.borrow_mut();
+            let at = first.saturating_sub(inner.base.get());
+            let at = usize::try_from(at).unwrap_or(usize::MAX);
+            let count = usize::try_from(count).unwrap_or(usize::MAX);
+            for state in states.iter_mut().skip(at).take(count) {
+                if let State::Waiting(bytes) = *state {
+                    released += bytes;
+                    *state = State::Done(outcome.clone());
+                    inner.waiting.set(inner.waiting.get().saturating_sub(1));
+                }
+            }
+        }
+        self.stored.release(released);
+        if inner.abandoned.get() {
+            if inner.waiting.get() == 0 {
+                self.forget_receipts(key);
+            }
+        } else {
+            inner.ready.raise();
+        }
+    }
+}

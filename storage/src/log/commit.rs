@@ -1,0 +1,143 @@
+//! Commit: frames that are durable begin to count.
+
+use super::index::{Index, Message};
+use super::segments::Segments;
+use super::{Apply, Divergence, Log, after_seal};
+use crate::SlotId;
+use crate::frame::{Frame, FrameHeader, FrameKind};
+use crate::id::{ChannelKey, FrameIndex, Position};
+use crate::record::{RecordKind, Records};
+
+impl Log {
+    /// Makes everything before `through`, the end of a batch, count: the frames are indexed and
+    /// applied, in order, from the mapping. Synced is what should be committed; under `interval`
+    /// it is what is written.
+    ///
+    /// # Errors
+    /// [`Divergence`]: the log stops as after [`fail`](Self::fail); what lies before the frame is
+    /// committed.
+    ///
+    /// # Panics
+    /// When that much was not written.
+    pub fn commit(&mut self, through: Position, state: &mut dyn Apply) -> Result<(), Divergence> {
+        assert!(
+            through <= self.written,
+            "only what is written can be committed"
+        );
+        while self.committed < through {
+            let segment = self.segments.get(self.committed.segment());
+            let from = self.committed.offset();
+            let sealed = through.segment() > self.committed.segment();
+            let bytes = segment.and_then(|segment| {
+                let to = if sealed {
+                    segment.end?
+                } else {
+                    through.offset()
+                };
+                segment.region.as_ref()?.slice(from..to)
+            });
+            let bytes = bytes.unwrap_or_default();
+            if let Err(divergence) = self.commit_frames(&bytes, state) {
+                self.fail(divergence.to_string());
+                return Err(divergence);
+            }
+            if sealed {
+                let id = self.committed.segment();
+                self.committed = after_seal(id);
+                self.jobs.sealed(id);
+            } else {
+                debug_assert_eq!(self.committed, through, "a batch ends with a frame");
+                self.committed = through;
+            }
+        }
+        self.jobs.committed_bytes = self.segments.bytes_before(self.committed);
+        Ok(())
+    }
+
+    fn commit_frames(&mut self, bytes: &[u8], state: &mut dyn Apply) -> Result<(), Divergence> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let position = self.committed;
+            let header = FrameHeader::decode_trusted(rest);
+            let found = header.and_then(|header| Ok((header, header.payload(rest)?)));
+            let (header, payload) = found.map_err(|bad| Divergence {
+                slot: self.any_slot(),
+                index: FrameIndex::default(),
+                reason: format!("the frame at {position} reads back as {bad}"),
+            })?;
+            let frame = Frame {
+                header,
+                payload,
+                position,
+            };
+            self.commit_frame(&frame, state)?;
+            self.frames += 1;
+            let len = header.frame_len().min(rest.len());
+            rest = rest.get(len..).unwrap_or_default();
+            let offset = position.offset() + super::gather::to_u32(len);
+            self.committed = Position::new(position.segment(), offset);
+        }
+        Ok(())
+    }
+
+    fn commit_frame(&mut self, frame: &Frame<'_>, state: &mut dyn Apply) -> Result<(), Divergence> {
+        let Some(slot) = frame.header.slot else {
+            return Ok(());
+        };
+        if frame.header.kind == FrameKind::Entry || frame.header.kind == FrameKind::NoOp {
+            state.apply(frame)?;
+            self.slots.get_mut(slot).committed = frame.header.index;
+        }
+        index_frame(&mut self.index, &mut self.segments, frame).map(|_| ())
+    }
+
+    fn any_slot(&self) -> SlotId {
+        let first = self.slots.own().first().copied();
+        first.or_else(|| SlotId::new(0)).expect("slot 0 exists")
+    }
+}
+
+/// Takes a frame's messages, trims and deletions into the index. Everything that the frame says
+/// of them is known to hold: it was applied, or is older than the checkpoint. Returns the time of
+/// its last record.
+pub(super) fn index_frame(
+    index: &mut Index,
+    segments: &mut Segments,
+    frame: &Frame<'_>,
+) -> Result<u64, Divergence> {
+    let mut last_ns = frame.header.base_timestamp_ns;
+    let Some(slot) = frame.header.slot else {
+        return Ok(last_ns);
+    };
+    for record in Records::new(frame.payload) {
+        let record = record.map_err(|bad| Divergence {
+            slot,
+            index: frame.header.index,
+            reason: bad.to_string(),
+        })?;
+        let head = record.head;
+        let delta = u64::from(head.time_delta_ns);
+        last_ns = frame.header.base_timestamp_ns.saturating_add(delta);
+        let key = ChannelKey {
+            slot,
+            channel: head.channel,
+        };
+        match head.kind {
+            RecordKind::Message => {
+                let message = Message {
+                    sequence: head.sequence,
+                    time_ns: last_ns,
+                    bytes: head.payload_len,
+                };
+                index.push(key, frame.position, &message, segments);
+            }
+            RecordKind::Trim => index.trim(key, head.sequence, segments),
+            RecordKind::ChannelDelete => index.delete(key, segments),
+            RecordKind::ChannelCreate
+            | RecordKind::CursorCreate
+            | RecordKind::CursorMove
+            | RecordKind::CursorDelete => {}
+        }
+    }
+    Ok(last_ns)
+}

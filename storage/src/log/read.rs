@@ -1,0 +1,440 @@
+//! Reading: committed messages of a channel, in order, from the mappings.
+//!
+//! The index names the frame at which to begin; from there frames are walked, at most to the place
+//! of the next entry. Nothing here waits for a disk: what may be cold is warmed elsewhere first.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::index::Block;
+use super::segments::Segment;
+use super::{Log, Warm};
+use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
+use crate::id::{ChannelKey, SegmentId, Sequence};
+use crate::record::{RECORD_HEADER_BYTES, RecordHead, RecordKind, record_len};
+
+use super::gather::{to_u32, to_usize};
+
+/// What a search by time reads in one go.
+const SEEK_BYTES: usize = 64 << 10;
+
+/// Where a reader of one channel goes on. It is a memory only: a cursor that does not fit is no
+/// error, and a new one finds its place by the index.
+#[derive(Clone, Debug, Default)]
+pub struct ReadCursor {
+    place: Option<Place>,
+    /// What was warmed for this reader.
+    pub(super) warm: Option<(SegmentId, Range<u32>)>,
+    /// How far a search by time has come, and for which time.
+    sought: Option<(u64, Sequence)>,
+}
+
+/// The record to be read next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    key: ChannelKey,
+    next: Sequence,
+    segment: SegmentId,
+    /// The frame.
+    offset: u32,
+    /// Bytes of its payload before the record.
+    skip: usize,
+}
+
+/// A message in the log. It is lent for the time of a visit.
+#[derive(Clone, Copy, Debug)]
+pub struct Stored<'a> {
+    /// The message's number in its channel.
+    pub sequence: Sequence,
+    /// When it was stored, in nanoseconds since 1970-01-01 UTC.
+    pub timestamp_ns: u64,
+    /// How the payload is encoded, a number of the layers above.
+    pub encoding: u8,
+    /// The payload.
+    pub payload: &'a [u8],
+    /// Bytes of the mapping that the payload is a part of.
+    pub holder: &'a Bytes,
+}
+
+impl Stored<'_> {
+    /// The payload without a copy; it keeps the segment's mapping alive.
+    #[must_use]
+    pub fn shared(&self) -> Bytes {
+        self.holder.slice_ref(self.payload)
+    }
+}
+
+/// Why a read ended. What was visited before counts in any case.
+#[derive(Debug)]
+pub enum ReadEnd {
+    /// Everything committed, or asked for, was visited.
+    CaughtUp,
+    /// There is more: `bytes_max` is used up.
+    More,
+    /// What follows may be cold: run this elsewhere, hand the result to [`Log::warmed`], and read
+    /// on.
+    Cold(Warm),
+    /// These messages are lost; read on behind them.
+    Damaged {
+        /// The first one.
+        first: Sequence,
+        /// The last one.
+        last: Sequence,
+    },
+}
+
+/// What a search by time found.
+#[derive(Debug)]
+pub enum Seek {
+    /// The first message that is not older.
+    At(Sequence),
+    /// All messages are older.
+    End,
+    /// Run this elsewhere, hand the result to [`Log::warmed`], and search again with the same
+    /// cursor.
+    Cold(Warm),
+}
+
+/// A part of a segment that can be read.
+struct Window<'a> {
+    segment: &'a Segment,
+    base: u32,
+    bytes: Bytes,
+}
+
+/// One call of [`Log::read`].
+struct Pass<'v> {
+    place: Place,
+    until: Sequence,
+    bytes_left: usize,
+    visited: bool,
+    visit: &'v mut dyn FnMut(Stored<'_>),
+}
+
+/// The messages between two entries of the index.
+struct Stretch {
+    /// Frame of the first.
+    offset: u32,
+    /// No frame of them begins here or behind.
+    limit: u32,
+    /// The first message of the next entry, or behind the block.
+    behind: Sequence,
+}
+
+/// How a stretch ended.
+enum Outcome {
+    /// It was read to its end.
+    Through,
+    /// The window was.
+    Beyond,
+    Ended(ReadEnd),
+}
+
+impl Log {
+    /// Visits the messages `from..=upto` of a channel in order, as far as they are committed, can
+    /// be read without waiting, and fit into `bytes_max` (payloads, and 32 bytes for each
+    /// message; one message always fits). Below the first message that is kept it begins with
+    /// that.
+    pub fn read(
+        &self,
+        key: ChannelKey,
+        from: Sequence,
+        upto: Sequence,
+        cursor: &mut ReadCursor,
+        bytes_max: usize,
+        visit: &mut dyn FnMut(Stored<'_>),
+    ) -> ReadEnd {
+        let Some(channel) = self.index.channel(key) else {
+            return ReadEnd::CaughtUp;
+        };
+        let mut pass = Pass {
+            place: Place {
+                key,
+                next: from.max(channel.first),
+                segment: SegmentId::default(),
+                offset: 0,
+                skip: 0,
+            },
+            until: upto.min(channel.last),
+            bytes_left: bytes_max,
+            visited: false,
+            visit,
+        };
+        if let Some(place) = cursor.place
+            && (place.key, place.next) == (key, pass.place.next)
+        {
+            pass.place = place;
+        }
+        let mut window = None;
+        let end = loop {
+            if pass.place.next > pass.until {
+                break ReadEnd::CaughtUp;
+            }
+            let block = channel.block_for(pass.place.next);
+            let block = block.filter(|block| block.first <= pass.until);
+            let Some((block, stretch)) = block.and_then(|block| {
+                let stretch = block.stretch_for(pass.place.next)?;
+                Some((block, stretch))
+            }) else {
+                break pass.lost(pass.until.next());
+            };
+            if block.first > pass.place.next {
+                break pass.lost(block.first);
+            }
+            pass.enter(block.segment, &stretch);
+            if let Err(end) = self.look(&mut window, &mut pass, &stretch, cursor) {
+                break end;
+            }
+            let outcome = match &window {
+                Some(window) => pass.read_stretch(window, &stretch),
+                None => Outcome::Through,
+            };
+            if let Outcome::Ended(end) = outcome {
+                break end;
+            }
+        };
+        cursor.place = Some(pass.place);
+        end
+    }
+
+    /// Makes `window` one that shows the pass's place.
+    fn look<'a>(
+        &'a self,
+        window: &mut Option<Window<'a>>,
+        pass: &mut Pass<'_>,
+        stretch: &Stretch,
+        cursor: &ReadCursor,
+    ) -> Result<(), ReadEnd> {
+        let place = &mut pass.place;
+        let segment = self.segments.get(place.segment);
+        let Some(segment) = segment else {
+            return Err(pass.lost(stretch.behind));
+        };
+        if let Some(end) = segment.damage_at(place.offset) {
+            (place.offset, place.skip) = (end, 0);
+        }
+        let shown = window.as_ref().is_some_and(|window| {
+            window.segment.id == place.segment && window.contains(place.offset)
+        });
+        if shown {
+            return Ok(());
+        }
+        let (id, offset) = (place.segment, place.offset);
+        let readable = self.readable_end(segment);
+        let region = segment.region.as_ref().filter(|_| offset < readable);
+        let Some(region) = region.filter(|_| offset < stretch.limit) else {
+            return Err(pass.lost(stretch.behind));
+        };
+        let warm = cursor.warm.as_ref().filter(|(warmed, _)| *warmed == id);
+        let warm = warm.map(|(_, range)| range.clone());
+        let hot_from = self.segments.hot_from(segment, self.committed);
+        let to = match &warm {
+            _ if offset >= hot_from => readable,
+            Some(warm) if warm.contains(&offset) => warm.end.min(readable),
+            _ => {
+                return Err(ReadEnd::Cold(Warm {
+                    region: region.clone(),
+                    seed: self.seed(id, segment.generation),
+                    segment: id,
+                    generation: segment.generation,
+                    range: offset..readable,
+                    release: warm,
+                }));
+            }
+        };
+        let Some(bytes) = region.slice(offset..to) else {
+            return Err(pass.lost(stretch.behind));
+        };
+        *window = Some(Window {
+            segment,
+            base: offset,
+            bytes,
+        });
+        Ok(())
+    }
+
+    /// Where what is committed ends in a segment.
+    pub(super) fn readable_end(&self, segment: &Segment) -> u32 {
+        let committed = self.committed;
+        match segment.id.cmp(&committed.segment()) {
+            std::cmp::Ordering::Less => segment.end.unwrap_or(0),
+            std::cmp::Ordering::Equal => committed.offset(),
+            std::cmp::Ordering::Greater => 0,
+        }
+    }
+
+    /// Searches the first message of a channel that is not older than `timestamp_ns`.
+    pub fn seek_time(&self, key: ChannelKey, timestamp_ns: u64, cursor: &mut ReadCursor) -> Seek {
+        let channel = self.index.channel(key);
+        let from = channel.and_then(|channel| channel.seek_from(timestamp_ns));
+        let Some(mut from) = from else {
+            return Seek::End;
+        };
+        if let Some((time, at)) = cursor.sought
+            && time == timestamp_ns
+        {
+            from = from.max(at);
+        }
+        loop {
+            let mut found = None;
+            let mut next = from;
+            let end = self.read(
+                key,
+                from,
+                Sequence::new(u64::MAX),
+                cursor,
+                SEEK_BYTES,
+                &mut |stored| {
+                    if found.is_none() && stored.timestamp_ns >= timestamp_ns {
+                        found = Some(stored.sequence);
+                    }
+                    next = stored.sequence.next();
+                },
+            );
+            if let Some(found) = found {
+                return Seek::At(found);
+            }
+            from = match end {
+                ReadEnd::More => next,
+                ReadEnd::Damaged { last, .. } => last.next(),
+                ReadEnd::CaughtUp => return Seek::End,
+                ReadEnd::Cold(warm) => {
+                    cursor.sought = Some((timestamp_ns, next));
+                    return Seek::Cold(warm);
+                }
+            };
+        }
+    }
+}
+
+impl Block {
+    fn stretch_for(&self, sequence: Sequence) -> Option<Stretch> {
+        let (at, entry) = self.entry_for(sequence)?;
+        let behind = match self.entries.get(at + 1) {
+            Some(next) => self.sequence_at(next),
+            None => self.last.next(),
+        };
+        Some(Stretch {
+            offset: entry.offset,
+            limit: entry.offset.saturating_add(super::index::ENTRY_DISTANCE),
+            behind,
+        })
+    }
+}
+
+impl Window<'_> {
+    fn contains(&self, offset: u32) -> bool {
+        offset >= self.base && to_usize(offset - self.base) < self.bytes.len()
+    }
+
+    /// The frame at an offset: this process has written or checked it.
+    fn frame(&self, offset: u32) -> Option<(FrameHeader, &[u8])> {
+        let bytes = self.bytes.get(to_usize(offset.checked_sub(self.base)?)..)?;
+        let header = FrameHeader::decode_trusted(bytes).ok()?;
+        Some((header, header.payload(bytes).ok()?))
+    }
+}
+
+impl Pass<'_> {
+    /// Everything up to `behind` is lost.
+    fn lost(&mut self, behind: Sequence) -> ReadEnd {
+        let first = self.place.next;
+        let last = behind.get().saturating_sub(1).min(self.until.get());
+        let last = Sequence::new(last.max(first.get()));
+        self.place.next = last.next();
+        ReadEnd::Damaged { first, last }
+    }
+
+    /// Goes to the beginning of a stretch, unless the place lies within it already.
+    fn enter(&mut self, segment: SegmentId, stretch: &Stretch) {
+        let place = &mut self.place;
+        if place.segment != segment || place.offset < stretch.offset {
+            (place.segment, place.offset, place.skip) = (segment, stretch.offset, 0);
+        }
+    }
+
+    fn read_stretch(&mut self, window: &Window<'_>, stretch: &Stretch) -> Outcome {
+        while self.place.next < stretch.behind {
+            if self.place.next > self.until {
+                return Outcome::Ended(ReadEnd::CaughtUp);
+            }
+            if self.place.offset >= stretch.limit {
+                return Outcome::Ended(self.lost(stretch.behind));
+            }
+            let damaged = !window.segment.damaged.is_empty();
+            if damaged && window.segment.damage_at(self.place.offset).is_some() {
+                return Outcome::Beyond;
+            }
+            if !window.contains(self.place.offset) {
+                return Outcome::Beyond;
+            }
+            let Some((header, payload)) = window.frame(self.place.offset) else {
+                return Outcome::Ended(self.lost(stretch.behind));
+            };
+            let holds_records = matches!(header.kind, FrameKind::Entry | FrameKind::Carried);
+            if holds_records && header.slot == Some(self.place.key.slot) {
+                let time_ns = header.base_timestamp_ns;
+                if let Some(end) = self.read_frame(window, payload, time_ns, stretch) {
+                    return Outcome::Ended(end);
+                }
+                // The last of the stretch may be the first of the next, in the same frame.
+                if self.place.next >= stretch.behind && self.place.skip < payload.len() {
+                    return Outcome::Through;
+                }
+            }
+            self.place.offset += to_u32(header.frame_len());
+            self.place.skip = 0;
+        }
+        Outcome::Through
+    }
+
+    fn read_frame(
+        &mut self,
+        window: &Window<'_>,
+        payload: &[u8],
+        base_time_ns: u64,
+        stretch: &Stretch,
+    ) -> Option<ReadEnd> {
+        while self.place.next < stretch.behind
+            && let Some((head, behind)) = payload
+                .get(self.place.skip..)
+                .and_then(|rest| rest.split_first_chunk::<RECORD_HEADER_BYTES>())
+        {
+            let head = RecordHead::decode(head).ok();
+            let payload = head.and_then(|head| behind.get(..to_usize(head.payload_len)));
+            let (Some(head), Some(payload)) = (head, payload) else {
+                return Some(self.lost(stretch.behind));
+            };
+            let wanted = head.kind == RecordKind::Message
+                && head.channel == self.place.key.channel
+                && head.sequence >= self.place.next;
+            if wanted {
+                if head.sequence > self.place.next {
+                    return Some(self.lost(head.sequence));
+                }
+                let cost = payload.len() + RECORD_HEADER_BYTES;
+                if head.sequence > self.until {
+                    return Some(ReadEnd::CaughtUp);
+                }
+                if self.visited && cost > self.bytes_left {
+                    return Some(ReadEnd::More);
+                }
+                self.bytes_left = self.bytes_left.saturating_sub(cost);
+                self.visited = true;
+                (self.visit)(Stored {
+                    sequence: head.sequence,
+                    timestamp_ns: base_time_ns.saturating_add(u64::from(head.time_delta_ns)),
+                    encoding: head.encoding,
+                    payload,
+                    holder: &window.bytes,
+                });
+                self.place.next = head.sequence.next();
+            }
+            self.place.skip += record_len(payload.len());
+        }
+        None
+    }
+}
+
+const _: () = assert!(FRAME_HEADER_BYTES == 64);

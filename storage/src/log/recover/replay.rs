@@ -1,0 +1,139 @@
+//! Replay: the frames behind the checkpoint, applied as they were.
+
+use super::Recovery;
+use super::scan::Found;
+use crate::SLOT_COUNT;
+use crate::checkpoint::Checkpoint;
+use crate::frame::{Frame, FrameHeader, FrameKind};
+use crate::log::commit::index_frame;
+use crate::log::options::mutation;
+use crate::log::{Apply, Divergence};
+
+impl Recovery {
+    /// Applies what was found, as far as it counts, and takes it into the index.
+    pub(super) fn replay(&mut self, checkpoint: &Checkpoint, state: &mut dyn Apply) {
+        self.supersede();
+        let found = std::mem::take(&mut self.found);
+        let behind = found.partition_point(|frame| frame.position < self.from);
+        let (before, behind) = found.split_at_checked(behind).unwrap_or_default();
+        for frame in before.iter().filter(|frame| frame.counts) {
+            self.replay_frame(frame, None);
+        }
+        // What the index knows by now is older than the checkpoint.
+        let floors: Vec<_> = checkpoint
+            .floors
+            .iter()
+            .map(|floor| (floor.key, floor.first))
+            .collect();
+        self.index.keep(&floors, &mut self.segments);
+        for frame in behind.iter().filter(|frame| frame.counts) {
+            self.replay_frame(frame, Some(&mut *state));
+        }
+        for slot in self.slots.own().to_vec() {
+            let slot = self.slots.get_mut(slot);
+            slot.begun = slot.committed;
+        }
+    }
+
+    /// Rule L3: in the order of the log, a frame ends the life of every earlier one of its slot
+    /// with the same index or a higher one, whatever the checkpoint holds. Rule L4: what lies
+    /// before a slot's void position never counts.
+    fn supersede(&mut self) {
+        let keeps_behind = mutation!(self.options, keep_after_superseded);
+        let ignores_old = mutation!(self.options, ignore_supersede_below_checkpoint);
+        let mut counting: Vec<Vec<usize>> = vec![Vec::new(); usize::from(SLOT_COUNT)];
+        for (number, frame) in self.found.iter_mut().enumerate() {
+            let slot = self.slots.get(frame.slot);
+            if frame.position < slot.void {
+                frame.counts = false;
+                continue;
+            }
+            let raft = matches!(frame.kind, FrameKind::Entry | FrameKind::NoOp);
+            let of_slot = counting.get_mut(usize::from(frame.slot.index()));
+            let Some(of_slot) = of_slot.filter(|_| raft) else {
+                continue;
+            };
+            of_slot.push(number);
+        }
+        for of_slot in &counting {
+            self.supersede_slot(of_slot, ignores_old, keeps_behind);
+        }
+    }
+
+    fn supersede_slot(&mut self, numbers: &[usize], ignores_old: bool, keeps_behind: bool) {
+        let mut counting: Vec<usize> = Vec::new();
+        for number in numbers {
+            let Some(frame) = self.found.get(*number).copied() else {
+                continue;
+            };
+            let old = frame.index <= self.slots.get(frame.slot).committed;
+            while !(old && ignores_old)
+                && let Some(last) = counting.last().and_then(|last| self.found.get_mut(*last))
+                && last.index >= frame.index
+            {
+                last.counts = keeps_behind && last.index > frame.index;
+                counting.pop();
+            }
+            counting.push(*number);
+        }
+    }
+
+    fn replay_frame(&mut self, found: &Found, state: Option<&mut dyn Apply>) {
+        self.with_frame(found, |recovery, frame| {
+            let slot = recovery.slots.get(found.slot);
+            if slot.halted {
+                return;
+            }
+            if let Err(divergence) = recovery.apply(frame, found, state) {
+                recovery.slots.get_mut(found.slot).halted = true;
+                recovery.report.halted.push(divergence);
+            }
+        });
+    }
+
+    fn apply(
+        &mut self,
+        frame: &Frame<'_>,
+        found: &Found,
+        state: Option<&mut dyn Apply>,
+    ) -> Result<(), Divergence> {
+        let committed = self.slots.get(found.slot).committed;
+        let raft = found.kind != FrameKind::Carried;
+        if let Some(state) = state.filter(|_| raft && found.index > committed) {
+            if found.index != committed.next() {
+                return Err(Divergence {
+                    slot: found.slot,
+                    index: found.index,
+                    reason: format!("it lies behind frame {committed}, those between are lost"),
+                });
+            }
+            state.apply(frame)?;
+            self.report.frames_replayed += 1;
+            self.slots.get_mut(found.slot).committed = found.index;
+        }
+        let last = index_frame(&mut self.index, &mut self.segments, frame)?;
+        let slot = self.slots.get_mut(found.slot);
+        slot.last_timestamp_ns = slot.last_timestamp_ns.max(last);
+        Ok(())
+    }
+
+    /// Looks a frame up again that was found before, and checked then.
+    pub(super) fn with_frame(&mut self, found: &Found, act: impl FnOnce(&mut Self, &Frame<'_>)) {
+        let offset = found.position.offset();
+        let segment = self.segments.get(found.position.segment());
+        let region = segment.and_then(|segment| segment.region.as_ref());
+        let bytes = region.and_then(|region| region.slice(offset..offset + found.len));
+        let Some(bytes) = bytes else { return };
+        let header = FrameHeader::decode_trusted(&bytes);
+        let frame = header.and_then(|header| {
+            Ok(Frame {
+                header,
+                payload: header.payload(&bytes)?,
+                position: found.position,
+            })
+        });
+        if let Ok(frame) = frame {
+            act(self, &frame);
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The segments of a log, in order.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::fs::Region;
+use crate::id::{ChannelKey, Generation, Position, SegmentId};
+
+/// What has been written or scanned this far behind the end is taken to be in memory.
+const HOT_BYTES: u64 = 64 << 20;
+
+/// A segment that is in use, or was.
+#[derive(Debug)]
+pub(in crate::log) struct Segment {
+    pub id: SegmentId,
+    pub generation: Generation,
+    /// Length of the file.
+    pub len: u32,
+    /// `None` for a segment whose file is missing.
+    pub region: Option<Arc<dyn Region>>,
+    /// Where its frames end, the seal included; `None` as long as it is being filled.
+    pub end: Option<u32>,
+    /// Bytes of the log before this segment.
+    pub before: u64,
+    /// Blocks of the index with messages that are kept.
+    pub live_blocks: usize,
+    /// Channels with a block here, once for each block; some may be gone.
+    pub channels: Vec<ChannelKey>,
+    /// Ranges that cannot be read, in order.
+    pub damaged: Vec<Range<u32>>,
+    /// Whether its index lies on disk.
+    pub indexed: bool,
+}
+
+impl Segment {
+    /// Whether an offset lies in a damaged range; where that range ends.
+    pub(in crate::log) fn damage_at(&self, offset: u32) -> Option<u32> {
+        let at = self.damaged.partition_point(|range| range.end <= offset);
+        let range = self.damaged.get(at)?;
+        range.contains(&offset).then_some(range.end)
+    }
+
+    /// Notes a range that cannot be read.
+    pub(in crate::log) fn add_damage(&mut self, range: Range<u32>) -> bool {
+        if self
+            .damage_at(range.start)
+            .is_some_and(|end| end >= range.end)
+        {
+            return false;
+        }
+        let at = self
+            .damaged
+            .partition_point(|known| known.start < range.start);
+        self.damaged.insert(at, range);
+        true
+    }
+}
+
+/// The segments of a log: ids dense, oldest first.
+#[derive(Debug, Default)]
+pub(in crate::log) struct Segments {
+    list: VecDeque<Segment>,
+    /// Bytes of the log before which nothing was read or written by this process.
+    pub scanned_from: u64,
+}
+
+impl Segments {
+    pub(in crate::log) fn get(&self, id: SegmentId) -> Option<&Segment> {
+        let first = self.list.front()?.id.get();
+        self.list
+            .get(usize::try_from(id.get().checked_sub(first)?).ok()?)
+    }
+
+    pub(in crate::log) fn get_mut(&mut self, id: SegmentId) -> Option<&mut Segment> {
+        let first = self.list.front()?.id.get();
+        self.list
+            .get_mut(usize::try_from(id.get().checked_sub(first)?).ok()?)
+    }
+
+    pub(in crate::log) fn iter(&self) -> impl DoubleEndedIterator<Item = &Segment> {
+        self.list.iter()
+    }
+
+    pub(in crate::log) fn front(&self) -> Option<&Segment> {
+        self.list.front()
+    }
+
+    pub(in crate::log) fn back(&self) -> Option<&Segment> {
+        self.list.back()
+    }
+
+    pub(in crate::log) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Adds the next segment.
+    pub(in crate::log) fn push(&mut self, segment: Segment) {
+        debug_assert!(
+            self.list
+                .back()
+                .is_none_or(|last| last.id.next() == segment.id)
+        );
+        self.list.push_back(segment);
+    }
+
+    /// Takes the newest segment out.
+    pub(in crate::log) fn pop_back(&mut self) -> Option<Segment> {
+        self.list.pop_back()
+    }
+
+    /// Takes the oldest segment out.
+    pub(in crate::log) fn pop_front(&mut self) -> Option<Segment> {
+        self.list.pop_front()
+    }
+
+    pub(in crate::log) fn add_block(&mut self, id: SegmentId, key: ChannelKey) {
+        if let Some(segment) = self.get_mut(id) {
+            segment.live_blocks += 1;
+            segment.channels.push(key);
+        }
+    }
+
+    pub(in crate::log) fn remove_block(&mut self, id: SegmentId) {
+        if let Some(segment) = self.get_mut(id) {
+            debug_assert!(segment.live_blocks > 0, "a block is removed once");
+            segment.live_blocks = segment.live_blocks.saturating_sub(1);
+        }
+    }
+
+    /// Bytes of the log before a position.
+    pub(in crate::log) fn bytes_before(&self, position: Position) -> u64 {
+        self.get(position.segment()).map_or(u64::MAX, |segment| {
+            segment.before + u64::from(position.offset())
+        })
+    }
+
+    /// The offset in a segment from which on it is in memory, when the log ends at `end`.
+    pub(in crate::log) fn hot_from(&self, segment: &Segment, end: Position) -> u32 {
+        let end = match self.get(end.segment()) {
+            Some(last) => last.before + u64::from(end.offset()),
+            // Behind the seal of the last segment.
+            None => self.list.back().map_or(0, |last| {
+                last.before + u64::from(last.end.unwrap_or(last.len))
+            }),
+        };
+        let from = end.saturating_sub(HOT_BYTES).max(self.scanned_from);
+        u32::try_from(from.saturating_sub(segment.before)).unwrap_or(u32::MAX)
+    }
+}
+
+/// The file of a segment.
+pub(in crate::log) fn segment_path(directory: &Path, id: SegmentId) -> PathBuf {
+    directory.join(format!("{:08}.segment", id.get()))
+}
+
+/// The file of a sealed segment's index.
+pub(in crate::log) fn index_path(directory: &Path, id: SegmentId) -> PathBuf {
+    directory.join(format!("{:08}.index", id.get()))
+}

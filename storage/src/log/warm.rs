@@ -1,0 +1,89 @@
+//! Warming: what was not read or written lately is brought into memory, and checked, off the
+//! executor. A bad sector is an error of a range there, and not the end of the process.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::walk::{Step, Walk};
+use super::{Log, ReadCursor};
+use crate::frame::Seed;
+use crate::fs::Region;
+use crate::id::{Generation, SegmentId};
+
+/// How much is warmed for a reader at once.
+const WARM_BYTES: u32 = 1 << 20;
+
+/// Work for a blocking thread: brings a range of a segment into memory and checks its frames.
+#[derive(Debug)]
+pub struct Warm {
+    pub(super) region: Arc<dyn Region>,
+    pub(super) seed: Seed,
+    pub(super) segment: SegmentId,
+    pub(super) generation: Generation,
+    /// From the frame to be read to the end of what may be read.
+    pub(super) range: Range<u32>,
+    /// What the reader has behind it.
+    pub(super) release: Option<Range<u32>>,
+}
+
+/// What was warmed; goes back to the log by [`Log::warmed`].
+#[derive(Debug)]
+pub struct Warmed {
+    segment: SegmentId,
+    generation: Generation,
+    range: Range<u32>,
+    bad: Vec<Range<u32>>,
+}
+
+impl Warm {
+    /// Does the work. Blocks.
+    #[must_use]
+    pub fn run(self) -> Warmed {
+        if let Some(behind) = self.release {
+            self.region.release(behind);
+        }
+        let Range { start, end } = self.range;
+        let target = start.saturating_add(WARM_BYTES).min(end);
+        let mut walk = Walk::new(&*self.region, self.seed, start..end);
+        let mut bad = Vec::new();
+        while walk.offset() < target {
+            match walk.next() {
+                Step::Frame(_) => {}
+                Step::Bad(_) => {
+                    let from = walk.offset();
+                    let to = walk.find(from + 8).unwrap_or(end);
+                    bad.push(from..to);
+                    walk.go_to(to);
+                }
+                Step::End => break,
+            }
+        }
+        Warmed {
+            segment: self.segment,
+            generation: self.generation,
+            range: start..walk.offset().max(target),
+            bad,
+        }
+    }
+}
+
+impl Log {
+    /// Takes note of what was warmed for a reader: it may read there now. Frames that were found
+    /// damaged are never delivered.
+    pub fn warmed(&mut self, warmed: Warmed, cursor: &mut ReadCursor) {
+        let Warmed {
+            segment: id,
+            generation,
+            range,
+            bad,
+        } = warmed;
+        let segment = self.segments.get_mut(id);
+        let Some(segment) = segment.filter(|segment| segment.generation == generation) else {
+            return;
+        };
+        for range in bad {
+            segment.add_damage(range);
+        }
+        cursor.warm = Some((id, range));
+    }
+}

@@ -1,0 +1,125 @@
+//! The bytes of the format, as version 1 has them for good.
+//!
+//! If a test here fails, the format has changed: stores in the field would no longer be read. The
+//! files under `golden/` were computed from `docs/FORMAT.md` by other code than ours; nothing
+//! writes them, and they are never edited. A new version of the format gets files of its own.
+
+#![forbid(unsafe_code)]
+
+use std::fmt::Write;
+
+use ringmq_storage::checkpoint::Checkpoint;
+use ringmq_storage::frame::FrameKind;
+use ringmq_storage::record::{RecordKind, Records};
+use ringmq_storage::segment::{Preamble, SegmentHeader};
+use ringmq_storage::segment_index::SegmentIndex;
+
+#[path = "golden/sample.rs"]
+#[allow(unreachable_pub, dead_code, reason = "shared by several test binaries")]
+mod sample;
+
+const SEGMENT: &str = include_str!("golden/segment.v1.hex");
+const CHECKPOINT: &str = include_str!("golden/checkpoint.v1.hex");
+const INDEX: &str = include_str!("golden/index.v1.hex");
+
+/// Sixteen bytes a line.
+fn dump(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for (number, line) in bytes.chunks(16).enumerate() {
+        write!(text, "{:04x}:", number * 16).unwrap();
+        for byte in line {
+            write!(text, " {byte:02x}").unwrap();
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn parse(text: &str) -> Vec<u8> {
+    let bytes = text
+        .lines()
+        .flat_map(|line| line.split_once(':').unwrap().1.split_whitespace());
+    bytes
+        .map(|byte| u8::from_str_radix(byte, 16).unwrap())
+        .collect()
+}
+
+fn assert_same(found: &[u8], golden: &str) {
+    let found = dump(found);
+    for (found, golden) in found.lines().zip(golden.lines()) {
+        assert_eq!(found, golden, "the format has changed");
+    }
+    assert_eq!(found.lines().count(), golden.lines().count());
+}
+
+#[test]
+fn segments_are_written_as_ever() {
+    assert_same(&sample::segment(), SEGMENT);
+}
+
+#[test]
+fn checkpoints_are_written_as_ever() {
+    assert_same(&sample::checkpoint().encode(), CHECKPOINT);
+}
+
+#[test]
+fn indexes_are_written_as_ever() {
+    assert_same(&sample::index().encode(), INDEX);
+}
+
+#[test]
+fn old_segments_are_read() {
+    let bytes = parse(SEGMENT);
+    let header = SegmentHeader::decode(&bytes).unwrap().unwrap();
+    assert_eq!(header, sample::segment_header());
+    let frames = sample::scan(&bytes).unwrap();
+    let kinds: Vec<_> = frames.iter().map(|frame| frame.header.kind).collect();
+    assert_eq!(
+        kinds,
+        [
+            FrameKind::Preamble,
+            FrameKind::Entry,
+            FrameKind::NoOp,
+            FrameKind::Entry,
+            FrameKind::Carried,
+            FrameKind::Seal
+        ]
+    );
+    assert_eq!(
+        Preamble::decode(frames[0].payload).unwrap().entries.len(),
+        2
+    );
+    let mut kinds = Vec::new();
+    for frame in &frames[1..] {
+        let records = Records::new(frame.payload).map(Result::unwrap);
+        let before = kinds.len();
+        kinds.extend(records.map(|record| record.head.kind));
+        assert_eq!(kinds.len() - before, frame.header.record_count as usize);
+    }
+    assert_eq!(
+        kinds,
+        [
+            RecordKind::ChannelCreate,
+            RecordKind::Message,
+            RecordKind::Message,
+            RecordKind::Message,
+            RecordKind::CursorCreate,
+            RecordKind::CursorMove,
+            RecordKind::CursorDelete,
+            RecordKind::Trim,
+            RecordKind::ChannelDelete,
+            RecordKind::Message,
+        ]
+    );
+}
+
+#[test]
+fn old_checkpoints_are_read() {
+    let found = Checkpoint::decode(&parse(CHECKPOINT));
+    assert_eq!(found, Ok(sample::checkpoint()));
+}
+
+#[test]
+fn old_indexes_are_read() {
+    assert_eq!(SegmentIndex::decode(&parse(INDEX)), Ok(sample::index()));
+}
