@@ -137,6 +137,12 @@ impl Slots {
         u64::try_from(counts.sum::<usize>()).unwrap_or(u64::MAX)
     }
 
+    /// How many durable positions there are.
+    #[must_use]
+    pub fn cursor_count(&self) -> usize {
+        self.states().map(|state| state.cursors.len()).sum()
+    }
+
     /// A durable position of a channel, and the last message that counts as delivered there.
     #[must_use]
     pub fn cursor(

@@ -157,11 +157,62 @@ fn counts_alone_take_no_memory() {
         let bytes = sealed(sample::checkpoint().encode(), at, &most, 88);
         let found = Checkpoint::decode(&bytes);
         assert!(matches!(found, Err(BadFile::Field(_))), "{at}: {found:?}");
+        let bytes = sealed(sample::checkpoint().encode(), at, &[0; 4], 88);
+        assert!(Checkpoint::decode(&bytes).is_err(), "what is not counted");
     }
     for (at, count) in [(42, &most[..2]), (44, &most[..])] {
         let bytes = sealed(sample::index().encode(), at, count, 64);
         let found = SegmentIndex::decode(&bytes);
         assert!(matches!(found, Err(BadFile::Field(_))), "{at}: {found:?}");
+        let bytes = sealed(sample::index().encode(), at, &[0; 2], 64);
+        assert!(SegmentIndex::decode(&bytes).is_err(), "what is not counted");
+    }
+}
+
+#[test]
+fn entries_that_cannot_be_searched_are_refused() {
+    let wrong: [fn(&mut Block); 8] = [
+        |block| block.entries[1].offset = block.entries[0].offset,
+        |block| block.entries[1].sequence_delta = 0,
+        |block| block.entries[0].sequence_delta = 1,
+        |block| block.entries[0].offset = 56,
+        |block| block.entries[1].offset = 516,
+        |block| block.entries[1].offset = 1024,
+        |block| block.entries[1].sequence_delta = 40,
+        |block| block.last = Sequence::new(20),
+    ];
+    let with = |change: fn(&mut Block)| {
+        let mut index = sample::index();
+        change(&mut index.blocks[0]);
+        SegmentIndex::decode(&index.encode()).map(drop)
+    };
+    assert_eq!(with(|_| ()), Ok(()));
+    for (number, change) in wrong.into_iter().enumerate() {
+        assert!(matches!(with(change), Err(BadFile::Field(_))), "{number}");
+    }
+}
+
+#[test]
+fn files_of_another_place_are_refused() {
+    let header = sample::segment_header();
+    let checkpoint = sample::checkpoint();
+    assert_eq!(checkpoint.check(header.store, 1), Ok(()));
+    assert!(checkpoint.check(StoreId::from_bytes([1; 16]), 1).is_err());
+    assert!(checkpoint.check(header.store, 2).is_err());
+
+    let index = sample::index();
+    assert_eq!(index.check(&header), Ok(()));
+    let others: [fn(&mut SegmentHeader); 5] = [
+        |header| header.store = StoreId::from_bytes([1; 16]),
+        |header| header.log = 2,
+        |header| header.segment = SegmentId::new(8),
+        |header| header.generation = Generation::new(4),
+        |header| header.len = 1024,
+    ];
+    for (number, change) in others.into_iter().enumerate() {
+        let mut other = header;
+        change(&mut other);
+        assert!(index.check(&other).is_err(), "{number}");
     }
 }
 
