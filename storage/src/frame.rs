@@ -151,6 +151,13 @@ pub const fn frame_len(payload_len: usize) -> usize {
     FRAME_HEADER_BYTES + payload_len.next_multiple_of(ALIGNMENT)
 }
 
+/// The checksum of a payload: unseeded, so that it travels with the payload (rule L2 of
+/// `docs/replication.md`).
+#[must_use]
+pub fn payload_checksum(payload: &[u8]) -> u32 {
+    crc32fast::hash(payload)
+}
+
 impl FrameHeader {
     /// Length of the frame on disk, header and padding included.
     #[must_use]

@@ -202,7 +202,7 @@ impl Preamble {
         if !behind.is_empty() || u64::try_from(entries.len()) != Ok(count) {
             return Err(BadFile::Short);
         }
-        let entries = entries.iter().map(|entry| PreambleEntry::read(entry));
+        let entries = entries.iter().map(PreambleEntry::read);
         let entries: Option<Vec<_>> = entries.collect();
         let entries = entries.ok_or(BadFile::Field("an entry of the preamble names no slot"))?;
         Ok(Self { entries })

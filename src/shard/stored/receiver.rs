@@ -97,10 +97,6 @@ impl Receivers {
             local.answered.raise();
         }
     }
-
-    pub(in crate::shard) fn len(&self) -> usize {
-        self.places.len()
-    }
 }
 
 /// A live subscription to a stored channel; ends when dropped. What was not confirmed by then is
