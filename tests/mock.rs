@@ -12,3 +12,4 @@ pub(crate) mod hpack;
 pub(crate) mod kubemq;
 pub(crate) mod peer;
 pub(crate) mod process;
+pub(crate) mod stored;

@@ -26,3 +26,5 @@ mod many;
 mod start;
 #[path = "process/stop.rs"]
 mod stop;
+#[path = "process/stored.rs"]
+mod stored;

@@ -26,6 +26,7 @@ mod limits;
 mod overlay;
 mod prepare;
 mod section;
+mod slot;
 mod state;
 
 #[cfg(test)]
@@ -42,7 +43,7 @@ use ringmq_storage::log::{Apply, Divergence};
 use ringmq_storage::{ChannelId, ChannelKey, CursorId, FrameIndex, SLOT_COUNT, Sequence, SlotId};
 
 use effects::Effects;
-use prepare::Slot;
+use slot::Slot;
 use state::State;
 
 /// The stored channels of one log's slots.

@@ -165,6 +165,21 @@ fn tell(opened: &OpenedLog, report: &RecoveryReport) {
             "the broker was ended in the middle of a write: its unacknowledged rest was cut"
         );
     }
+    for bad in &report.bad_checkpoints {
+        tracing::warn!(
+            log,
+            reason = bad,
+            "a checkpoint could not be read; an older one was used"
+        );
+    }
+    for halted in &report.halted {
+        tracing::error!(
+            log,
+            reason = %halted,
+            "a slot of the log contradicts itself and takes no more messages; what it holds can \
+             be read. This is a bug or a damaged disk: keep a copy of the store and report it"
+        );
+    }
     for damaged in &report.damaged {
         tracing::error!(
             log,

@@ -13,8 +13,12 @@ pub(crate) mod path {
 
 /// `Subscribe.SubscribeTypeData`.
 pub(crate) const EVENTS: u64 = 1;
+pub(crate) const EVENTS_STORE: u64 = 2;
 pub(crate) const COMMANDS: u64 = 3;
 pub(crate) const QUERIES: u64 = 4;
+
+/// `Subscribe.EventsStoreTypeData`: from the first event that is kept.
+pub(crate) const START_FROM_FIRST: u64 = 2;
 
 /// `Request.RequestTypeData`.
 pub(crate) const COMMAND: u64 = 1;
@@ -53,6 +57,25 @@ pub(crate) fn event(channel: &str, body: &[u8]) -> Vec<u8> {
         .bytes(2, "mock")
         .bytes(3, channel)
         .bytes(5, body)
+        .0
+}
+
+pub(crate) fn stored_event(id: &str, channel: &str, body: &[u8]) -> Vec<u8> {
+    Message::default()
+        .bytes(1, id)
+        .bytes(2, "mock")
+        .bytes(3, channel)
+        .bytes(5, body)
+        .varint(6, 1)
+        .0
+}
+
+pub(crate) fn subscribe_stored(channel: &str, client_id: &str, start: u64) -> Vec<u8> {
+    Message::default()
+        .varint(1, EVENTS_STORE)
+        .bytes(2, client_id)
+        .bytes(3, channel)
+        .varint(5, start)
         .0
 }
 
@@ -113,6 +136,29 @@ pub(crate) fn field(message: &[u8], wanted: u64) -> &[u8] {
         }
     }
     &[]
+}
+
+/// The value of a number field; 0 when it is not there.
+pub(crate) fn number(message: &[u8], wanted: u64) -> u64 {
+    let mut rest = message;
+    while let Some(key) = take_varint(&mut rest) {
+        let Some(value) = take_varint(&mut rest) else {
+            return 0;
+        };
+        match key & 7 {
+            0 if key >> 3 == wanted => return value,
+            0 => {}
+            2 => {
+                let length = usize::try_from(value).unwrap_or(usize::MAX);
+                let Some((_, after)) = rest.split_at_checked(length) else {
+                    return 0;
+                };
+                rest = after;
+            }
+            _ => return 0,
+        }
+    }
+    0
 }
 
 /// The body of an `EventReceive`.

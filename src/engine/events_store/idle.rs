@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use ringmq_storage::{ChannelKey, CursorId};
 
 use super::Slots;
-use super::prepare::Slot;
+use super::slot::Slot;
 
 /// Channels or positions that one call looks at before it stops behind a slot.
 const LOOKED_AT_MAX: usize = 8192;

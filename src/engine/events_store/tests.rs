@@ -1,3 +1,4 @@
+mod diverged;
 mod limits;
 mod model;
 mod rules;

@@ -83,7 +83,7 @@ impl Shard {
                 let slots = seat.slots.borrow();
                 // Each slot is complete in itself and names the frame it is at.
                 builder.section(slot, slots.applied(slot), |out| {
-                    slots.encode_section(slot, out)
+                    slots.encode_section(slot, out);
                 });
             }
             if rt::now().since(began) > ENCODE_TURN {

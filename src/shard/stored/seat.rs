@@ -142,7 +142,8 @@ impl LogSeat {
     /// Takes the next run of messages that is committed.
     pub(super) fn next_committed(&self, committed: Position) -> Option<Waiting> {
         let mut waiting = self.waiting.borrow_mut();
-        waiting.pop_front_if(|first| first.end <= committed)
+        let is_committed = waiting.front()?.end <= committed;
+        is_committed.then(|| waiting.pop_front())?
     }
 
     /// Waits until everything appended so far is committed.

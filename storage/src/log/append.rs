@@ -137,6 +137,7 @@ impl Log {
             channels: Vec::new(),
             damaged: Vec::new(),
             indexed: false,
+            unused_since: None,
         });
         Ok(())
     }

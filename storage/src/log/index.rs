@@ -314,11 +314,13 @@ impl Index {
         let Some(channel) = self.channels.get_mut(&key) else {
             return;
         };
-        let through = through.min(channel.last);
         if through < channel.first {
             return;
         }
         channel.first = through.next();
+        // In recovery the index may not know what is trimmed: the index of a sealed segment is
+        // written without it when the trim came first.
+        channel.last = channel.last.max(through);
         while let Some(block) = channel.blocks.front()
             && block.last <= through
         {

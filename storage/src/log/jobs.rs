@@ -177,6 +177,9 @@ pub(super) struct Jobs {
     full: bool,
     /// Sealed segments without an index on disk.
     unindexed: VecDeque<SegmentId>,
+    /// The next index to be written, and how much was committed when it was made: it leaves out
+    /// what was trimmed by then, and may not know more than what is synced.
+    index: Option<(Position, Box<WriteIndex>)>,
     pub(super) checkpoint: Option<PendingCheckpoint>,
     /// Where the last two durable checkpoints begin their replay, older first.
     pub(super) kept: VecDeque<(u64, Position)>,
@@ -308,16 +311,18 @@ impl Log {
     }
 
     fn next_index(&mut self) -> Option<Work> {
-        loop {
+        while self.jobs.index.is_none() {
             let id = self.jobs.unindexed.pop_front()?;
-            if let Some(index) = self.segment_index(id) {
-                return Some(Work::Index(Box::new(WriteIndex {
-                    path: index_path(&self.options.directory, id),
-                    segment: id,
-                    index,
-                })));
-            }
+            let index = self.segment_index(id).map(|index| WriteIndex {
+                path: index_path(&self.options.directory, id),
+                segment: id,
+                index,
+            });
+            self.jobs.index = index.map(|index| (self.committed, Box::new(index)));
         }
+        let synced = self.synced;
+        let ready = self.jobs.index.take_if(|(reaches, _)| *reaches <= synced);
+        ready.map(|(_, index)| Work::Index(index))
     }
 
     fn segment_index(&self, id: SegmentId) -> Option<SegmentIndex> {

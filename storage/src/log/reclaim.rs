@@ -64,8 +64,13 @@ impl Log {
             .front()
             .map(|(_, position)| position.segment());
         let needed = needed.filter(|_| !self.jobs.kept.is_empty())?;
-        let front = self.segments.front()?;
-        if front.live_blocks > 0 || front.id >= needed || front.id >= self.committed.segment() {
+        let (committed, synced) = (self.committed, self.synced);
+        let front = self.segments.front_mut()?;
+        if front.live_blocks > 0 || front.id >= needed || front.id >= committed.segment() {
+            return None;
+        }
+        // What trimmed its last message must not be lost while the segment is gone.
+        if *front.unused_since.get_or_insert(committed) > synced {
             return None;
         }
         let segment = self.segments.pop_front()?;

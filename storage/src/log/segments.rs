@@ -32,6 +32,8 @@ pub(in crate::log) struct Segment {
     pub damaged: Vec<Range<u32>>,
     /// Whether its index lies on disk.
     pub indexed: bool,
+    /// How much was committed when it was first seen to hold nothing that counts.
+    pub unused_since: Option<Position>,
 }
 
 impl Segment {
@@ -83,8 +85,8 @@ impl Segments {
         self.list.iter()
     }
 
-    pub(in crate::log) fn front(&self) -> Option<&Segment> {
-        self.list.front()
+    pub(in crate::log) fn front_mut(&mut self) -> Option<&mut Segment> {
+        self.list.front_mut()
     }
 
     pub(in crate::log) fn back(&self) -> Option<&Segment> {

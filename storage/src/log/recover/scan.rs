@@ -10,7 +10,7 @@ use crate::frame::{FRAME_HEADER_BYTES, Frame, FrameKind};
 use crate::fs::Region;
 use crate::id::{FrameIndex, Generation, Position, SegmentId};
 use crate::log::commit::index_frame;
-use crate::log::gather::{to_u32, to_usize};
+use crate::log::gather::{SEAL_BYTES, to_u32, to_usize};
 use crate::log::segments::{Segment, index_path, segment_path};
 use crate::log::walk::{Fault, Step, Walk};
 use crate::log::{FIRST_FRAME, after_seal, seed};
@@ -322,7 +322,8 @@ impl Recovery {
         } else {
             Position::new(id, end)
         };
-        self.appendable = last && !sealed && to_usize(len - end.min(len)) > FRAME_HEADER_BYTES;
+        // Room for its seal is enough: without one, its end would look like damage later.
+        self.appendable = last && !sealed && to_usize(len - end.min(len)) >= SEAL_BYTES;
         found
     }
 
@@ -384,6 +385,7 @@ fn empty_segment(id: SegmentId, region: Option<Arc<dyn Region>>) -> Segment {
         channels: Vec::new(),
         damaged: Vec::new(),
         indexed: false,
+        unused_since: None,
     }
 }
 

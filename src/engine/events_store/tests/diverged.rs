@@ -1,0 +1,269 @@
+use ringmq_storage::frame::{Frame, FrameHeader, FrameKind};
+use ringmq_storage::log::{Apply, Divergence};
+use ringmq_storage::record::payload::{self, ChannelCreate, CursorCreate};
+use ringmq_storage::record::{RecordHead, RecordKind};
+use ringmq_storage::{ChannelId, CursorId, FrameIndex, Position, SegmentId, Sequence, Term};
+
+use super::rules::Fixture;
+use super::tape::slot;
+
+impl Fixture {
+    /// Applies a frame with one record that nobody has prepared, as the next frame of the slot.
+    fn forge(&mut self, head: RecordHead, payload: &[u8], time_ns: u64) -> Result<(), Divergence> {
+        let mut bytes = Vec::new();
+        let len = u32::try_from(payload.len()).unwrap();
+        let head = RecordHead {
+            payload_len: len,
+            ..head
+        };
+        bytes.extend_from_slice(&head.encode());
+        bytes.extend_from_slice(payload);
+        let index = self.slots.applied(slot(3)).0.next();
+        self.slots.apply(&Frame {
+            header: entry(index, time_ns, bytes.len()),
+            payload: &bytes,
+            position: Position::new(SegmentId::new(1), 64),
+        })
+    }
+}
+
+fn entry(index: FrameIndex, base_timestamp_ns: u64, len: usize) -> FrameHeader {
+    FrameHeader {
+        payload_len: u32::try_from(len).unwrap(),
+        kind: FrameKind::Entry,
+        flags: 0,
+        slot: Some(slot(3)),
+        record_count: 1,
+        term: Term::new(1),
+        index,
+        base_timestamp_ns,
+        synced_through: Position::default(),
+        payload_checksum: 0,
+    }
+}
+
+fn head(kind: RecordKind, channel: u32, sequence: u64) -> RecordHead {
+    RecordHead {
+        kind,
+        encoding: 0,
+        channel: ChannelId::new(channel),
+        sequence: Sequence::new(sequence),
+        time_delta_ns: 0,
+        payload_len: 0,
+    }
+}
+
+#[test]
+fn what_does_not_follow_from_the_state_stops_the_slot() {
+    let create = |name: &str| {
+        let mut bytes = Vec::new();
+        ChannelCreate { kind: 1, name }.encode(&mut bytes);
+        bytes
+    };
+    let cursor = |number, name: &str| {
+        let mut bytes = Vec::new();
+        let cursor = CursorId::new(number);
+        CursorCreate {
+            cursor,
+            owner: 1,
+            name,
+        }
+        .encode(&mut bytes);
+        bytes
+    };
+    let moves = |number, to| {
+        let mut bytes = Vec::new();
+        payload::encode_moves(&[(CursorId::new(number), Sequence::new(to))], &mut bytes);
+        bytes
+    };
+    let delete = |number| {
+        let mut bytes = Vec::new();
+        payload::encode_cursor_delete(CursorId::new(number), &mut bytes);
+        bytes
+    };
+    let long = "x".repeat(2000);
+    // The state: channel 1 "orders" with messages 1 and 2, and position 1 "reader"; time 10.
+    let forged = [
+        (
+            head(RecordKind::Message, 1, 2),
+            vec![],
+            "message 2 of channel 1 where 3 comes next",
+        ),
+        (
+            head(RecordKind::Message, 1, 4),
+            vec![],
+            "message 4 of channel 1 where 3 comes next",
+        ),
+        (
+            head(RecordKind::Message, 2, 1),
+            vec![],
+            "channel 2 is not there",
+        ),
+        (
+            head(RecordKind::Trim, 1, 3),
+            vec![],
+            "3 lies behind the last message 2",
+        ),
+        (
+            head(RecordKind::Trim, 7, 1),
+            vec![],
+            "channel 7 is not there",
+        ),
+        (
+            head(RecordKind::ChannelDelete, 2, 0),
+            vec![],
+            "channel 2 is not there",
+        ),
+        (
+            head(RecordKind::ChannelCreate, 2, 0),
+            create("orders"),
+            "or its name is taken",
+        ),
+        (
+            head(RecordKind::ChannelCreate, 3, 0),
+            create("new"),
+            "channel 3 where 2 comes next",
+        ),
+        (
+            head(RecordKind::ChannelCreate, 1, 0),
+            create("new"),
+            "channel 1 where 2 comes next",
+        ),
+        (
+            head(RecordKind::ChannelCreate, 2, 0),
+            create(""),
+            "a name of 0 bytes",
+        ),
+        (
+            head(RecordKind::ChannelCreate, 2, 0),
+            create(&long),
+            "a name of 2000 bytes",
+        ),
+        (
+            head(RecordKind::ChannelCreate, 2, 0),
+            vec![1],
+            "does not have the form",
+        ),
+        (
+            head(RecordKind::ChannelCreate, 2, 0),
+            vec![9; 9],
+            "does not have the form",
+        ),
+        (
+            head(RecordKind::CursorCreate, 1, 0),
+            cursor(2, "reader"),
+            "or its name is taken",
+        ),
+        (
+            head(RecordKind::CursorCreate, 1, 0),
+            cursor(1, "new"),
+            "position 1 where 2 comes next",
+        ),
+        (
+            head(RecordKind::CursorCreate, 1, 3),
+            cursor(2, "new"),
+            "3 lies behind the last",
+        ),
+        (
+            head(RecordKind::CursorCreate, 2, 0),
+            cursor(2, "new"),
+            "channel 2 is not there",
+        ),
+        (
+            head(RecordKind::CursorMove, 0, 0),
+            moves(2, 1),
+            "position 2 is not there",
+        ),
+        (
+            head(RecordKind::CursorMove, 0, 0),
+            moves(1, 3),
+            "3 lies behind the last message 2",
+        ),
+        (
+            head(RecordKind::CursorMove, 0, 0),
+            vec![1],
+            "does not have the form",
+        ),
+        (
+            head(RecordKind::CursorDelete, 0, 0),
+            delete(2),
+            "position 2 is not there",
+        ),
+    ];
+    for (head, payload, reason) in forged {
+        let mut broker = Fixture::new();
+        let key = broker.send("orders", 10).key;
+        broker.send("orders", 10);
+        broker.cursor(key, "reader", 0, 10);
+        broker.commit();
+        let found = broker.forge(head, &payload, 10).unwrap_err();
+        assert!(found.reason.contains(reason), "{head:?}: {found}");
+        assert_eq!(found.slot, slot(3));
+    }
+}
+
+#[test]
+fn frames_that_do_not_follow_stop_the_slot() {
+    let state = || {
+        let mut broker = Fixture::new();
+        broker.send("orders", 10);
+        broker.commit();
+        broker
+    };
+    let message = head(RecordKind::Message, 1, 2).encode();
+    let index = state().slots.applied(slot(3)).0;
+    let good = entry(index.next(), 10, message.len());
+    let apply = |header: FrameHeader, payload: &[u8]| {
+        let position = Position::default();
+        state().slots.apply(&Frame {
+            header,
+            payload,
+            position,
+        })
+    };
+    let reason = |header: FrameHeader, payload: &[u8]| apply(header, payload).unwrap_err().reason;
+    assert_eq!(apply(good, &message), Ok(()));
+    assert!(reason(FrameHeader { index, ..good }, &message).contains("does not follow"));
+    let index = index.next().next();
+    assert!(reason(FrameHeader { index, ..good }, &message).contains("does not follow"));
+    let early = FrameHeader {
+        base_timestamp_ns: 9,
+        ..good
+    };
+    assert!(reason(early, &message).contains("time 9 lies before 10"));
+    let two = FrameHeader {
+        record_count: 2,
+        ..good
+    };
+    assert!(reason(two, &message).contains("1 records where 2 were announced"));
+    assert!(reason(good, &message[..31]).contains("cut short"));
+    let carried = FrameHeader {
+        kind: FrameKind::Carried,
+        ..good
+    };
+    assert!(reason(carried, &message).contains("changes no state"));
+    let foreign = FrameHeader {
+        slot: Some(slot(4)),
+        ..good
+    };
+    assert!(reason(foreign, &message).contains("another log"));
+}
+
+#[test]
+fn a_frame_without_records_counts() {
+    let mut broker = Fixture::new();
+    let header = FrameHeader {
+        kind: FrameKind::NoOp,
+        record_count: 0,
+        ..entry(FrameIndex::new(1), 10, 0)
+    };
+    let position = Position::default();
+    let payload = &[];
+    let applied = broker.slots.apply(&Frame {
+        header,
+        payload,
+        position,
+    });
+    assert_eq!(applied, Ok(()));
+    assert_eq!(broker.slots.applied(slot(3)).0, FrameIndex::new(1));
+}
