@@ -1,4 +1,4 @@
-"""Talks to RingMQ with the official KubeMQ SDK: one event, one command, one query.
+"""Talks to RingMQ with the official KubeMQ SDK: events, a stored event, a command, a query.
 
     pip install kubemq==4.1.5
     python docs/examples/quickstart.py    # KUBEMQ_ADDRESS=localhost:50000 is the default
@@ -14,20 +14,29 @@ from kubemq import (
     CommandsSubscription,
     CQClient,
     EventMessage,
+    EventsStoreSubscription,
     EventsSubscription,
+    EventStoreMessage,
     PubSubClient,
     QueriesSubscription,
     QueryMessage,
     QueryResponse,
+    StartPosition,
 )
 
 address = os.environ.get("KUBEMQ_ADDRESS", "localhost:50000")
 arrived = threading.Event()
+replayed = threading.Event()
 
 
 def on_event(event):
     print(f"event    {event.channel}: {event.body.decode()}")
     arrived.set()
+
+
+def on_stored(event):
+    print(f"stored   {event.channel} #{event.sequence}: {event.body.decode()}")
+    replayed.set()
 
 
 def on_command(command):
@@ -51,6 +60,17 @@ with PubSubClient(address=address) as pubsub, CQClient(address=address) as cq:
     pubsub.send_event(EventMessage("greetings.world", body=b"hello, world"))
     if not arrived.wait(10):
         raise SystemExit("the event did not arrive")
+
+    # Stored first, subscribed to later: it is replayed.
+    result = pubsub.send_event_store(EventStoreMessage("journal", body=b"kept on disk"))
+    print(f"         acknowledged: {result.sent}")
+    pubsub.subscribe_to_events_store(
+        EventsStoreSubscription(
+            "journal", on_stored, events_store_type=StartPosition.START_FROM_FIRST
+        )
+    )
+    if not replayed.wait(10):
+        raise SystemExit("the stored event did not arrive")
 
     done = cq.send_command(CommandMessage("lights", timeout_in_seconds=10, body=b"switch on"))
     print(f"         executed: {done.is_executed}")

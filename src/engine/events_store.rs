@@ -50,7 +50,7 @@ use state::State;
 ///
 /// Owned by the shard that has the log, changed on its executor only; filled by the log when it is
 /// opened, then told to [`go_live`](Self::go_live). A channel with a name of 20 bytes takes about
-/// 230 bytes, a position about 130.
+/// 290 bytes, a position about 160.
 #[derive(Debug)]
 pub struct Slots {
     /// By slot number; `None` for slots of other logs.

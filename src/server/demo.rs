@@ -1,5 +1,5 @@
-//! The demo: one event, one command and one query, through real connections to the broker that
-//! was just started.
+//! The demo: one event, one stored event, one command and one query, through real connections to
+//! the broker that was just started.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 use ringmq_proto::kubemq::request::RequestType;
-use ringmq_proto::kubemq::subscribe::SubscribeType;
+use ringmq_proto::kubemq::subscribe::{EventsStoreType, SubscribeType};
 use ringmq_proto::kubemq::{
     Event, EventReceive, Request, Response, Result as EventResult, Subscribe,
 };
@@ -60,6 +60,7 @@ async fn run(address: SocketAddr) -> Result<(), Status> {
     };
     let (sender, receiver) = (connect().await?, connect().await?);
     show_event(&sender, &receiver).await?;
+    show_stored_event(&sender, &receiver).await?;
     respond(&receiver, SubscribeType::Commands, "demo.lights").await?;
     show_request(&sender, RequestType::Command, "demo.lights", "switch on").await?;
     respond(&receiver, SubscribeType::Queries, "demo.weather").await?;
@@ -100,6 +101,47 @@ async fn show_event(sender: &Client, receiver: &Client) -> Result<(), Status> {
         &received.body,
     );
     Ok(())
+}
+
+/// Stores an event and subscribes afterwards: it is replayed.
+async fn show_stored_event(sender: &Client, receiver: &Client) -> Result<(), Status> {
+    const CHANNEL: &str = "demo.journal";
+    let event = Event {
+        client_id: "demo-sender".into(),
+        channel: CHANNEL.into(),
+        body: Bytes::from_static(b"kept until it is read"),
+        store: true,
+        ..Event::default()
+    };
+    say(&format!("stored   sent to {CHANNEL}:"), &event.body);
+    let began = rt::now();
+    let result = sender.unary(SEND_EVENT, encode(&event), &plain()).await?;
+    let took = rt::now().since(began);
+    let result = decode::<EventResult>(&result)?;
+    if !result.sent {
+        return Err(Status::new(Code::Internal, result.error));
+    }
+    say(
+        &format!("stored   acknowledged after {took:.0?}:"),
+        b"sent=true",
+    );
+    let subscribe = Subscribe {
+        events_store_type_data: EventsStoreType::StartFromFirst.into(),
+        ..subscribe(SubscribeType::EventsStore, CHANNEL)
+    };
+    let mut events = receiver.server_stream(SUBSCRIBE_TO_EVENTS, encode(&subscribe), &plain())?;
+    loop {
+        let message = events.message().await?.ok_or_else(ended)?;
+        let received = decode::<EventReceive>(&message)?;
+        say(
+            &format!("stored   replayed as number {}:", received.sequence),
+            &received.body,
+        );
+        // Others may come before it: from an earlier demo on the same store.
+        if received.event_id == result.event_id {
+            return Ok(());
+        }
+    }
 }
 
 /// Answers requests on `channel` until the connection ends.

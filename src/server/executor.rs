@@ -185,6 +185,7 @@ impl Executor {
             connections: self.connections.borrow().len(),
             subscriptions: counters.subscriptions_events
                 + counters.subscriptions_events_store
+                + counters.subscriptions_events_store
                 + counters.subscriptions_commands
                 + counters.subscriptions_queries,
             pending: counters.requests_pending,

@@ -44,6 +44,9 @@ pub(super) fn open(
 ) -> Result<Logs, Failed> {
     let failed = |error: &dyn std::error::Error| Failed::new(exit::STORE, error);
     let layout = layout(store.path(), shards, &**fs).map_err(|error| failed(&error))?;
+    // A rewrite by `ringmq store reshard` that was killed leaves logs that do not count.
+    let removed = layout.remove_others(&**fs, store.path());
+    removed.map_err(|error| failed(&error))?;
     let placement = LogPlacement {
         logs: layout.log_count,
         shards: u16::try_from(shards).unwrap_or(u16::MAX),

@@ -97,6 +97,31 @@ impl Layout {
             .map_err(io_error("write", &path))
     }
 
+    /// Removes the logs of other generations from `directory`: what a crash left of a store that
+    /// was being written anew, or of the one before it. Nobody reads them.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn remove_others(&self, fs: &dyn Fs, directory: &Path) -> Result<(), Error> {
+        let own = self.logs_directory(directory);
+        let mut removed = false;
+        for entry in fs.list(directory).map_err(io_error("list", directory))? {
+            let path = directory.join(&entry.name);
+            let digits = entry.name.strip_prefix("logs-");
+            let logs = digits.is_some_and(|digits| digits.parse::<u32>().is_ok());
+            if entry.is_directory && logs && path != own {
+                fs.remove_directory(&path)
+                    .map_err(io_error("remove", &path))?;
+                removed = true;
+            }
+        }
+        if removed {
+            fs.sync_directory(directory)
+                .map_err(io_error("sync", directory))?;
+        }
+        Ok(())
+    }
+
     fn encode(&self) -> Vec<u8> {
         debug_assert!(self.check().is_ok(), "a layout that can be read again");
         let body = Body {
@@ -236,6 +261,27 @@ mod tests {
             };
             assert!(text.contains(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn logs_of_other_generations_are_removed_and_nothing_else() {
+        let (fs, store) = (SimFs::new(1), Path::new("/store"));
+        for directory in ["logs-1/000", "logs-2/000", "logs-10/001", "logs-old"] {
+            fs.create_directory(&store.join(directory)).unwrap();
+        }
+        let current = Layout {
+            generation: 2,
+            ..SAMPLE
+        };
+        current.remove_others(&fs, store).unwrap();
+        let mut left: Vec<_> = fs
+            .list(store)
+            .unwrap()
+            .into_iter()
+            .map(|entry| entry.name)
+            .collect();
+        left.sort();
+        assert_eq!(left, ["logs-2", "logs-old"]);
     }
 
     #[test]

@@ -32,6 +32,9 @@ mod slots;
 mod walk;
 mod warm;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 
 pub use self::checkpoints::CheckpointBuilder;
@@ -230,10 +233,11 @@ impl Log {
     }
 
     /// What is written and not synced: the segment to sync, and what [`synced`](Self::synced) is
-    /// told then.
+    /// told then. `None` once the log has failed.
     #[must_use]
     pub fn unsynced(&self) -> Option<(SegmentId, Position)> {
-        if self.synced >= self.written {
+        // After a failed sync the next one says nothing about what the first was to make durable.
+        if self.poisoned.is_some() || self.synced >= self.written {
             return None;
         }
         let at = self.written.segment();

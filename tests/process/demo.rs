@@ -7,7 +7,7 @@ use crate::mock::peer::PATIENCE;
 use crate::mock::process::{FREE_PORTS, Process, program};
 
 #[test]
-fn the_demo_shows_an_event_a_command_and_a_query_and_stays_up() {
+fn the_demo_shows_each_kind_of_message_and_stays_up() {
     let directory = tempfile::tempdir().unwrap();
     let mut command = program(Broker::BINARY, directory.path());
     command
@@ -18,6 +18,8 @@ fn the_demo_shows_an_event_a_command_and_a_query_and_stays_up() {
     let mut demo = Process::start(&mut command);
     for (kind, progress) in [
         ("event", "received"),
+        ("stored", "acknowledged"),
+        ("stored", "replayed"),
         ("command", "answered"),
         ("query", "answered"),
     ] {

@@ -140,7 +140,7 @@ fn segments(files: &LogFiles, live: &Live) -> Vec<Segment> {
             Head::Used(header) if last == Some(file.id) => ("active", Some(header.generation)),
             Head::Used(header) => ("sealed", Some(header.generation)),
             Head::Spare => ("spare", None),
-            Head::Bad(_) => ("damaged", None),
+            Head::Unknown => ("damaged", None),
         };
         Segment {
             segment: file.id.get(),

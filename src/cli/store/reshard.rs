@@ -19,10 +19,8 @@ mod writer;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::path::Path;
 
 use ringmq_storage::frame::{Frame, FrameKind};
-use ringmq_storage::fs::Fs;
 use ringmq_storage::layout::Layout;
 use ringmq_storage::{FrameIndex, Position, SLOT_COUNT, SlotId};
 
@@ -61,7 +59,7 @@ pub(super) fn run(opened: &Opened, logs: u16, segment_bytes: u32) -> Result<Done
         let text = "nothing was ever stored: the next start of the broker makes the logs";
         return Ok(Done::Nothing(text.to_owned()));
     };
-    remove_leftovers(opened.fs(), opened.store.path(), from)?;
+    from.remove_others(opened.fs(), opened.store.path())?;
     if from.log_count == logs {
         return Ok(Done::Nothing(format!("the store has {logs} logs already")));
     }
@@ -81,7 +79,7 @@ pub(super) fn run(opened: &Opened, logs: u16, segment_bytes: u32) -> Result<Done
     }
     let (frames, bytes) = rewritten?;
     to.replace(opened.fs(), opened.store.path())?;
-    remove_leftovers(opened.fs(), opened.store.path(), to)?;
+    to.remove_others(opened.fs(), opened.store.path())?;
     Ok(Done::Rewritten {
         from,
         to,
@@ -190,21 +188,6 @@ fn needed(source: &Source<'_>, frame: &Frame<'_>) -> Option<SlotId> {
     let first = source.first_live.get(&slot)?;
     let entry = matches!(frame.header.kind, FrameKind::Entry | FrameKind::NoOp);
     (entry && frame.header.index >= *first).then_some(slot)
-}
-
-/// Removes directories of logs that do not count: what a crash left.
-fn remove_leftovers(fs: &dyn Fs, store: &Path, layout: Layout) -> Result<(), Error> {
-    let current = layout.logs_directory(store);
-    for entry in fs.list(store).map_err(failed("list", store))? {
-        let path = store.join(&entry.name);
-        let digits = entry.name.strip_prefix("logs-");
-        let ours = digits.is_some_and(|digits| digits.parse::<u32>().is_ok());
-        if entry.is_directory && ours && path != current {
-            fs.remove_directory(&path)
-                .map_err(failed("remove", &path))?;
-        }
-    }
-    fs.sync_directory(store).map_err(failed("sync", store))
 }
 
 impl fmt::Display for Done {

@@ -34,16 +34,18 @@ pub(super) struct SegmentFile {
     pub(super) path: PathBuf,
     pub(super) len: u64,
     pub(super) head: Head,
+    /// What is wrong with its header, when something is.
+    pub(super) fault: Option<String>,
 }
 
-/// What a segment's header says.
+/// What a segment is.
 pub(super) enum Head {
-    /// It is in use.
+    /// In use. Its header may be damaged, when another file tells what it was.
     Used(SegmentHeader),
-    /// It was made ahead and has not been used.
+    /// Made ahead and not used yet.
     Spare,
-    /// It cannot be what it should be.
-    Bad(String),
+    /// Nobody can tell.
+    Unknown,
 }
 
 /// A checkpoint's file.
@@ -64,8 +66,23 @@ impl LogFiles {
     pub(super) fn used(&self) -> impl DoubleEndedIterator<Item = (&SegmentFile, &SegmentHeader)> {
         self.segments.iter().filter_map(|file| match &file.head {
             Head::Used(header) => Some((file, header)),
-            Head::Spare | Head::Bad(_) => None,
+            Head::Spare | Head::Unknown => None,
         })
+    }
+}
+
+impl LogFiles {
+    /// Segments whose files are gone: ids are dense. Only the oldest may be missing; these were
+    /// given back.
+    pub(super) fn missing(&self) -> Vec<SegmentId> {
+        let first = self.used().next().map(|(file, _)| file.id);
+        let last = self.used().next_back().map(|(file, _)| file.id);
+        let (Some(first), Some(last)) = (first, last) else {
+            return Vec::new();
+        };
+        let ids = (first.get()..last.get()).map(SegmentId::new);
+        ids.filter(|id| self.used().all(|(file, _)| file.id != *id))
+            .collect()
     }
 }
 
@@ -120,6 +137,7 @@ fn log_files(
         let path = directory.join(&entry.name);
         add_file(fs, store, &mut files, &entry, path)?;
     }
+    recall_heads(store, &mut files);
     Ok(files)
 }
 
@@ -132,13 +150,13 @@ fn add_file(
 ) -> Result<(), Error> {
     match LogFileName::parse(&entry.name) {
         Some(LogFileName::Segment(id)) => {
-            let head = head(fs, store, files.number, id, &path);
-            let len = entry.len;
+            let (head, fault) = head(fs, store, files.number, id, &path);
             files.segments.push(SegmentFile {
                 id,
                 path,
-                len,
+                len: entry.len,
                 head,
+                fault,
             });
         }
         Some(LogFileName::Index(id)) => files.indexes.push((id, path)),
@@ -162,7 +180,13 @@ fn add_file(
 
 /// Reads a segment's header. It is looked at in the mapping, since files are large; a page that
 /// cannot be read is an error of `populate`, not the end of the process.
-fn head(fs: &dyn Fs, store: StoreId, log: u16, id: SegmentId, path: &Path) -> Head {
+fn head(
+    fs: &dyn Fs,
+    store: StoreId,
+    log: u16,
+    id: SegmentId,
+    path: &Path,
+) -> (Head, Option<String>) {
     let len = u32::try_from(SEGMENT_HEADER_BYTES).unwrap_or(u32::MAX);
     let bytes = fs.map(path).and_then(|region| {
         region.populate(0..len)?;
@@ -170,13 +194,40 @@ fn head(fs: &dyn Fs, store: StoreId, log: u16, id: SegmentId, path: &Path) -> He
     });
     let bytes = match bytes {
         Ok(bytes) => bytes,
-        Err(error) => return Head::Bad(error.to_string()),
+        Err(error) => return (Head::Unknown, Some(error.to_string())),
     };
     let checked = |header: SegmentHeader| header.check(store, log, id).map(|()| header);
     match SegmentHeader::decode(&bytes).map(|header| header.map(checked).transpose()) {
-        Ok(Ok(Some(header))) => Head::Used(header),
+        Ok(Ok(Some(header))) => (Head::Used(header), None),
         // A spare may keep the header of the segment that its file was before.
-        Ok(Ok(None) | Err(BadFile::OtherPlace("another segment"))) => Head::Spare,
-        Ok(Err(bad)) | Err(bad) => Head::Bad(bad.to_string()),
+        Ok(Ok(None) | Err(BadFile::OtherPlace("another segment"))) => (Head::Spare, None),
+        Ok(Err(bad)) | Err(bad) => (Head::Unknown, Some(bad.to_string())),
+    }
+}
+
+/// Gives segments whose headers are damaged what the checkpoint knows of them.
+fn recall_heads(store: StoreId, files: &mut LogFiles) {
+    let Some(checkpoint) = files.checkpoint() else {
+        return;
+    };
+    let (used, end) = (checkpoint.segments.clone(), checkpoint.position.segment());
+    for file in &mut files.segments {
+        let known = used.iter().find(|entry| entry.segment == file.id);
+        let (Some(known), Head::Spare | Head::Unknown) = (known, &file.head) else {
+            continue;
+        };
+        // The segment of the position itself may have been prepared only.
+        if file.fault.is_none() && file.id >= end {
+            continue;
+        }
+        file.fault
+            .get_or_insert_with(|| "the header is gone".to_owned());
+        file.head = Head::Used(SegmentHeader {
+            store,
+            log: files.number,
+            segment: file.id,
+            generation: known.generation,
+            len: known.len,
+        });
     }
 }

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use ringmq_storage::frame::{Frame, FrameKind};
 use ringmq_storage::fs::Fs;
+use ringmq_storage::layout::LogFileName;
 use ringmq_storage::record::{Record, RecordKind, Records};
 use ringmq_storage::scan::{Frames, find_next_valid};
 use ringmq_storage::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
-use ringmq_storage::{ChannelKey, Position, Sequence};
+use ringmq_storage::{ChannelKey, FrameIndex, Generation, Position, Sequence, SlotId};
 
 use super::survey::{Head, LogFiles};
 use super::{Error, with_sources};
@@ -44,6 +45,7 @@ pub(super) fn walk(
     visit: &mut dyn FnMut(&Frame<'_>) -> Result<(), Error>,
 ) -> Result<Walked, Error> {
     let mut walk = Walk {
+        path: PathBuf::new(),
         walked: Walked::default(),
         order: Order::default(),
         synced_through: files
@@ -51,9 +53,17 @@ pub(super) fn walk(
             .map_or(Position::default(), |checkpoint| checkpoint.synced_through),
     };
     for file in &files.segments {
-        if let Head::Bad(reason) = &file.head {
-            walk.damage(&file.path, 0..file.len, reason.clone());
+        if let Some(reason) = &file.fault {
+            let end = match file.head {
+                Head::Used(_) => HEADER_BYTES.min(file.len),
+                Head::Spare | Head::Unknown => file.len,
+            };
+            walk.damage(&file.path, 0..end, reason.clone());
         }
+    }
+    for id in files.missing() {
+        let path = files.directory.join(LogFileName::Segment(id).to_string());
+        walk.damage(&path, 0..0, "the segment is missing".to_owned());
     }
     let last = files.used().next_back().map(|(file, _)| file.id);
     for (file, header) in files.used() {
@@ -65,10 +75,11 @@ pub(super) fn walk(
         } else {
             0
         };
+        walk.path.clone_from(&file.path);
         match file.read(fs) {
             Ok(bytes) => {
                 let is_last = Some(file.id) == last;
-                walk.segment(&file.path, &bytes, header, start, is_last, visit)?;
+                walk.segment(&bytes, header, start, is_last, visit)?;
             }
             Err(error) => walk.damage(&file.path, 0..file.len, with_sources(&error)),
         }
@@ -76,7 +87,12 @@ pub(super) fn walk(
     Ok(walk.walked)
 }
 
+/// Bytes of a segment's header.
+const HEADER_BYTES: u64 = SEGMENT_HEADER_BYTES as u64;
+
 struct Walk {
+    /// The segment that is read.
+    path: PathBuf,
     walked: Walked,
     order: Order,
     synced_through: Position,
@@ -94,7 +110,6 @@ impl Walk {
 
     fn segment(
         &mut self,
-        path: &Path,
         bytes: &[u8],
         header: &SegmentHeader,
         start: u32,
@@ -126,10 +141,11 @@ impl Walk {
             let behind = bad.and_then(|bad| bad.next_offset());
             let behind = behind.unwrap_or_else(|| from.saturating_add(8));
             let Some(next) = find_next_valid(bytes, seed, id, behind) else {
-                self.rest(path, bytes, header, from, is_last, reason);
+                self.rest(bytes, header, from, is_last, reason);
                 return Ok(());
             };
-            self.damage(path, u64::from(from)..u64::from(next), reason);
+            let path = self.path.clone();
+            self.damage(&path, u64::from(from)..u64::from(next), reason);
             from = next;
         }
     }
@@ -137,7 +153,6 @@ impl Walk {
     /// What lies behind the last whole frame of a segment that has no seal.
     fn rest(
         &mut self,
-        path: &Path,
         bytes: &[u8],
         header: &SegmentHeader,
         from: u32,
@@ -164,8 +179,10 @@ impl Walk {
             0
         };
         if must > begin {
-            self.damage(path, begin..must.max(begin + written), reason);
-        } else {
+            let path = self.path.clone();
+            self.damage(&path, begin..must.max(begin + written), reason);
+        } else if header.generation == Generation::new(1) {
+            // Of a recycled file nobody can tell what its former use left from what was torn.
             self.walked.torn_bytes += written;
         }
     }
@@ -179,6 +196,13 @@ impl Walk {
         let len = u64::try_from(frame.header.frame_len()).unwrap_or(u64::MAX);
         self.walked.bytes += len;
         self.synced_through = self.synced_through.max(frame.header.synced_through);
+        if let Some(reason) = self.order.gap(frame)
+            && self.walked.damaged.is_empty()
+        {
+            let at = u64::from(frame.position.offset());
+            let path = self.path.clone();
+            self.damage(&path, at..at, reason);
+        }
         let missing = self.order.missing(frame);
         if let Some(damaged) = self.walked.damaged.last_mut() {
             damaged.missing.extend(missing);
@@ -187,17 +211,30 @@ impl Walk {
     }
 }
 
-/// The last message of each channel: what is missing shows in the numbers.
+/// What came last in each slot and channel: what is missing shows in the numbers.
 #[derive(Default)]
-struct Order(BTreeMap<ChannelKey, Sequence>);
+struct Order {
+    frames: BTreeMap<SlotId, FrameIndex>,
+    messages: BTreeMap<ChannelKey, Sequence>,
+}
 
 impl Order {
+    /// Frames of a slot are dense; on a single node none supersedes another.
+    fn gap(&mut self, frame: &Frame<'_>) -> Option<String> {
+        let slot = frame.header.slot?;
+        let raft = matches!(frame.header.kind, FrameKind::Entry | FrameKind::NoOp);
+        let index = frame.header.index;
+        let before = raft.then(|| self.frames.insert(slot, index)).flatten()?;
+        (index != before.next())
+            .then(|| format!("frame {index} of slot {slot} comes behind frame {before}"))
+    }
+
     /// Messages between the last one of their channel and those of this frame.
     fn missing(&mut self, frame: &Frame<'_>) -> Vec<(ChannelKey, Sequence, Sequence)> {
         let mut missing = Vec::new();
         for (key, record) in messages(frame) {
             let sequence = record.head.sequence;
-            if let Some(before) = self.0.insert(key, sequence)
+            if let Some(before) = self.messages.insert(key, sequence)
                 && before.next() < sequence
             {
                 let last = Sequence::new(sequence.get() - 1);

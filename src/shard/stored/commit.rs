@@ -22,20 +22,33 @@ impl Shard {
     pub(super) async fn run_commits(self: Rc<Self>, seat: Rc<LogSeat>) {
         loop {
             seat.commit_ready.wait().await;
+            // Until there is nothing left: a flood of batches must not keep a sync from its time.
             loop {
-                let batch = seat.log.borrow_mut().take_batch();
-                let Some(batch) = batch else { break };
-                seat.batches.set(seat.batches.get() + 1);
-                if let Err(reason) = self.commit_batch(&seat, batch).await {
-                    self.poison(&seat, &reason);
+                let done = self.commit_next(&seat).await;
+                match done {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(reason) => {
+                        self.poison(&seat, &reason);
+                        break;
+                    }
                 }
             }
-            if seat.sync_due.replace(false)
-                && let Err(reason) = self.sync_written(&seat).await
-            {
-                self.poison(&seat, &reason);
-            }
         }
+    }
+
+    /// Makes the sync that is due, then commits a batch; `false` when there is none.
+    async fn commit_next(self: &Rc<Self>, seat: &Rc<LogSeat>) -> Result<bool, String> {
+        if seat.sync_due.replace(false) {
+            self.sync_written(seat).await?;
+        }
+        let batch = seat.log.borrow_mut().take_batch();
+        let Some(batch) = batch else {
+            return Ok(false);
+        };
+        seat.batches.set(seat.batches.get() + 1);
+        self.commit_batch(seat, batch).await?;
+        Ok(true)
     }
 
     async fn commit_batch(self: &Rc<Self>, seat: &Rc<LogSeat>, batch: Batch) -> Result<(), String> {

@@ -126,19 +126,11 @@ impl Log {
                 last.before + u64::from(last.end.unwrap_or(last.len))
             })
         });
-        self.segments.push(Segment {
-            id: spare.id,
-            generation: spare.generation,
-            len: spare.len,
-            region: Some(spare.region),
-            end: None,
-            before,
-            live_blocks: 0,
-            channels: Vec::new(),
-            damaged: Vec::new(),
-            indexed: false,
-            unused_since: None,
-        });
+        let mut segment = Segment::new(spare.id, Some(spare.region));
+        segment.generation = spare.generation;
+        segment.len = spare.len;
+        segment.before = before;
+        self.segments.push(segment);
         Ok(())
     }
 

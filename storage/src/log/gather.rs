@@ -13,7 +13,9 @@
 use std::collections::VecDeque;
 
 use crate::SlotId;
-use crate::frame::{ALIGNMENT, FRAME_HEADER_BYTES, FrameHeader, FrameKind, Seed, frame_len};
+use crate::frame::{
+    ALIGNMENT, FRAME_HEADER_BYTES, FrameHeader, FrameKind, Seed, frame_len, payload_checksum,
+};
 use crate::id::{FrameIndex, Position, SegmentId, Term};
 use crate::record::RecordHead;
 
@@ -171,7 +173,7 @@ impl Filling {
             .get(open.at + FRAME_HEADER_BYTES..open.payload_end);
         let payload = payload.unwrap_or_default();
         open.header.payload_len = to_u32(payload.len());
-        open.header.payload_checksum = crc32fast::hash(payload);
+        open.header.payload_checksum = payload_checksum(payload);
         open.header.synced_through = synced_through;
         debug_assert_eq!(self.bytes.len() - open.at, frame_len(payload.len()));
         let offset = to_u32(self.start + open.at);
@@ -209,6 +211,11 @@ impl Filling {
     pub(super) fn push_raw(&mut self, bytes: &[u8]) {
         debug_assert!(self.open.is_none());
         self.bytes.extend_from_slice(bytes);
+    }
+
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     fn take(&mut self, end: Position, must_sync: bool) -> Batch {

@@ -59,12 +59,23 @@ impl Block {
         }
     }
 
-    fn push(&mut self, at: Position, sequence: Sequence, time_ns: u64, bytes: u32) {
-        let far = self
-            .entries
-            .last()
-            .is_none_or(|last| at.offset() >= last.offset.saturating_add(ENTRY_DISTANCE));
-        if far {
+    /// Adds a message of the frame at `at`. The walk from an entry must not meet frames that do not
+    /// count, so behind some there is a new entry: `gap` tells whether some lie between two places.
+    fn push(
+        &mut self,
+        at: Position,
+        &Message {
+            sequence,
+            time_ns,
+            bytes,
+        }: &Message,
+        gap: impl FnOnce(u32, u32) -> bool,
+    ) {
+        let wanted = self.entries.last().is_none_or(|last| {
+            at.offset() >= last.offset.saturating_add(ENTRY_DISTANCE)
+                || gap(last.offset, at.offset())
+        });
+        if wanted {
             let milliseconds = time_ns.saturating_sub(self.base_time_ns) / 1_000_000;
             self.entries.push(Entry {
                 sequence_delta: saturated(sequence.get() - self.first.get()),
@@ -282,11 +293,7 @@ impl Index {
         message: &Message,
         segments: &mut Segments,
     ) {
-        let Message {
-            sequence,
-            time_ns,
-            bytes,
-        } = *message;
+        let sequence = message.sequence;
         let channel = self.channels.entry(key).or_default();
         if sequence <= channel.last {
             return;
@@ -295,14 +302,17 @@ impl Index {
             channel.first = sequence;
         }
         channel.last = sequence;
-        channel.bytes += u64::from(bytes);
+        channel.bytes += u64::from(message.bytes);
         match channel.blocks.back_mut() {
             Some(block) if block.segment == at.segment() => {
-                block.push(at, sequence, time_ns, bytes);
+                block.push(at, message, |from, to| {
+                    let segment = segments.get(at.segment());
+                    segment.is_some_and(|segment| segment.skip_behind(from) < to)
+                });
             }
             _ => {
-                let mut block = Block::new(at, sequence, time_ns);
-                block.push(at, sequence, time_ns, bytes);
+                let mut block = Block::new(at, sequence, message.time_ns);
+                block.push(at, message, |_, _| false);
                 channel.blocks.push_back(block);
                 segments.add_block(at.segment(), key);
             }

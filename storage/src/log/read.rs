@@ -211,7 +211,7 @@ impl Log {
         let Some(segment) = segment else {
             return Err(pass.lost(stretch.behind));
         };
-        if let Some(end) = segment.damage_at(place.offset) {
+        if let Some(end) = segment.skip_at(place.offset) {
             (place.offset, place.skip) = (end, 0);
         }
         let shown = window.as_ref().is_some_and(|window| {
@@ -243,6 +243,8 @@ impl Log {
                 }));
             }
         };
+        // Nothing is shown that could not be touched.
+        let to = to.min(segment.skip_behind(offset));
         let Some(bytes) = region.slice(offset..to) else {
             return Err(pass.lost(stretch.behind));
         };
@@ -362,8 +364,7 @@ impl Pass<'_> {
             if self.place.offset >= stretch.limit {
                 return Outcome::Ended(self.lost(stretch.behind));
             }
-            let damaged = !window.segment.damaged.is_empty();
-            if damaged && window.segment.damage_at(self.place.offset).is_some() {
+            if window.segment.skips() && window.segment.skip_at(self.place.offset).is_some() {
                 return Outcome::Beyond;
             }
             if !window.contains(self.place.offset) {

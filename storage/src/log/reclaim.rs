@@ -76,7 +76,7 @@ impl Log {
         let segment = self.segments.pop_front()?;
         let region = segment.region.filter(|region| {
             segment.len == self.options.segment_bytes
-                && segment.damaged.is_empty()
+                && segment.damaged_bytes == 0
                 && self.jobs.wants_recycled()
                 && Arc::strong_count(region) == 1
                 && region.handles() == 0
@@ -102,8 +102,7 @@ impl Log {
         for segment in self.segments.iter() {
             stats.file_bytes += u64::from(segment.len);
             stats.used_bytes += u64::from(self.readable_end(segment));
-            let damaged = segment.damaged.iter().map(|range| range.end - range.start);
-            stats.damaged_bytes += u64::from(damaged.sum::<u32>());
+            stats.damaged_bytes += segment.damaged_bytes;
         }
         for spare in self.jobs.spares() {
             stats.spares += 1;

@@ -28,8 +28,9 @@ pub(in crate::log) struct Segment {
     pub live_blocks: usize,
     /// Channels with a block here, once for each block; some may be gone.
     pub channels: Vec<ChannelKey>,
-    /// Ranges that cannot be read, in order.
-    pub damaged: Vec<Range<u32>>,
+    /// Ranges that readers pass over, in order: damaged ones, and frames that were superseded.
+    skipped: Vec<Range<u32>>,
+    pub damaged_bytes: u64,
     /// Whether its index lies on disk.
     pub indexed: bool,
     /// How much was committed when it was first seen to hold nothing that counts.
@@ -37,26 +38,62 @@ pub(in crate::log) struct Segment {
 }
 
 impl Segment {
-    /// Whether an offset lies in a damaged range; where that range ends.
-    pub(in crate::log) fn damage_at(&self, offset: u32) -> Option<u32> {
-        let at = self.damaged.partition_point(|range| range.end <= offset);
-        let range = self.damaged.get(at)?;
+    /// A segment without a file, or before its file is looked at.
+    pub(in crate::log) fn new(id: SegmentId, region: Option<Arc<dyn Region>>) -> Self {
+        Self {
+            id,
+            generation: Generation::default(),
+            len: 0,
+            region,
+            end: None,
+            before: 0,
+            live_blocks: 0,
+            channels: Vec::new(),
+            skipped: Vec::new(),
+            damaged_bytes: 0,
+            indexed: false,
+            unused_since: None,
+        }
+    }
+
+    /// Whether an offset lies in a range that is passed over; where that range ends.
+    pub(in crate::log) fn skip_at(&self, offset: u32) -> Option<u32> {
+        let at = self.skipped.partition_point(|range| range.end <= offset);
+        let range = self.skipped.get(at)?;
         range.contains(&offset).then_some(range.end)
     }
 
+    /// Where the next range behind an offset begins that is passed over.
+    pub(in crate::log) fn skip_behind(&self, offset: u32) -> u32 {
+        let at = self.skipped.partition_point(|range| range.start <= offset);
+        self.skipped.get(at).map_or(u32::MAX, |range| range.start)
+    }
+
     /// Notes a range that cannot be read.
-    pub(in crate::log) fn add_damage(&mut self, range: Range<u32>) -> bool {
-        if self
-            .damage_at(range.start)
-            .is_some_and(|end| end >= range.end)
+    pub(in crate::log) fn add_damage(&mut self, range: Range<u32>) {
+        if self.skip(range.clone()) {
+            self.damaged_bytes += u64::from(range.end - range.start);
+        }
+    }
+
+    /// Notes a range that does not count; whether that is new.
+    pub(in crate::log) fn skip(&mut self, range: Range<u32>) -> bool {
+        if range.is_empty()
+            || self
+                .skip_at(range.start)
+                .is_some_and(|end| end >= range.end)
         {
             return false;
         }
         let at = self
-            .damaged
+            .skipped
             .partition_point(|known| known.start < range.start);
-        self.damaged.insert(at, range);
+        self.skipped.insert(at, range);
         true
+    }
+
+    pub(in crate::log) fn skips(&self) -> bool {
+        !self.skipped.is_empty()
     }
 }
 

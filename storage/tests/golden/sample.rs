@@ -67,9 +67,9 @@ impl Writer {
             flags: 0,
             slot: of.map(|(index, _)| slot(index)),
             record_count: count,
-            term: Term::new(1),
+            term: Term::new(u64::from(of.is_some())),
             index: FrameIndex::new(of.map_or(0, |(_, index)| index)),
-            base_timestamp_ns: TIME_NS,
+            base_timestamp_ns: of.map_or(0, |_| TIME_NS),
             synced_through: Position::new(SegmentId::new(6), 65_536),
             payload_checksum: crc32fast::hash(payload),
         };

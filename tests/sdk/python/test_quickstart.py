@@ -7,7 +7,7 @@ import sys
 from contract import ROOT
 
 
-def test_quickstart_shows_an_event_a_command_and_a_query(address):
+def test_quickstart_shows_each_kind_of_message(address):
     done = subprocess.run(
         [sys.executable, str(ROOT / "docs" / "examples" / "quickstart.py")],
         env={**os.environ, "KUBEMQ_ADDRESS": address},
@@ -16,5 +16,5 @@ def test_quickstart_shows_an_event_a_command_and_a_query(address):
         timeout=100,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    for word in ("event", "command", "query"):
+    for word in ("event", "stored", "command", "query"):
         assert word in done.stdout.lower(), done.stdout

@@ -5,6 +5,7 @@ use super::scan::Found;
 use crate::SLOT_COUNT;
 use crate::checkpoint::Checkpoint;
 use crate::frame::{Frame, FrameHeader, FrameKind};
+use crate::id::FrameIndex;
 use crate::log::commit::index_frame;
 use crate::log::options::mutation;
 use crate::log::{Apply, Divergence};
@@ -12,8 +13,8 @@ use crate::log::{Apply, Divergence};
 impl Recovery {
     /// Applies what was found, as far as it counts, and takes it into the index.
     pub(super) fn replay(&mut self, checkpoint: &Checkpoint, state: &mut dyn Apply) {
-        self.supersede();
-        let found = std::mem::take(&mut self.found);
+        let mut found = std::mem::take(&mut self.found);
+        self.supersede(&mut found);
         let behind = found.partition_point(|frame| frame.position < self.from);
         let (before, behind) = found.split_at_checked(behind).unwrap_or_default();
         for frame in before.iter().filter(|frame| frame.counts) {
@@ -37,44 +38,44 @@ impl Recovery {
 
     /// Rule L3: in the order of the log, a frame ends the life of every earlier one of its slot
     /// with the same index or a higher one, whatever the checkpoint holds. Rule L4: what lies
-    /// before a slot's void position never counts.
-    fn supersede(&mut self) {
+    /// before a slot's void position never counts. Readers pass over such frames.
+    pub(super) fn supersede(&mut self, found: &mut [Found]) {
         let keeps_behind = mutation!(self.options, keep_after_superseded);
         let ignores_old = mutation!(self.options, ignore_supersede_below_checkpoint);
-        let mut counting: Vec<Vec<usize>> = vec![Vec::new(); usize::from(SLOT_COUNT)];
-        for (number, frame) in self.found.iter_mut().enumerate() {
+        // For each slot the frames that count so far: number in `found`, and index.
+        let mut counting: Vec<Vec<(usize, FrameIndex)>> = Vec::new();
+        counting.resize(usize::from(SLOT_COUNT), Vec::new());
+        let mut dead = Vec::new();
+        for (number, frame) in found.iter().enumerate() {
             let slot = self.slots.get(frame.slot);
             if frame.position < slot.void {
-                frame.counts = false;
+                dead.push(number);
                 continue;
             }
-            let raft = matches!(frame.kind, FrameKind::Entry | FrameKind::NoOp);
+            // What was carried is no entry of the slot's log.
             let of_slot = counting.get_mut(usize::from(frame.slot.index()));
-            let Some(of_slot) = of_slot.filter(|_| raft) else {
+            let Some(of_slot) = of_slot.filter(|_| frame.kind != FrameKind::Carried) else {
                 continue;
             };
-            of_slot.push(number);
-        }
-        for of_slot in &counting {
-            self.supersede_slot(of_slot, ignores_old, keeps_behind);
-        }
-    }
-
-    fn supersede_slot(&mut self, numbers: &[usize], ignores_old: bool, keeps_behind: bool) {
-        let mut counting: Vec<usize> = Vec::new();
-        for number in numbers {
-            let Some(frame) = self.found.get(*number).copied() else {
-                continue;
-            };
-            let old = frame.index <= self.slots.get(frame.slot).committed;
-            while !(old && ignores_old)
-                && let Some(last) = counting.last().and_then(|last| self.found.get_mut(*last))
-                && last.index >= frame.index
+            let ignored = ignores_old && frame.index <= slot.committed;
+            while !ignored
+                && let Some((last, index)) = of_slot.pop_if(|(_, index)| *index >= frame.index)
             {
-                last.counts = keeps_behind && last.index > frame.index;
-                counting.pop();
+                if !keeps_behind || index == frame.index {
+                    dead.push(last);
+                }
             }
-            counting.push(*number);
+            of_slot.push((number, frame.index));
+        }
+        for number in dead {
+            let Some(frame) = found.get_mut(number) else {
+                continue;
+            };
+            frame.counts = false;
+            let offset = frame.position.offset();
+            if let Some(segment) = self.segments.get_mut(frame.position.segment()) {
+                segment.skip(offset..offset + frame.len);
+            }
         }
     }
 

@@ -99,13 +99,9 @@ impl Recovery {
     }
 
     fn add_segment(&mut self, header: SegmentHeader, region: Arc<dyn Region>, headless: bool) {
-        while let Some(missing) = self.segments.back().map(|last| last.id.next())
-            && missing < header.segment
-        {
-            self.segments.push(empty_segment(missing, None));
-            self.add_damage(missing, 0..0, "the segment is missing".to_owned());
-        }
-        let mut segment = empty_segment(header.segment, Some(region));
+        let next = self.segments.back().map(|last| last.id.next());
+        self.add_missing(next.unwrap_or(header.segment), header.segment);
+        let mut segment = Segment::new(header.segment, Some(region));
         segment.generation = header.generation;
         let found = segment.region.as_ref().map_or(0, |region| region.len());
         segment.len = found;
@@ -121,6 +117,16 @@ impl Recovery {
         if found < header.len {
             let reason = format!("the file has {found} bytes of {}", header.len);
             self.add_damage(header.segment, found..header.len, reason);
+        }
+    }
+
+    /// Takes up the segments `first..before` as lost.
+    pub(super) fn add_missing(&mut self, first: SegmentId, before: SegmentId) {
+        let mut missing = first;
+        while missing < before {
+            self.segments.push(Segment::new(missing, None));
+            self.add_damage(missing, 0..0, "the segment is missing".to_owned());
+            missing = missing.next();
         }
     }
 
@@ -225,19 +231,17 @@ impl Recovery {
     }
 
     fn rebuild_index(&mut self, id: SegmentId) {
-        let found = self.scan_segment(id, false);
+        let mut found = self.scan_segment(id, false);
         self.report.indexes_rebuilt += 1;
         self.unindexed.push(id);
-        for frame in found {
-            let void = self.slots.get(frame.slot).void;
-            if frame.position >= void {
-                self.with_frame(&frame, |recovery, frame| {
-                    let indexed = index_frame(&mut recovery.index, &mut recovery.segments, frame);
-                    if let Err(divergence) = indexed {
-                        recovery.report.halted.push(divergence);
-                    }
-                });
-            }
+        self.supersede(&mut found);
+        for frame in found.iter().filter(|frame| frame.counts) {
+            self.with_frame(frame, |recovery, frame| {
+                let indexed = index_frame(&mut recovery.index, &mut recovery.segments, frame);
+                if let Err(divergence) = indexed {
+                    recovery.report.halted.push(divergence);
+                }
+            });
         }
     }
 
@@ -250,6 +254,7 @@ impl Recovery {
             .filter(|id| *id >= self.from.segment())
             .collect();
         let last = self.segments.back().map(|segment| segment.id);
+        self.end = last.map_or_else(Position::default, after_seal);
         for id in ids {
             let found = self.scan_segment(id, Some(id) == last);
             self.found.extend(found);
@@ -371,22 +376,6 @@ fn found_frame(frame: &Frame<'_>) -> Option<Found> {
         kind: frame.header.kind,
         counts: true,
     })
-}
-
-fn empty_segment(id: SegmentId, region: Option<Arc<dyn Region>>) -> Segment {
-    Segment {
-        id,
-        generation: Generation::default(),
-        len: 0,
-        region,
-        end: None,
-        before: 0,
-        live_blocks: 0,
-        channels: Vec::new(),
-        damaged: Vec::new(),
-        indexed: false,
-        unused_since: None,
-    }
 }
 
 const _: () = assert!(SEGMENT_HEADER_BYTES == 64);

@@ -5,12 +5,12 @@ use crate::Error;
 use crate::error::io_error;
 use crate::frame::{FRAME_HEADER_BYTES, Seed};
 use crate::fs::Region;
-use crate::id::{Generation, Position};
+use crate::id::{Generation, Position, SegmentId};
 use crate::log::gather::{Filling, to_u32, to_usize};
 use crate::log::options::mutation;
 use crate::log::segments::{index_path, segment_path};
 use crate::log::walk::{Step, Walk};
-use crate::log::{FIRST_FRAME, Log, seed};
+use crate::log::{FIRST_FRAME, Log, after_seal, seed};
 use crate::segment::SegmentHeader;
 
 /// How much is made zero with one write.
@@ -30,22 +30,26 @@ impl Recovery {
         }
         let scanned = self.segments.get(self.from.segment());
         self.segments.scanned_from = scanned.map_or(before, |segment| segment.before);
-        // What the checkpoint holds was there; a log that ends before it has lost its end, and
-        // what is appended must come to lie behind it.
-        if self.end < self.from {
+        let last = self.segments.back().map(|last| last.id);
+        let end = self.end;
+        if end < self.from {
+            // What the checkpoint holds was there: the log has lost its end. What is appended must
+            // come to lie behind it.
             self.appendable = false;
-            self.end = self.from;
+            let used = self.from.offset() > FIRST_FRAME;
+            let behind = self.from.segment();
+            let behind = if used { behind.next() } else { behind };
+            self.add_missing(last.map_or(self.from.segment(), SegmentId::next), behind);
+            self.end = Position::new(behind, FIRST_FRAME);
+        } else if !self.appendable && Some(end.segment()) == last {
+            self.end = after_seal(end.segment());
         }
+        // It takes no more, though it has no seal.
         if !self.appendable
-            && let Some(last) = self.segments.back()
-            && self.end.segment() == last.id
+            && Some(end.segment()) == last
+            && let Some(last) = self.segments.get_mut(end.segment())
         {
-            let id = last.id;
-            let end = self.end.offset();
-            self.end = Position::new(id.next(), FIRST_FRAME);
-            if let Some(last) = self.segments.get_mut(id) {
-                last.end = Some(end.min(last.len));
-            }
+            last.end.get_or_insert(end.offset());
         }
     }
 
