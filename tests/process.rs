@@ -16,15 +16,21 @@ mod mock;
 mod dead;
 #[path = "process/demo.rs"]
 mod demo;
+#[path = "process/full_disk.rs"]
+mod full_disk;
 #[path = "process/killed.rs"]
 mod killed;
 #[path = "process/limits.rs"]
 mod limits;
 #[path = "process/many.rs"]
 mod many;
+#[path = "process/restart.rs"]
+mod restart;
 #[path = "process/start.rs"]
 mod start;
 #[path = "process/stop.rs"]
 mod stop;
+#[path = "process/store_room.rs"]
+mod store_room;
 #[path = "process/stored.rs"]
 mod stored;

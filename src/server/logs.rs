@@ -133,6 +133,7 @@ fn options(store: &Store, config: &Config, layout: Layout, number: u16) -> log::
         free_bytes_min: config.store.free_bytes_min,
         reserve_bytes: RESERVE_BYTES,
         checkpoint_every_bytes: u64::from(config.store.segment_bytes),
+        mutations: log::Mutations::default(),
     }
 }
 

@@ -41,9 +41,7 @@ pub use self::checkpoints::CheckpointBuilder;
 pub use self::gather::Batch;
 pub use self::index::Usage;
 pub use self::jobs::{Done, Job, JobOutcome};
-#[cfg(feature = "sim")]
-pub use self::options::Mutations;
-pub use self::options::Options;
+pub use self::options::{Mutations, Options};
 pub use self::read::{ReadCursor, ReadEnd, Seek, Stored};
 pub use self::recover::{DamagedRange, Opened, RecoveryReport};
 pub use self::warm::{Warm, Warmed};

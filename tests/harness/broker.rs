@@ -43,47 +43,30 @@ impl Broker {
             .prefix("ringmq-test-")
             .tempdir()
             .unwrap();
-        let addresses = folder.path().join("addresses.json");
-        let log = File::create(log_path(folder.path())).unwrap();
-        let child = Command::new(Self::BINARY)
-            .arg("server")
-            .args([
-                "--bind",
-                "127.0.0.1",
-                "--grpc-port",
-                "0",
-                "--rest-port",
-                "0",
-            ])
-            .args([
-                "--api-port",
-                "0",
-                "--log-level",
-                "info",
-                "--cores",
-                &cores.to_string(),
-            ])
-            .arg("--data")
-            .arg(folder.path().join("data"))
-            .arg("--addresses-file")
-            .arg(&addresses)
-            .args(args)
-            .env("NO_COLOR", "1")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let child = spawn(folder.path(), cores, args);
         let mut broker = Self {
             child,
             folder,
             addresses: serde_json::Value::Null,
         };
-        broker.addresses = broker.wait_for_addresses(&addresses);
+        broker.wait_for_addresses();
         broker
     }
 
-    fn wait_for_addresses(&mut self, path: &Path) -> serde_json::Value {
+    /// Starts a broker that has ended again, on the same data. Its log goes on, its ports change.
+    pub(crate) fn start_again<A: AsRef<OsStr>>(
+        &mut self,
+        cores: usize,
+        args: impl IntoIterator<Item = A>,
+    ) {
+        assert!(self.exited().is_some(), "one broker holds the data");
+        fs::remove_file(addresses_path(self.folder.path())).unwrap();
+        self.child = spawn(self.folder.path(), cores, args);
+        self.wait_for_addresses();
+    }
+
+    fn wait_for_addresses(&mut self) {
+        let path = addresses_path(self.folder.path());
         let found = poll(START_DEADLINE, || {
             if let Some(status) = self.exited() {
                 panic!(
@@ -92,9 +75,9 @@ impl Broker {
                 );
             }
             // Not written yet, or half written: try again.
-            serde_json::from_str(&fs::read_to_string(path).ok()?).ok()
+            serde_json::from_str(&fs::read_to_string(&path).ok()?).ok()
         });
-        found.unwrap_or_else(|| panic!("no addresses in time:\n{}", self.log()))
+        self.addresses = found.unwrap_or_else(|| panic!("no addresses in time:\n{}", self.log()));
     }
 
     /// Returns where gRPC is served.
@@ -195,6 +178,34 @@ impl Drop for Broker {
             }
         }
     }
+}
+
+/// Starts the process with everything it has in `folder`.
+fn spawn<A: AsRef<OsStr>>(folder: &Path, cores: usize, args: impl IntoIterator<Item = A>) -> Child {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(log_path(folder))
+        .unwrap();
+    Command::new(Broker::BINARY)
+        .args(["server", "--bind", "127.0.0.1"])
+        .args(["--grpc-port", "0", "--rest-port", "0", "--api-port", "0"])
+        .args(["--log-level", "info", "--cores", &cores.to_string()])
+        .arg("--data")
+        .arg(folder.join("data"))
+        .arg("--addresses-file")
+        .arg(addresses_path(folder))
+        .args(args)
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
+fn addresses_path(folder: &Path) -> PathBuf {
+    folder.join("addresses.json")
 }
 
 fn log_path(folder: &Path) -> PathBuf {

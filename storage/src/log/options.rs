@@ -31,13 +31,12 @@ pub struct Options {
     pub reserve_bytes: u32,
     /// A checkpoint is wanted when this much was committed since the last one.
     pub checkpoint_every_bytes: u64,
-    /// Faults for tests that must notice them.
-    #[cfg(feature = "sim")]
+    /// Faults for tests that must notice them; none without the feature `sim`.
     pub mutations: Mutations,
 }
 
-/// Rules that the log breaks on purpose: a test that does not notice is no test.
-#[cfg(feature = "sim")]
+/// Rules that the log breaks on purpose: a test that does not notice is no test. Without the
+/// feature `sim` there is no rule to break.
 #[derive(Clone, Copy, Debug, Default)]
 #[allow(
     clippy::struct_excessive_bools,
@@ -45,16 +44,22 @@ pub struct Options {
 )]
 pub struct Mutations {
     /// Taken by the simulator: publishers are answered when the batch is written, not synced.
+    #[cfg(feature = "sim")]
     pub answer_before_sync: bool,
     /// Headers are checksummed without store, segment, generation and offset.
+    #[cfg(feature = "sim")]
     pub unseeded_header_checksum: bool,
     /// Recovery replaces a superseded frame and keeps those behind it.
+    #[cfg(feature = "sim")]
     pub keep_after_superseded: bool,
     /// The next segment is written before the seal of the last is synced.
+    #[cfg(feature = "sim")]
     pub roll_without_sync: bool,
     /// Frames at or below the checkpoint's index do not supersede.
+    #[cfg(feature = "sim")]
     pub ignore_supersede_below_checkpoint: bool,
     /// What lies behind a torn tail is not made zero.
+    #[cfg(feature = "sim")]
     pub keep_tail_behind_torn: bool,
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::frame::{BadFrame, FRAME_HEADER_BYTES, Frame, FrameHeader, FrameKind, Seed};
 use crate::fs::Region;
-use crate::id::Position;
+use crate::id::{Position, SegmentId};
 
 use super::gather::{to_u32, to_usize};
 
@@ -39,6 +39,7 @@ pub(super) enum Fault {
 #[derive(Debug)]
 pub(super) struct Walk<'a> {
     region: &'a dyn Region,
+    segment: SegmentId,
     seed: Seed,
     /// Where the next frame begins.
     offset: u32,
@@ -51,9 +52,15 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(region: &'a dyn Region, seed: Seed, range: Range<u32>) -> Self {
+    pub(super) fn new(
+        region: &'a dyn Region,
+        segment: SegmentId,
+        seed: Seed,
+        range: Range<u32>,
+    ) -> Self {
         Self {
             region,
+            segment,
             seed,
             offset: range.start,
             end: range.end.min(region.len()),
@@ -107,7 +114,7 @@ impl<'a> Walk<'a> {
                 Step::Frame(Frame {
                     header,
                     payload,
-                    position: Position::new(seed_segment(&seed), at),
+                    position: Position::new(self.segment, at),
                 })
             }
         }
@@ -208,10 +215,6 @@ impl<'a> Walk<'a> {
         self.base = at;
         Ok(())
     }
-}
-
-fn seed_segment(seed: &Seed) -> crate::SegmentId {
-    seed.segment
 }
 
 /// Where in `bytes` something lies that may be a frame's header: aligned, of a kind that exists,

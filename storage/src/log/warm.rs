@@ -44,7 +44,7 @@ impl Warm {
         }
         let Range { start, end } = self.range;
         let target = start.saturating_add(WARM_BYTES).min(end);
-        let mut walk = Walk::new(&*self.region, self.seed, start..end);
+        let mut walk = Walk::new(&*self.region, self.segment, self.seed, start..end);
         let mut bad = Vec::new();
         while walk.offset() < target {
             match walk.next() {

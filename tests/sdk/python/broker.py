@@ -15,12 +15,13 @@ STOP_DEADLINE = 60.0
 class Broker:
     """A broker of the test's own, because the test stops it."""
 
-    def __init__(self, binary, cores, port=0):
+    def __init__(self, binary, cores, port=0, data=None, args=()):
         self._folder = tempfile.TemporaryDirectory(prefix="ringmq-sdk-")
         folder = Path(self._folder.name)
         self._log = folder / "log.txt"
         self._log_file = self._log.open("wb")
         addresses = folder / "addresses.json"
+        self.data = Path(data or folder / "data")
         self.process = subprocess.Popen(
             [
                 binary,
@@ -36,11 +37,12 @@ class Broker:
                 "--cores",
                 str(cores),
                 "--data",
-                str(folder / "data"),
+                str(self.data),
                 "--addresses-file",
                 str(addresses),
                 "--log-level",
                 "info",
+                *args,
             ],
             stdin=subprocess.DEVNULL,
             stdout=self._log_file,
@@ -69,6 +71,11 @@ class Broker:
 
     def terminate(self):
         self.process.send_signal(signal.SIGTERM)
+
+    def kill(self):
+        """Ends it as a crash would."""
+        self.process.kill()
+        self.process.wait()
 
     def wait(self):
         """Waits for the end of the process and returns its exit code."""

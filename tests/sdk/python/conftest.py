@@ -45,13 +45,19 @@ def start_broker(binary, cores):
     """Starts brokers of the test's own; whatever still runs at the end is stopped."""
     started = []
 
-    def start(port=0):
-        started.append(Broker(binary, cores, port))
+    def start(port=0, data=None, args=()):
+        started.append(Broker(binary, cores, port, data, args))
         return started[-1]
 
     yield start
     for broker in started:
         broker.close()
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A data directory that outlives the brokers that use it."""
+    return tmp_path / "data"
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 
 from contract import pb
-from wire import Reader, Stream, Subscribe, event, events_of
+from wire import Stream
 
 UNARY = {
     "SendQueueMessage": lambda c: pb.QueueMessage(ClientID="a", Channel=c, Body=b"x"),
@@ -17,7 +17,6 @@ UNARY = {
         RequestID="r", ClientID="a", Channel=c, WaitTimeSeconds=1
     ),
     "QueuesInfo": lambda c: pb.QueuesInfoRequest(RequestID="r"),
-    "SendEvent": lambda c: event(c, Store=True),
 }
 STREAMS = {
     "QueuesUpstream": lambda c: pb.QueuesUpstreamRequest(
@@ -48,29 +47,3 @@ def test_streams_of_later_stages_are_unimplemented(wire, name, method):
     stream.send(STREAMS[method](name()))
     assert_unimplemented(stream.end())
     assert stream.messages == []
-
-
-def test_subscription_to_stored_events_is_unimplemented(wire, name):
-    asked = events_of(
-        name(),
-        SubscribeTypeData=Subscribe.EventsStore,
-        EventsStoreTypeData=Subscribe.StartFromFirst,
-    )
-    reader = wire.keep(Reader(wire.stub.SubscribeToEvents(asked)))
-    assert_unimplemented(reader.end())
-
-
-def test_stored_event_on_a_publish_stream_gets_a_result(wire, name):
-    """One SDK waits for this result without a limit."""
-    channel = name()
-    reader = wire.events(channel)
-    stream = wire.publish_stream()
-    stream.send(event(channel, b"stored", EventID="id-stored", Store=True))
-    (result,) = stream.wait(1)
-    assert (result.EventID, result.Sent) == ("id-stored", False)
-    assert len(result.Error) > 10, "a text that says what is missing"
-    stream.send(event(channel, b"plain"))
-    reader.wait(1)
-    assert reader.bodies() == [b"plain"], "a stored event is not delivered as a plain one"
-    stream.half_close()
-    assert stream.end().code == "OK"

@@ -1,12 +1,11 @@
-"""The rules at the head of the SDK specification, as far as events and requests reach.
+"""The rules at the head of the SDK specification, as far as events, stored events and requests
+reach.
 
 Rules that belong to later stages:
  1 (no answer to a settlement that succeeded), 2 (failed settlements), 3 (errors of a Get),
  4 (no CloseByServer), 13 (upstream sends answered within 2 s) and 14 (a Get answered in time)
    come with the queues;
- 8 (channel management as a query) comes with channel management;
- 9 (several events-store subscriptions of one client id) comes with the events store, its part for
-   plain events and requests is here.
+ 8 (channel management as a query) comes with channel management.
 Rule 12 (pings) is in test_keepalive.py.
 """
 
@@ -35,9 +34,12 @@ def test_rule_05_subscriptions_do_not_end_while_the_connection_lives(wire, name)
         wire.events(name() + ".>", "g"),
         wire.silent(name(), Subscribe.Commands),
         wire.silent(name(), Subscribe.Queries, "g"),
+        wire.stored(name()),
+        wire.stored(name("g"), Group="g"),
     ]
     # Neither refusals nor timeouts nor the end of other calls touch them.
     wire.refused("SendEvent", event(""))
+    wire.refused("SendEvent", event("", Store=True))
     wire.refused("SendRequest", request(name(), timeout=300))
     other = wire.publish_stream()
     other.half_close()
@@ -53,6 +55,7 @@ def test_rule_05_on_shutdown_subscriptions_end_with_unavailable(start_broker, na
         client.events(name()),
         client.silent(name(), Subscribe.Commands),
         client.silent(name(), Subscribe.Queries),
+        client.stored(name()),
     ]
     broker.terminate()
     assert {stream.end().code for stream in streams} == {"UNAVAILABLE"}
@@ -78,7 +81,13 @@ def test_rule_07_internal_texts_never_look_like_a_lost_connection(wire, name):
         wire.refused("SendRequest", request(name(), timeout=0)),
         wire.refused("SendRequest", request(name(), timeout=200)),
         wire.refused("SendResponse", pb.Response()),
+        wire.refused("SendEvent", event(name() + ".*", Store=True)),
+        wire.open_stored(name(), 0).end(),
+        wire.open_stored(name(), Subscribe.StartAtSequence).end(),
+        wire.open_stored(name() + ".>").end(),
     ]
+    wire.stored(name(), ClientID="held")
+    refusals.append(wire.open_stored(name(), ClientID="held").end())
     good = {"ClientID": "c", "Channel": name()}
     for method, subscription in (
         ("SubscribeToEvents", pb.Subscribe(**good)),
@@ -113,6 +122,14 @@ def test_rule_09_one_client_id_may_hold_many_subscriptions(wire, name):
         reader.wait(1)
 
 
+def test_rule_09_one_client_id_may_read_several_stored_channels(wire, name):
+    readers = {name(str(index)): wire.stored(name(str(index))) for index in range(10)}
+    for channel in readers:
+        wire.store(channel)
+    for reader in readers.values():
+        reader.wait(1)
+
+
 def test_rule_10_event_timestamps_are_nanoseconds(wire, name):
     reader = wire.events(name())
     before = time.time_ns()
@@ -120,6 +137,9 @@ def test_rule_10_event_timestamps_are_nanoseconds(wire, name):
     wire.publish_stream().send(event(name()))
     for received in reader.wait(2):
         assert before - 10**9 <= received.Timestamp <= time.time_ns() + 10**9
+    wire.store(name())
+    (received,) = wire.stored(name()).wait(1)
+    assert before - 10**9 <= received.Timestamp <= time.time_ns() + 10**9
 
 
 def test_rule_11_ping_needs_no_token_and_is_quick(wire):

@@ -13,6 +13,7 @@ from kubemq import (
     CommandResponse,
     CommandsSubscription,
     EventMessage,
+    EventsStoreSubscription,
     EventsSubscription,
     EventStoreMessage,
     KubeMQError,
@@ -20,6 +21,7 @@ from kubemq import (
     QueryMessage,
     QueryResponse,
 )
+from kubemq.pubsub.events_store_subscription import EventStoreStartPosition
 
 from wire import DEADLINE, assert_on_time
 
@@ -168,16 +170,36 @@ def test_wildcards_and_groups(address, name):
     run(body())
 
 
-def test_stored_event_is_refused_in_time(address, name):
+def test_stored_events_round_trip(address, name):
     async def body():
+        channel = name()
         async with AsyncPubSubClient(address=address, client_id="async") as client:
-            message = EventStoreMessage(channel=name(), body=b"x", id="id-1")
-            try:
+            for index in range(50):
+                message = EventStoreMessage(channel=channel, body=b"%d" % index, id=f"id-{index}")
                 result = await client.send_event_store(message)
-            except KubeMQError as error:
-                assert str(error)
-            else:
-                assert not result.sent and result.error
+                assert (result.id, result.sent) == (f"id-{index}", True)
+            subscription = EventsStoreSubscription(
+                channel=channel,
+                events_store_type=EventStoreStartPosition.StartAtSequence,
+                events_store_sequence_value=11,
+                on_receive_event_callback=ignore,
+            )
+            got, token = [], AsyncCancellationToken()
+
+            async def collect():
+                async for event in client.subscribe_to_events_store(subscription, token):
+                    got.append(event)
+
+            task = asyncio.create_task(collect())
+            await eventually(lambda: len(got) >= 40, "40 stored events")
+            await client.send_event_store(EventStoreMessage(channel=channel, body=b"50"))
+            await eventually(lambda: len(got) >= 41, "the live one")
+            token.cancel()
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, KubeMQError):
+                await task
+            assert [event.body for event in got] == [b"%d" % index for index in range(10, 51)]
+            assert [event.sequence for event in got] == list(range(11, 52))
 
     run(body())
 

@@ -1,6 +1,9 @@
 """The published SDK, its synchronous clients."""
 
+import contextlib
 import threading
+import time
+from datetime import datetime, timedelta
 
 import grpc
 import pytest
@@ -12,6 +15,7 @@ from kubemq import (
     CommandsSubscription,
     CQClient,
     EventMessage,
+    EventsStoreSubscription,
     EventsSubscription,
     EventStoreMessage,
     KeepAliveConfig,
@@ -20,8 +24,9 @@ from kubemq import (
     QueryMessage,
     QueryResponse,
 )
+from kubemq.pubsub.events_store_subscription import EventStoreStartPosition
 
-from wire import assert_on_time, eventually, timed
+from wire import Client, assert_on_time, eventually, timed
 
 
 @pytest.fixture
@@ -179,11 +184,144 @@ def test_cancelled_subscription_stops(pubsub, wire, name):
     assert got.bodies() == []
 
 
-def test_stored_event_is_refused_with_a_result(pubsub, name):
-    """The SDK waits for this result without a limit."""
-    result = pubsub.send_event_store(EventStoreMessage(channel=name(), body=b"x", id="id-1"))
-    assert (result.id, result.sent) == ("id-1", False)
-    assert result.error
+class Stored:
+    """A subscription of the SDK to stored events."""
+
+    def __init__(self, client, channel, start=EventStoreStartPosition.StartFromFirst, **fields):
+        self.events, self.errors = [], []
+        self.token = CancellationToken()
+        client.subscribe_to_events_store(
+            EventsStoreSubscription(
+                channel=channel,
+                events_store_type=start,
+                on_receive_event_callback=self.events.append,
+                on_error_callback=self.errors.append,
+                **fields,
+            ),
+            self.token,
+        )
+
+    def wait(self, count):
+        eventually(lambda: len(self.events) >= count, f"{count} events, errors {self.errors}")
+        return list(self.events)
+
+    def sequences(self):
+        return [event.sequence for event in self.events]
+
+
+def send_stored(client, channel, bodies):
+    for body in bodies:
+        result = client.send_event_store(EventStoreMessage(channel=channel, body=body))
+        assert result.sent and not result.error
+
+
+def test_stored_event_round_trip(pubsub, name):
+    channel = name()
+    message = EventStoreMessage(
+        channel=channel, body=b"hello", metadata="m", tags={"k": "v"}, id="id-1"
+    )
+    result = pubsub.send_event_store(message)
+    assert (result.id, result.sent) == ("id-1", True)
+    got = Stored(pubsub, channel)
+    (event,) = got.wait(1)
+    assert (event.id, event.channel, event.metadata, event.body) == ("id-1", channel, "m", b"hello")
+    assert (event.sequence, event.tags) == (1, {"k": "v"})
+    assert abs((datetime.now() - event.timestamp).total_seconds()) < 60
+    assert got.errors == []
+
+
+def test_stored_events_of_a_stream_come_back_in_order(pubsub, name):
+    channel = name()
+    send_stored(pubsub, channel, [b"%d" % index for index in range(200)])
+    got = Stored(pubsub, channel)
+    got.wait(200)
+    assert [event.body for event in got.events] == [b"%d" % index for index in range(200)]
+    assert got.sequences() == list(range(1, 201))
+
+
+def test_start_positions_of_stored_events(address, pubsub, name):
+    position = EventStoreStartPosition
+    channel = name()
+    send_stored(pubsub, channel, [b"1", b"2", b"3"])
+    cases = {
+        "first": (position.StartFromFirst, {}, [1, 2, 3, 4]),
+        "last": (position.StartFromLast, {}, [3, 4]),
+        "sequence": (position.StartAtSequence, {"events_store_sequence_value": 2}, [2, 3, 4]),
+        "time": (
+            position.StartAtTime,
+            {"events_store_start_time": datetime.now() - timedelta(minutes=5)},
+            [1, 2, 3, 4],
+        ),
+        "later": (
+            position.StartAtTime,
+            {"events_store_start_time": datetime.now() + timedelta(minutes=5)},
+            [4],
+        ),
+        "delta": (
+            position.StartAtTimeDelta,
+            {"events_store_time_delta_seconds": 600},
+            [1, 2, 3, 4],
+        ),
+    }
+    with contextlib.ExitStack() as clients:
+        readers = {}
+        for case, (start, fields, _) in cases.items():
+            client = clients.enter_context(PubSubClient(address=address, client_id=case))
+            readers[case] = Stored(client, channel, start, **fields)
+        for case in set(cases) - {"later"}:
+            readers[case].wait(len(cases[case][2]) - 1)
+        # Nothing tells when the one that has nothing to read yet is active.
+        wire_ = Client(address)
+        eventually(
+            lambda: wire_.open_stored(channel, ClientID="later").end().code == "INTERNAL",
+            "the subscription that waits is active",
+        )
+        wire_.close()
+        send_stored(pubsub, channel, [b"4"])
+        for case, (_, _, expected) in cases.items():
+            readers[case].wait(len(expected))
+            assert readers[case].sequences() == expected, case
+
+
+def test_group_shares_the_stored_events(address, name):
+    channel = name()
+    with (
+        PubSubClient(address=address, client_id="stored-1") as one,
+        PubSubClient(address=address, client_id="stored-2") as two,
+    ):
+        members = [Stored(client, channel, group="g") for client in (one, two)]
+
+        def all_take_part():
+            send_stored(one, channel, [b"warm up"])
+            return all(member.events for member in members)
+
+        eventually(all_take_part, "both members are subscribed")
+        send_stored(two, channel, [b"%d" % index for index in range(40)])
+
+        def bodies():
+            return [
+                event.body
+                for member in members
+                for event in member.events
+                if event.body != b"warm up"
+            ]
+
+        eventually(lambda: len(bodies()) >= 40, "40 events in the group")
+        assert sorted(bodies()) == sorted(b"%d" % index for index in range(40))
+
+
+def test_returning_client_reads_on_behind_its_position(address, name):
+    channel = name()
+    with PubSubClient(address=address, client_id="returns") as client:
+        send_stored(client, channel, [b"1", b"2"])
+        got = Stored(client, channel)
+        got.wait(2)
+        time.sleep(0.5)  # The position moves when the client's connection has confirmed.
+    with PubSubClient(address=address, client_id="returns") as client:
+        send_stored(client, channel, [b"3"])
+        got = Stored(client, channel)
+        got.wait(1)
+        assert got.sequences() == [3]
 
 
 def test_events_of_four_megabytes(address, wire, name):
@@ -294,8 +432,6 @@ def test_token_and_keepalive_settings_are_accepted(address, wire, name):
 
 
 def test_subscriptions_come_back_after_a_restart(start_broker, name):
-    from wire import Client
-
     broker = start_broker()
     port, channel = broker.port, name()
     with PubSubClient(address=broker.address, client_id="stays") as client:

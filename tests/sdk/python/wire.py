@@ -104,6 +104,9 @@ class Reader:
     def bodies(self):
         return [message.Body for message in self.messages]
 
+    def sequences(self):
+        return [message.Sequence for message in self.messages]
+
     def cancel(self):
         self.call.cancel()
 
@@ -210,6 +213,33 @@ class Client:
         """Subscribes to events; active on return."""
         return self.open_events(channel, group, **options).ready()
 
+    # Stored events
+
+    def store(self, channel, body=b"body", **fields):
+        """Stores an event; it must be stored."""
+        result = self.publish(channel, body, Store=True, **fields)
+        assert (result.Sent, result.Error) == (True, ""), result
+        return result
+
+    def store_all(self, channel, bodies, **fields):
+        """Stores events over a stream and waits until all are stored."""
+        stream = self.publish_stream()
+        for body in bodies:
+            stream.send(event(channel, body, Store=True, **fields))
+        results = stream.wait(len(bodies))
+        assert all(result.Sent for result in results), results
+        stream.half_close()
+        assert stream.end().code == "OK"
+
+    def open_stored(self, channel, kind=Subscribe.StartFromFirst, value=0, **fields):
+        """Subscribes to stored events without waiting for the subscription to be active."""
+        call = self.stub.SubscribeToEvents(stored_of(channel, kind, value, **fields))
+        return self.keep(Reader(call))
+
+    def stored(self, channel, kind=Subscribe.StartFromFirst, value=0, **fields):
+        """Subscribes to stored events; active on return."""
+        return self.open_stored(channel, kind, value, **fields).ready()
+
     # Requests
 
     def responder(self, channel, answer=None, kind=Subscribe.Queries, group=""):
@@ -248,8 +278,25 @@ def event(channel, body=b"body", **fields):
 
 
 def events_of(channel, group="", **fields):
-    fields = {"SubscribeTypeData": Subscribe.Events, "ClientID": "subscriber", **fields}
-    return pb.Subscribe(Channel=channel, Group=group, **fields)
+    fields = {
+        "SubscribeTypeData": Subscribe.Events,
+        "ClientID": "subscriber",
+        "Group": group,
+        **fields,
+    }
+    return pb.Subscribe(Channel=channel, **fields)
+
+
+def stored_of(channel, kind=Subscribe.StartFromFirst, value=0, **fields):
+    return events_of(
+        channel,
+        **{
+            "SubscribeTypeData": Subscribe.EventsStore,
+            "EventsStoreTypeData": kind,
+            "EventsStoreTypeValue": value,
+            **fields,
+        },
+    )
 
 
 def request(channel, body=b"ask", kind=Request.Query, timeout=20_000, **fields):

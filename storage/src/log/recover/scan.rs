@@ -179,7 +179,7 @@ impl Recovery {
         let generations = 1..=newest.unwrap_or(0).saturating_add(2);
         for generation in generations.map(Generation::new) {
             let seed = seed(options, id, generation);
-            let mut walk = Walk::new(region, seed, FIRST_FRAME..region.len());
+            let mut walk = Walk::new(region, id, seed, FIRST_FRAME..region.len());
             if let Step::Frame(frame) = walk.next()
                 && frame.header.kind == FrameKind::Preamble
             {
@@ -278,7 +278,7 @@ impl Recovery {
             return found;
         };
         let seed = seed(&self.options, id, generation);
-        let mut walk = Walk::new(&*region, seed, FIRST_FRAME..len);
+        let mut walk = Walk::new(&*region, id, seed, FIRST_FRAME..len);
         if !last {
             walk = walk.releasing();
         }

@@ -80,7 +80,7 @@ impl Recovery {
         if self.appendable {
             let from = self.end.offset();
             let seed = seed(&self.options, id, generation);
-            let to = torn_end(&*region, seed, from..len);
+            let to = torn_end(&*region, id, seed, from..len);
             self.report.torn_bytes = u64::from(to - from);
             let mut at = from;
             while at < to && !mutation!(self.options, keep_tail_behind_torn) {
@@ -113,8 +113,13 @@ impl Recovery {
 /// Where what a crash left behind the last frame ends. In a file that was zero before its use
 /// that is the last byte that is not; a recycled one holds old bytes everywhere, and only whole
 /// headers of this use could ever be taken for frames.
-fn torn_end(region: &dyn Region, seed: Seed, range: std::ops::Range<u32>) -> u32 {
-    let mut walk = Walk::new(region, seed, range.clone());
+fn torn_end(
+    region: &dyn Region,
+    segment: SegmentId,
+    seed: Seed,
+    range: std::ops::Range<u32>,
+) -> u32 {
+    let mut walk = Walk::new(region, segment, seed, range.clone());
     if seed.generation == Generation::new(1) {
         let last = walk.last_byte_set(range.start);
         return last.map_or(range.start, |last| last + 1);

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use kubemq::{
-    Command, CommandReceive, CommandReplyBuilder, ErrorCode, Event, EventReceive, KubemqClient,
-    KubemqError, Query, QueryReceive, QueryReplyBuilder, Subscription,
+    Command, CommandReceive, CommandReplyBuilder, ErrorCode, Event, EventReceive, EventStore,
+    EventStoreReceive, EventsStoreSubscription, KubemqClient, KubemqError, Query, QueryReceive,
+    QueryReplyBuilder, Subscription,
 };
 
 /// Within this time whatever must happen has happened, on a slow and busy machine too.
@@ -162,6 +163,48 @@ pub async fn events(
         seen,
         errors,
         handle,
+    }
+}
+
+/// Subscribes to stored events. Whether it is active yet is not known when this returns: what is
+/// stored waits for it, unless it asks for new events only.
+pub async fn stored(
+    client: &KubemqClient,
+    channel: &str,
+    group: &str,
+    start: EventsStoreSubscription,
+) -> Subscribed<EventStoreReceive> {
+    let (seen, errors) = (Seen::default(), Seen::default());
+    let (take, failed) = (seen.clone(), errors.clone());
+    let handle = client
+        .subscribe_to_events_store(
+            channel,
+            group,
+            start,
+            move |event: EventStoreReceive| {
+                take.push(event);
+                done()
+            },
+            Some(Box::new(move |error: KubemqError| {
+                failed.push(error.to_string());
+                done()
+            })),
+        )
+        .await
+        .expect("subscribed");
+    Subscribed {
+        seen,
+        errors,
+        handle,
+    }
+}
+
+/// Stores events one by one.
+pub async fn store(client: &KubemqClient, channel: &str, bodies: impl IntoIterator<Item = String>) {
+    for body in bodies {
+        let event = EventStore::builder().channel(channel).body(body).build();
+        let result = client.send_event_store(event).await.expect("answered");
+        assert!(result.sent, "{}", result.error);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use kubemq::{ConnectionState, ErrorCode, EventStore, KubemqClient, QueueMessage};
+use kubemq::{ConnectionState, ErrorCode, KubemqClient, QueueMessage};
 use ringmq_sdk_suite::{channel, client};
 
 #[tokio::test]
@@ -58,32 +58,6 @@ async fn token_and_shortest_keepalive_are_accepted() {
         .publish_event(&channel("token"), "body", None, None)
         .await
         .unwrap();
-}
-
-#[tokio::test]
-async fn stored_event_is_refused_as_a_later_stage() {
-    let client = client("rust-later").await;
-    let event = EventStore::builder()
-        .channel(channel("stored"))
-        .body("x")
-        .build();
-    let error = client.send_event_store(event).await.unwrap_err();
-    assert_eq!(error.code(), ErrorCode::Fatal, "UNIMPLEMENTED: {error}");
-}
-
-#[tokio::test]
-async fn stored_event_on_a_stream_gets_its_result() {
-    let client = client("rust-later").await;
-    let mut stream = client.send_event_store_stream().await.unwrap();
-    let event = EventStore::builder()
-        .channel(channel("stored"))
-        .id("id-1")
-        .body("x")
-        .build();
-    stream.send(event).await.unwrap();
-    let result = stream.results().recv().await.unwrap();
-    assert_eq!((result.event_id.as_str(), result.sent), ("id-1", false));
-    assert!(!result.error.is_empty());
 }
 
 #[tokio::test]

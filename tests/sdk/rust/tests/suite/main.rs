@@ -1,5 +1,6 @@
-//! The official Rust SDK against a running broker: every pattern that needs no storage.
+//! The official Rust SDK against a running broker: events, stored events, commands and queries.
 
 mod connection;
 mod events;
+mod events_store;
 mod requests;

@@ -1,0 +1,101 @@
+//! Reading what the log holds and comparing it with what went in.
+
+use ringmq_storage::log::{Log, ReadCursor, ReadEnd};
+use ringmq_storage::{ChannelKey, Sequence};
+
+use super::state::Channel;
+use super::world::{Outcome, World};
+
+impl World {
+    /// Reads every channel from its first message to its last.
+    pub(crate) fn check_channels(&mut self, log: &mut Log) -> Outcome {
+        for (key, channel) in self.model.keys() {
+            let bytes_max = [1, 500, 1 << 20][self.random.below(3)];
+            self.check_range(log, key, channel, 1, bytes_max)?;
+            let usage = log.usage(key);
+            let count = channel.last + 1 - channel.first;
+            if usage.count != count || (count > 0 && usage.last.get() != channel.last) {
+                return Err(format!("{key:?} is {channel:?}, its usage {usage:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a channel from some message on.
+    pub(crate) fn check_some(&mut self, log: &mut Log) -> Outcome {
+        let keys = self.model.keys();
+        let Some((key, channel)) = keys.get(self.random.below(keys.len())) else {
+            return Ok(());
+        };
+        let from = self
+            .random
+            .below(usize::try_from(channel.last + 2).unwrap_or(0));
+        let bytes_max = [1, 5_000][self.random.below(2)];
+        self.check_range(
+            log,
+            *key,
+            *channel,
+            u64::try_from(from).unwrap_or(0),
+            bytes_max,
+        )
+    }
+
+    fn check_range(
+        &mut self,
+        log: &mut Log,
+        key: ChannelKey,
+        channel: Channel,
+        from: u64,
+        bytes_max: usize,
+    ) -> Outcome {
+        let mut next = from.max(channel.first).max(1);
+        let mut cursor = ReadCursor::default();
+        let upto = Sequence::new(u64::MAX);
+        let inside = |next: u64, what: &str| format!("{key:?} ({channel:?}) at {next}: {what}");
+        for _ in 0..1_000_000 {
+            let start = Sequence::new(if next == channel.first { from } else { next });
+            let mut failure = None;
+            let mut count = 0;
+            let mut visit = |stored: ringmq_storage::log::Stored<'_>| {
+                let deed = self.oracle.message(key, next);
+                let expected = deed.is_some_and(|deed| {
+                    stored.sequence.get() == next
+                        && stored.timestamp_ns == deed.timestamp_ns
+                        && stored.encoding == deed.head.encoding
+                        && stored.payload == deed.payload()
+                        && stored.shared() == deed.payload()
+                });
+                if !expected && failure.is_none() {
+                    let (sequence, len) = (stored.sequence, stored.payload.len());
+                    failure = Some(format!("read {sequence} ({len} bytes), expected {deed:?}"));
+                }
+                next += 1;
+                count += 1;
+            };
+            let end = log.read(key, start, upto, &mut cursor, bytes_max, &mut visit);
+            self.seen.messages_read += count;
+            if let Some(failure) = failure {
+                return Err(inside(next, &failure));
+            }
+            match end {
+                ReadEnd::CaughtUp => {
+                    return if next > channel.last {
+                        Ok(())
+                    } else {
+                        Err(inside(next, "caught up too early"))
+                    };
+                }
+                ReadEnd::More if count > 0 => {}
+                ReadEnd::More => return Err(inside(next, "more to read, and nothing was read")),
+                ReadEnd::Cold(warm) => {
+                    self.seen.cold_reads += 1;
+                    log.warmed(warm.run(), &mut cursor);
+                }
+                ReadEnd::Damaged { first, last } => {
+                    return Err(inside(next, &format!("damaged {first}..={last}")));
+                }
+            }
+        }
+        Err(inside(next, "reading does not end"))
+    }
+}

@@ -1,0 +1,504 @@
+//! One random life of a log: it takes records, rolls, trims, drops and checkpoints, is killed or
+//! loses power at any moment, and opens again.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ringmq_storage::fs::Fs;
+use ringmq_storage::log::{Appender, Batch, Class, Log, Mutations, Options, Refused};
+use ringmq_storage::record::{RecordHead, RecordKind};
+use ringmq_storage::segment::SegmentHeader;
+use ringmq_storage::sim::{Random, SimFs};
+use ringmq_storage::{SegmentId, SlotId, StoreId};
+
+use super::oracle::{Deed, Oracle, payload};
+use super::session::Session;
+use super::state::{Model, head};
+
+const DIRECTORY: &str = "/store/logs-1/000";
+
+/// What goes wrong is told as a sentence; the caller adds the seed.
+pub(crate) type Outcome<T = ()> = Result<T, String>;
+
+/// How a life goes, chosen by its seed. Every life has habits of its own: what all lives do
+/// equally often, none does often enough.
+#[derive(Debug)]
+pub(crate) struct Habits {
+    pub(crate) slots: Vec<SlotId>,
+    pub(crate) channels_max: u32,
+    /// Payloads have this many bytes: all the same, or up to it.
+    payload_bytes_max: usize,
+    equal_payloads: bool,
+    /// Answers come after the sync; otherwise after the write.
+    pub(crate) strict: bool,
+    sessions: usize,
+    steps: usize,
+    /// Weights of what is done next.
+    pub(crate) append: usize,
+    pub(crate) commit: usize,
+    pub(crate) job: usize,
+    pub(crate) sync: usize,
+    pub(crate) read: usize,
+    pub(crate) trim: usize,
+    pub(crate) checkpoint: usize,
+    pub(crate) trouble: usize,
+    /// Other leaders supersede frames between sessions.
+    supersede: bool,
+}
+
+impl Habits {
+    fn choose(random: &mut Random) -> Self {
+        let slots = random.between(1, 4);
+        let slots = SlotId::all().step_by(13).take(slots).collect();
+        let equal_payloads = random.percent(40);
+        let habits = Self {
+            slots,
+            channels_max: [1, 1, 2, 4][random.below(4)],
+            payload_bytes_max: [8, 64, 600, 3_000, 9_000][random.below(5)],
+            equal_payloads,
+            strict: random.percent(50),
+            sessions: random.between(2, 6),
+            steps: random.between(20, 400),
+            append: random.between(5, 60),
+            commit: random.between(5, 40),
+            job: random.between(2, 20),
+            sync: random.between(1, 10),
+            read: random.between(0, 4),
+            trim: [0, 1, 3, 10][random.below(4)],
+            checkpoint: [0, 0, 1, 2][random.below(4)],
+            trouble: [0, 0, 1][random.below(3)],
+            supersede: random.percent(30),
+        };
+        if random.percent(25) {
+            habits.churning(random)
+        } else {
+            habits
+        }
+    }
+
+    /// Files go round: large messages that are trimmed soon.
+    fn churning(self, random: &mut Random) -> Self {
+        Self {
+            payload_bytes_max: [600, 1_500, 3_000][random.below(3)],
+            steps: 600,
+            append: 30,
+            commit: 50,
+            job: 40,
+            sync: 10,
+            trim: 30,
+            checkpoint: 4,
+            ..self
+        }
+    }
+}
+
+/// How a session ends.
+enum End {
+    /// The process is stopped in order.
+    Close,
+    /// The process dies, the machine goes on.
+    Kill,
+    /// The machine dies.
+    PowerCut,
+}
+
+pub(crate) struct World {
+    pub(crate) random: Random,
+    pub(crate) fs: SimFs,
+    pub(crate) options: Options,
+    pub(crate) habits: Habits,
+    pub(crate) oracle: Oracle,
+    pub(crate) model: Model,
+    pub(crate) now_ns: u64,
+    content: u64,
+    /// What the suite has seen, so that it can be told that it looks at something.
+    pub(crate) seen: Seen,
+}
+
+/// What happened in a life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) records: u64,
+    pub(crate) sessions: u64,
+    pub(crate) torn: u64,
+    pub(crate) lost: u64,
+    pub(crate) rolls: u64,
+    pub(crate) recycled: u64,
+    pub(crate) dropped: u64,
+    pub(crate) checkpoints: u64,
+    pub(crate) checkpoints_used: u64,
+    pub(crate) superseded: u64,
+    pub(crate) full: u64,
+    pub(crate) failed_syncs: u64,
+    pub(crate) messages_read: u64,
+    pub(crate) cold_reads: u64,
+}
+
+impl Seen {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.records += other.records;
+        self.sessions += other.sessions;
+        self.torn += other.torn;
+        self.lost += other.lost;
+        self.rolls += other.rolls;
+        self.recycled += other.recycled;
+        self.dropped += other.dropped;
+        self.checkpoints += other.checkpoints;
+        self.checkpoints_used += other.checkpoints_used;
+        self.superseded += other.superseded;
+        self.full += other.full;
+        self.failed_syncs += other.failed_syncs;
+        self.messages_read += other.messages_read;
+        self.cold_reads += other.cold_reads;
+    }
+}
+
+impl Seen {
+    pub(crate) fn note_batch(&mut self, batch: &Batch) {
+        self.rolls += u64::from(batch.must_sync);
+        if batch.offset == 0
+            && let Ok(Some(header)) = SegmentHeader::decode(&batch.bytes)
+        {
+            self.recycled += u64::from(header.generation.get() > 1);
+        }
+    }
+
+    /// A suite that has not seen one of these tests less than it says.
+    pub(crate) fn assert_complete(&self) {
+        let seen = [
+            self.torn,
+            self.lost,
+            self.rolls,
+            self.recycled,
+            self.dropped,
+            self.checkpoints_used,
+            self.superseded,
+            self.full,
+            self.failed_syncs,
+            self.cold_reads,
+        ];
+        assert!(seen.iter().all(|count| *count > 20), "{self:?}");
+    }
+}
+
+fn options(random: &mut Random, slots: &[SlotId], mutations: Mutations) -> Options {
+    let first = [16 << 10, 64 << 10][random.below(2)];
+    Options {
+        store: StoreId::from_bytes([7; 16]),
+        log: 0,
+        directory: PathBuf::from(DIRECTORY),
+        slots: slots.to_vec(),
+        segment_bytes: first << random.below(3),
+        segment_bytes_first: first,
+        frame_bytes_max: [1, 600, 4 << 10, 16 << 10][random.below(4)],
+        batch_bytes_max: [2 << 10, 16 << 10, 256 << 10][random.below(3)],
+        free_bytes_min: 0,
+        reserve_bytes: 1 << 10,
+        checkpoint_every_bytes: [8 << 10, 64 << 10, 1 << 20][random.below(3)],
+        mutations,
+    }
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, mutations: Mutations) -> Self {
+        let mut random = Random::new(seed);
+        let mut habits = Habits::choose(&mut random);
+        // Crafted frames are seeded as they should be: to such a log they are damage.
+        habits.supersede &= !mutations.unseeded_header_checksum;
+        let options = options(&mut random, &habits.slots, mutations);
+        Self {
+            fs: SimFs::new(seed),
+            options,
+            habits,
+            oracle: Oracle::default(),
+            model: Model::default(),
+            now_ns: 1_700_000_000_000_000_000,
+            content: seed << 32,
+            seen: Seen::default(),
+            random,
+        }
+    }
+
+    /// Tells a failure with what lies on the disk.
+    pub(crate) fn describe(&self, failure: &str) -> String {
+        let habits = &self.habits;
+        let files = self.fs.list(&self.options.directory).unwrap_or_default();
+        let files: Vec<_> = files.iter().map(|file| (&file.name, file.len)).collect();
+        let options = &self.options;
+        format!("{failure}\n{habits:?}\n{options:?}\n{files:?}")
+    }
+
+    /// Lives the whole life.
+    pub(crate) fn live(&mut self) -> Outcome {
+        for session in 0..self.habits.sessions {
+            let inside = |what: String| format!("session {session}: {what}");
+            let log = self.open(self.oracle.committed()).map_err(inside)?;
+            self.seen.sessions += 1;
+            let end = self.session(log).map_err(inside)?;
+            let promised = match end {
+                End::PowerCut => {
+                    self.fs.crash(self.random.next());
+                    // What was answered: after the sync, or before it.
+                    if self.habits.strict {
+                        self.oracle.committed()
+                    } else {
+                        self.oracle.durable()
+                    }
+                }
+                End::Kill | End::Close => {
+                    self.fs.kill();
+                    self.oracle.committed()
+                }
+            };
+            self.fs.limit_bytes(None);
+            let before = self.oracle.len();
+            let log = self.open(promised).map_err(inside)?;
+            self.seen.lost += u64::from(self.oracle.len() < before);
+            drop(log);
+            // What was found once is found again, whatever happens to the page cache.
+            if self.random.percent(50) {
+                self.fs.crash(self.random.next());
+            }
+        }
+        self.open(self.oracle.committed()).map(drop)
+    }
+
+    /// Opens the log, perhaps after attempts that the power cuts short, and compares what it holds
+    /// with what was promised.
+    pub(crate) fn open(&mut self, mut promised: usize) -> Outcome<Log> {
+        for _ in 0..self.random.below(3) {
+            let fails = self.random.percent(20);
+            if fails {
+                self.fs.fail_next_sync();
+            } else {
+                let changes = u64::try_from(self.random.below(20)).unwrap_or(0);
+                self.fs.stop_after(changes);
+            }
+            let mut model = Model::default();
+            let fs: Arc<dyn Fs> = Arc::new(self.fs.clone());
+            let opened = Log::open(fs, self.options.clone(), &mut model).map(drop);
+            match opened {
+                Ok(()) => self.oracle.survive(&model, promised)?,
+                Err(_) if fails || self.fs.is_stopped() => {}
+                Err(error) => return Err(format!("opening: {error}")),
+            }
+            self.fs.crash(self.random.next());
+            if !self.habits.strict {
+                promised = promised.min(self.oracle.durable());
+            }
+        }
+        let mut model = Model::default();
+        let fs: Arc<dyn Fs> = Arc::new(self.fs.clone());
+        let opened = Log::open(fs, self.options.clone(), &mut model);
+        let opened = opened.map_err(|error| format!("opening: {error}"))?;
+        if !opened.report.damaged.is_empty() {
+            return Err(format!("damage found: {:?}", opened.report));
+        }
+        self.seen.torn += u64::from(opened.report.torn_bytes > 0);
+        self.seen.checkpoints_used += u64::from(opened.report.checkpoint.is_some());
+        self.oracle.survive(&model, promised)?;
+        self.model = model;
+        let mut log = opened.log;
+        self.check_channels(&mut log)?;
+        Ok(log)
+    }
+
+    fn session(&mut self, log: Log) -> Outcome<End> {
+        let mut session = Session::new(log);
+        let steps = self.random.below(self.habits.steps) + 1;
+        // The power often goes in the middle of a job or of a write.
+        let stop_at = self.random.below(2 * steps);
+        for step in 0..steps {
+            if step == stop_at {
+                let changes = u64::try_from(self.random.below(12)).unwrap_or(0);
+                self.fs.stop_after(changes);
+            }
+            let went = self.step(&mut session);
+            if self.fs.is_stopped() {
+                return Ok(End::PowerCut);
+            }
+            went?;
+            if session.has_failed_sync() {
+                session.check_poisoned(self)?;
+                // What the cache shows after a failed sync is not what the disk holds: only a
+                // machine that starts anew tells.
+                return Ok(End::PowerCut);
+            }
+        }
+        self.note(&session);
+        match self.random.below(4) {
+            0 => {
+                let closed = session.close(self);
+                if self.fs.is_stopped() || session.has_failed_sync() {
+                    return Ok(End::PowerCut);
+                }
+                if let Some(tail) = closed?
+                    && self.habits.supersede
+                {
+                    // The log is gone: its files are its successor's.
+                    drop(session);
+                    self.fs.kill();
+                    self.supersede(&tail)?;
+                }
+                Ok(End::Close)
+            }
+            1 => Ok(End::Kill),
+            _ => Ok(End::PowerCut),
+        }
+    }
+
+    pub(crate) fn step(&mut self, session: &mut Session) -> Outcome {
+        let habits = &self.habits;
+        let weights = [
+            habits.append,
+            habits.commit,
+            habits.job,
+            habits.sync,
+            habits.read,
+            habits.trim,
+            habits.checkpoint,
+            habits.trouble,
+        ];
+        let mut at = self.random.below(weights.iter().sum());
+        let chosen = weights.iter().position(|weight| {
+            let hit = at < *weight;
+            at = at.saturating_sub(*weight);
+            hit
+        });
+        match chosen {
+            Some(0) => {
+                for _ in 0..self.random.between(1, 8) {
+                    self.append(session);
+                }
+                Ok(())
+            }
+            Some(1) => session.commit_step(self),
+            Some(2) => session.job_step(self),
+            Some(3) => session.sync(self),
+            Some(4) => self.check_some(&mut session.log),
+            Some(5) => {
+                self.trim(session);
+                Ok(())
+            }
+            Some(6) => session.checkpoint(self),
+            _ => {
+                self.trouble();
+                Ok(())
+            }
+        }
+    }
+
+    /// A disk that is almost full for a while, or a sync that fails.
+    fn trouble(&mut self) {
+        match self.random.below(6) {
+            0 => {
+                self.seen.failed_syncs += 1;
+                self.fs.fail_next_sync();
+            }
+            1 | 2 => {
+                let left = [0, 5_000, 70_000][self.random.below(3)];
+                self.fs.limit_bytes(Some(self.fs.used_bytes() + left));
+            }
+            _ => self.fs.limit_bytes(None),
+        }
+    }
+
+    pub(crate) fn next_content(&mut self) -> u64 {
+        self.content += 1;
+        self.content
+    }
+
+    pub(crate) fn payload_len(&mut self) -> usize {
+        let max = self.habits.payload_bytes_max;
+        if self.habits.equal_payloads {
+            max
+        } else {
+            self.random.below(max + 1)
+        }
+    }
+
+    pub(crate) fn pass_time(&mut self) -> u64 {
+        let step = match self.random.below(100) {
+            // More than a record's delta holds.
+            0 => 5_000_000_000,
+            1..=30 => 0,
+            _ => self.random.below(1_000_000),
+        };
+        self.now_ns += u64::try_from(step).unwrap_or(0);
+        self.now_ns
+    }
+
+    /// Appends a message, or the creation of a channel for it.
+    fn append(&mut self, session: &mut Session) {
+        let slot = self.habits.slots[self.random.below(self.habits.slots.len())];
+        let state = self.oracle.ahead(slot);
+        let channels: Vec<_> = state.channels.iter().collect();
+        let few = state.channels.len() < usize::try_from(self.habits.channels_max).unwrap_or(1);
+        if channels.is_empty() || (few && self.random.percent(10)) {
+            let id = state.channel_next + 1;
+            let len = self.random.below(30);
+            let head = head(RecordKind::ChannelCreate, id, 0, len);
+            self.submit(session, slot, head, Class::System);
+            return;
+        }
+        let (id, channel) = channels[self.random.below(channels.len())];
+        let len = self.payload_len();
+        let head = head(RecordKind::Message, *id, channel.last + 1, len);
+        self.submit(session, slot, head, Class::Message);
+    }
+
+    /// Trims or deletes a channel.
+    fn trim(&mut self, session: &mut Session) {
+        let slot = self.habits.slots[self.random.below(self.habits.slots.len())];
+        let state = self.oracle.ahead(slot);
+        let channels: Vec<_> = state.channels.iter().collect();
+        let Some((id, channel)) = channels.get(self.random.below(channels.len())) else {
+            return;
+        };
+        if self.random.percent(5) {
+            let head = head(RecordKind::ChannelDelete, **id, 0, 0);
+            self.submit(session, slot, head, Class::System);
+        } else if channel.first <= channel.last {
+            let all = channel.last - channel.first;
+            let count = usize::try_from(all).unwrap_or(0);
+            let count = if self.random.percent(40) {
+                count
+            } else {
+                self.random.below(count + 1)
+            };
+            let through = channel.first + u64::try_from(count).unwrap_or(0);
+            let head = head(RecordKind::Trim, **id, through, 0);
+            self.submit(session, slot, head, Class::System);
+        }
+    }
+
+    fn submit(&mut self, session: &mut Session, slot: SlotId, head: RecordHead, class: Class) {
+        let timestamp_ns = self.pass_time();
+        let content = self.next_content();
+        let bytes = payload(content, usize::try_from(head.payload_len).unwrap_or(0));
+        let mut write = |out: &mut Vec<u8>| out.extend_from_slice(&bytes);
+        let taken = session
+            .log
+            .append(slot, timestamp_ns, head, class, &mut write);
+        match taken {
+            Ok(()) => {
+                self.seen.records += 1;
+                self.oracle.push(Deed {
+                    slot,
+                    head,
+                    timestamp_ns,
+                    content,
+                    end: session.log.end(),
+                });
+            }
+            Err(Refused::Full) => self.seen.full += 1,
+            Err(_) => {}
+        }
+    }
+
+    fn note(&mut self, session: &Session) {
+        let path = session.log.segment_path(SegmentId::new(1));
+        let rolled = session.log.end().segment() > SegmentId::new(1);
+        self.seen.dropped += u64::from(rolled && path.is_none());
+    }
+}
