@@ -186,6 +186,9 @@ impl Refusal {
         if let Some(text) = self.fixed_text() {
             return Cow::Borrowed(text);
         }
+        if let Some(text) = self.store_text() {
+            return text;
+        }
         Cow::Owned(match self {
             Self::Undecodable(why) => format!("grpc: error unmarshalling request: {why}"),
             Self::KindUnavailable { kind, method } => {
@@ -196,24 +199,6 @@ impl Refusal {
                 format!("unknown method {method} for service {service}")
             }
             Self::UnknownService { service } => format!("unknown service {service}"),
-            Self::ReceiverLimit { max } => {
-                format!("the channel has as many subscriptions as it may: {max}")
-            }
-            Self::ChannelLimit { max } => {
-                format!("nothing was stored: there are as many channels as there may be: {max}")
-            }
-            Self::MessagesLimit { max } => {
-                format!("nothing was stored: the channel has as many messages as it may: {max}")
-            }
-            Self::BytesLimit { max } => {
-                format!("nothing was stored: the channel has as many bytes as it may: {max}")
-            }
-            Self::CursorLimit { max } => {
-                format!("the channel has as many durable subscriptions as it may: {max}")
-            }
-            Self::StoredTooLarge { len, max } => {
-                format!("nothing was stored: the message has {len} bytes, it may have {max}")
-            }
             Self::MalformedMethod { path } => format!("malformed method name: {path:?}"),
             _ => String::new(),
         })
@@ -274,18 +259,6 @@ impl Refusal {
             }
             Self::BuffersFull => "the delivery buffers of the broker are full, try again later",
             Self::NotReady => "grpc server is not ready to accept requests",
-            Self::ChannelDeleted => "the channel was deleted",
-            Self::StoreFull => {
-                "nothing was stored: the disk of the broker is full; free space on it or shorten \
-                 the retention"
-            }
-            Self::StoreBusy => {
-                "nothing was stored: too many messages wait to be stored, try again later"
-            }
-            Self::StoreFailed => {
-                "the log has failed and takes no messages until the broker is restarted; this one may \
-                 or may not be stored"
-            }
             Self::Undecodable(_)
             | Self::KindUnavailable { .. }
             | Self::UnknownMethod { .. }
@@ -296,7 +269,11 @@ impl Refusal {
             | Self::MessagesLimit { .. }
             | Self::BytesLimit { .. }
             | Self::CursorLimit { .. }
-            | Self::StoredTooLarge { .. } => return None,
+            | Self::StoredTooLarge { .. }
+            | Self::ChannelDeleted
+            | Self::StoreFull
+            | Self::StoreBusy
+            | Self::StoreFailed => return None,
         })
     }
 
@@ -454,9 +431,11 @@ ResourceExhausted: nothing was stored: the channel has as many messages as it ma
 ResourceExhausted: nothing was stored: the channel has as many bytes as it may: 65536
 ResourceExhausted: the channel has as many durable subscriptions as it may: 10
 Internal: nothing was stored: the message has 300 bytes, it may have 200
-ResourceExhausted: nothing was stored: the disk of the broker is full; free space on it or shorten the retention
+ResourceExhausted: nothing was stored: the disk of the broker is full; \
+free space on it or shorten the retention
 ResourceExhausted: nothing was stored: too many messages wait to be stored, try again later
-Internal: the log has failed and takes no messages until the broker is restarted; this one may or may not be stored
+Internal: the log has failed and takes no messages until the broker is restarted; \
+this one may or may not be stored
 ";
 
     #[test]

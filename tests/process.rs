@@ -12,6 +12,8 @@
 mod harness;
 mod mock;
 
+#[path = "process/damage.rs"]
+mod damage;
 #[path = "process/dead.rs"]
 mod dead;
 #[path = "process/demo.rs"]
@@ -34,3 +36,5 @@ mod stop;
 mod store_room;
 #[path = "process/stored.rs"]
 mod stored;
+#[path = "process/tools.rs"]
+mod tools;

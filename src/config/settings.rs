@@ -367,12 +367,13 @@ settings! {
             allowed: Allowed::Range(64 * KIB, 64 * GIB),
             unit: Unit::Bytes,
         }
-        /// Channels that may be stored. A message to a further one is refused. 0: any number.
+        /// Channels that one log may hold; a store has a log for each core. A message to a further
+        /// one is refused. 0: any number.
         channels_max: u64 = "0" {
             key: "store.max_queues",
             env: ["STORE_MAX_QUEUES"],
             allowed: Allowed::Range(0, COUNT_MAX),
-            unit: Unit::Count("channels"),
+            unit: Unit::Count("channels per log"),
         }
         /// Subscribers of the events store that one channel may have at a time. A further one is
         /// refused. 0: any number.

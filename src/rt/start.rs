@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use glommio::{LocalExecutorBuilder, Placement};
+use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 
 /// The preempt timer. Never small: each firing before the first task queue ran can park the
 /// executor for good (see [`crate::rt::heartbeat`]).
@@ -16,6 +16,10 @@ const RING_DEPTH: usize = 1024;
 
 /// Registered buffers of an executor; we use none, this is the runtime's minimum.
 const IO_MEMORY_BYTES: usize = 64 << 10;
+
+/// Threads for what may block, of each executor: a reader's page faults do not wait behind the
+/// making of a segment. They are not pinned: where a core is idle, the executor keeps its own.
+const BLOCKING_THREADS: usize = 2;
 
 /// How one executor is set up.
 #[derive(Clone, Copy, Debug)]
@@ -114,6 +118,7 @@ fn run_one<F: Future<Output = ()> + 'static>(
         .name(&format!("shard-{shard}"))
         .io_memory(IO_MEMORY_BYTES)
         .ring_depth(RING_DEPTH)
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(BLOCKING_THREADS))
         .preempt_timer(PREEMPT);
     if let Some(spin) = plan.spin {
         builder = builder.spin_before_park(spin);

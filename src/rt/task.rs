@@ -178,10 +178,32 @@ impl Sleep {
     }
 }
 
-/// Runs `work` on the executor's blocking thread and gives its result back; `None` when it
-/// panicked. For anything that may block: file opens, name resolution.
+/// Runs `work` on a blocking thread of the executor and gives its result back; `None` when it
+/// panicked. For anything that may block: file opens, the upkeep of the log, reads of what is not
+/// in memory. Two of them run at a time, in the order in which they were asked for.
+///
+/// These threads give way to executors, see [`BLOCKING_NICE`].
 pub async fn blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> Option<R> {
     glommio::executor()
-        .spawn_blocking(move || std::panic::catch_unwind(AssertUnwindSafe(work)).ok())
+        .spawn_blocking(move || {
+            give_way();
+            std::panic::catch_unwind(AssertUnwindSafe(work)).ok()
+        })
         .await
+}
+
+/// How far blocking threads stand back behind executors on a busy core: they get a quarter of it.
+/// Whoever waits for them lets the executor idle in the end, so they cannot starve.
+pub(super) const BLOCKING_NICE: i32 = 5;
+
+/// Lowers the calling thread, once.
+fn give_way() {
+    thread_local! {
+        static LOWERED: Cell<bool> = const { Cell::new(false) };
+    }
+    if !LOWERED.replace(true) {
+        // Of the calling thread alone, on Linux. Where it is forbidden, all goes on as before.
+        let own = rustix::process::getpriority_process(None).unwrap_or(0);
+        let _forbidden = rustix::process::setpriority_process(None, own + BLOCKING_NICE);
+    }
 }

@@ -11,6 +11,7 @@ use super::heartbeat::Heartbeat;
 use super::inbox::{InboxSender, inbox};
 use super::start::{Plan, start};
 use super::{Notify, Queue, mesh, now, reactor_yield, sleep, spawn, task_stats};
+use crate::rt;
 
 const UNPINNED: Plan = Plan {
     cpu: None,
@@ -235,4 +236,38 @@ fn tasks_that_end_leave_no_count_behind() {
         tx.send(task_stats().live - before).expect("somebody waits");
     });
     assert_eq!(live, 0);
+}
+
+#[test]
+fn blocking_work_does_not_wait_for_other_blocking_work() {
+    let ran = on_executor(|tx| async move {
+        let (release, released) = mpsc::channel();
+        let first = rt::blocking(move || released.recv_timeout(PATIENCE).is_ok());
+        let (done, first_done) = (Notify::new(), Rc::new(Cell::new(None)));
+        let (raise, result) = (done.clone(), first_done.clone());
+        spawn(Queue::Serve, "first", async move {
+            result.set(first.await);
+            raise.raise();
+        });
+        // Behind the first one, which waits for this one to have run.
+        let sent = rt::blocking(move || release.send(()).is_ok()).await;
+        done.wait().await;
+        tx.send((sent, first_done.get())).expect("somebody waits");
+    });
+    assert_eq!(ran, (Some(true), Some(true)));
+}
+
+#[test]
+fn blocking_threads_give_way_and_executors_do_not() {
+    let nice = || rustix::process::getpriority_process(None).expect("one's own");
+    let before = nice();
+    let (executor, first, second) = on_executor(move |tx| async move {
+        let first = rt::blocking(nice).await.expect("no panic");
+        let second = rt::blocking(nice).await.expect("no panic");
+        tx.send((nice(), first, second)).expect("somebody waits");
+    });
+    assert_eq!(executor, before);
+    // Once for each thread, not once for each piece of work; 19 is the end of the scale.
+    let lowered = (before + super::task::BLOCKING_NICE).min(19);
+    assert_eq!((first, second), (lowered, lowered));
 }

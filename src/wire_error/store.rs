@@ -1,10 +1,51 @@
 //! What the store refuses, as clients see it.
 
+use std::borrow::Cow;
+
 use ringmq_storage::log::Refused;
 
 use super::Refusal;
 use crate::engine::events_store::StoreRefusal;
 use crate::shard::{StoreFailure, StoredRefused};
+
+impl Refusal {
+    /// The text of what the store refuses; `None` for everything else.
+    pub(super) fn store_text(&self) -> Option<Cow<'static, str>> {
+        Some(match self {
+            Self::ReceiverLimit { max } => {
+                format!("the channel has as many subscriptions as it may: {max}").into()
+            }
+            Self::CursorLimit { max } => {
+                format!("the channel has as many durable subscriptions as it may: {max}").into()
+            }
+            Self::ChannelLimit { max } => not_stored(&format!(
+                "there are as many channels as there may be: {max}"
+            )),
+            Self::MessagesLimit { max } => not_stored(&format!(
+                "the channel has as many messages as it may: {max}"
+            )),
+            Self::BytesLimit { max } => {
+                not_stored(&format!("the channel has as many bytes as it may: {max}"))
+            }
+            Self::StoredTooLarge { len, max } => {
+                not_stored(&format!("the message has {len} bytes, it may have {max}"))
+            }
+            Self::StoreFull => not_stored(
+                "the disk of the broker is full; free space on it or shorten the retention",
+            ),
+            Self::StoreBusy => not_stored("too many messages wait to be stored, try again later"),
+            Self::StoreFailed => "the log has failed and takes no messages until the broker is \
+                                  restarted; this one may or may not be stored"
+                .into(),
+            Self::ChannelDeleted => "the channel was deleted".into(),
+            _ => return None,
+        })
+    }
+}
+
+fn not_stored(why: &str) -> Cow<'static, str> {
+    format!("nothing was stored: {why}").into()
+}
 
 impl From<StoreFailure> for Refusal {
     fn from(failure: StoreFailure) -> Self {

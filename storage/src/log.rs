@@ -18,6 +18,7 @@
 //! Owner: one executor. A log is `Send` and may be opened on another thread before.
 
 mod append;
+mod carry;
 mod checkpoints;
 mod commit;
 mod gather;
@@ -37,6 +38,7 @@ mod tests;
 
 use std::path::PathBuf;
 
+pub use self::carry::Carry;
 pub use self::checkpoints::CheckpointBuilder;
 pub use self::gather::Batch;
 pub use self::index::Usage;
@@ -46,6 +48,7 @@ pub use self::read::{ReadCursor, ReadEnd, Seek, Stored};
 pub use self::recover::{DamagedRange, Opened, RecoveryReport};
 pub use self::warm::{Warm, Warmed};
 
+use self::carry::Carrying;
 use self::gather::Gather;
 use self::index::Index;
 use self::jobs::Jobs;
@@ -182,6 +185,9 @@ pub struct Log {
     synced: Position,
     committed: Position,
     frames: u64,
+    carrying: Option<Carrying>,
+    /// When it was last looked for something to carry: trims, and the oldest segment.
+    carried_at: (u64, SegmentId),
     poisoned: Option<String>,
 }
 

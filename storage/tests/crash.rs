@@ -18,8 +18,12 @@
 mod check;
 #[path = "crash/craft.rs"]
 mod craft;
+#[path = "crash/habits.rs"]
+mod habits;
 #[path = "crash/oracle.rs"]
 mod oracle;
+#[path = "crash/seen.rs"]
+mod seen;
 #[path = "crash/session.rs"]
 mod session;
 #[path = "crash/state.rs"]
@@ -33,7 +37,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ringmq_storage::log::Mutations;
 
-use world::{Seen, World};
+use seen::Seen;
+use world::World;
 
 /// Lives of a normal run.
 const SEEDS: u64 = 2_000;

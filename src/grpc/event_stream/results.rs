@@ -251,8 +251,10 @@ mod tests {
             taken.extend_from_slice(&results.take(7));
         }
         taken.extend_from_slice(&results.take(usize::MAX));
-        let mut whole = Results::default();
-        whole.done = taken;
+        let mut whole = Results {
+            done: taken,
+            ..Results::default()
+        };
         let sent = sent(&mut whole);
         assert_eq!(sent.len(), 134);
         let stored = sent.iter().filter(|(_, sent, _)| *sent).count();

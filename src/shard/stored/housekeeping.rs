@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ringmq_storage::ChannelKey;
-use ringmq_storage::log::Refused;
+use ringmq_storage::log::{Carry, ReadCursor, Refused};
 
 use super::seat::LogSeat;
 use crate::engine::events_store::StoredKind;
@@ -21,6 +21,9 @@ const ROUND: Duration = Duration::from_secs(1);
 
 /// Channels looked at before sockets are.
 const SLICE: usize = 256;
+
+/// Bytes that are copied out of an old segment for one commit.
+const CARRY_BYTES: usize = 256 << 10;
 
 /// Positions in one record.
 const MOVES_MAX: usize = 1024;
@@ -93,7 +96,8 @@ impl Shard {
             }
             self.trim_old(&seat).await;
             self.forget_unused(&seat);
-            self.watch_log(&seat);
+            compact(&seat).await;
+            seat.jobs_ready.raise();
         }
     }
 
@@ -169,9 +173,32 @@ impl Shard {
             seat.commit_ready.raise();
         }
     }
+}
 
-    /// Copies live records out of old segments, and lets the jobs look at the log.
-    fn watch_log(&self, seat: &LogSeat) {
-        seat.jobs_ready.raise();
+/// Copies what is kept in a mostly dead old segment to the end of the log, so that the segment can
+/// go; a slice for each commit, and nothing while messages come in.
+async fn compact(seat: &LogSeat) {
+    let mut cursor = ReadCursor::default();
+    loop {
+        if seat.log.borrow().has_gathered() {
+            return;
+        }
+        let carried = seat.log.borrow_mut().carry_some(&mut cursor, CARRY_BYTES);
+        match carried {
+            Carry::Idle | Carry::Refused(_) => return,
+            Carry::More => {
+                seat.commit_ready.raise();
+                if seat.committed().await.is_err() {
+                    return;
+                }
+                rt::reactor_yield().await;
+            }
+            Carry::Cold(warm) => {
+                let Some(warmed) = rt::blocking(move || warm.run()).await else {
+                    return;
+                };
+                seat.log.borrow_mut().warmed(warmed, &mut cursor);
+            }
+        }
     }
 }

@@ -47,6 +47,8 @@ impl Shard {
                 if seat.full_reported.replace(false) {
                     tracing::info!(log = seat.number, "there is space again: storing goes on");
                 }
+                // A segment that is too small for the next record is made anew: another file.
+                seat.files.borrow_mut().remove(&segment);
                 // Opened ahead: the commit that rolls into it must not wait for that.
                 let _opened_again_by_the_commit = self.segment_file(seat, segment).await;
                 self.append_backlog(seat);

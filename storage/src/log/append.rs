@@ -88,7 +88,7 @@ impl Log {
 
     /// What the last of the prepared space is kept for: records of the broker, with which it
     /// trims channels and so gets space back.
-    fn reserve_for(&self, class: Class) -> usize {
+    pub(super) fn reserve_for(&self, class: Class) -> usize {
         if class == Class::System || self.jobs.has_spares() {
             return 0;
         }
@@ -99,7 +99,7 @@ impl Log {
 
     /// Ends the segment that is being filled and goes on in the next one, which must take
     /// `bytes` behind its head.
-    fn roll(&mut self, bytes: usize) -> Result<(), Refused> {
+    pub(super) fn roll(&mut self, bytes: usize) -> Result<(), Refused> {
         let preamble = self.preamble();
         let head = to_usize(FIRST_FRAME) + frame_len(preamble.len());
         let spare = self.jobs.take_spare(head + bytes + SEAL_BYTES)?;

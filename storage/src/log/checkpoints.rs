@@ -73,6 +73,7 @@ pub(super) struct WriteCheckpoint {
 
 impl WriteCheckpoint {
     pub(super) fn run(&mut self, fs: &dyn Fs) -> io::Result<()> {
+        fs.create_directory(&self.directory)?;
         let path = checkpoint_path(&self.directory, self.checkpoint.number);
         fs.replace(&path, &self.checkpoint.encode())?;
         for number in &self.outdated {

@@ -109,6 +109,7 @@ pub(super) fn index_frame(
     let Some(slot) = frame.header.slot else {
         return Ok(last_ns);
     };
+    let carried = frame.header.kind == FrameKind::Carried;
     for record in Records::new(frame.payload) {
         let record = record.map_err(|bad| Divergence {
             slot,
@@ -129,7 +130,11 @@ pub(super) fn index_frame(
                     time_ns: last_ns,
                     bytes: head.payload_len,
                 };
-                index.push(key, frame.position, &message, segments);
+                if carried {
+                    index.carry(key, frame.position, &message, segments);
+                } else {
+                    index.push(key, frame.position, &message, segments);
+                }
             }
             RecordKind::Trim => index.trim(key, head.sequence, segments),
             RecordKind::ChannelDelete => index.delete(key, segments),

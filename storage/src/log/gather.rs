@@ -183,10 +183,24 @@ impl Filling {
         }
     }
 
+    /// Adds a whole frame with records of an older one, under that one's name.
+    pub(super) fn push_carried(
+        &mut self,
+        original: &FrameHeader,
+        payload: &[u8],
+        synced_through: Position,
+    ) {
+        self.close_frame(synced_through);
+        let header = FrameHeader {
+            kind: FrameKind::Carried,
+            ..*original
+        };
+        self.push_whole(header, payload, synced_through);
+    }
+
     /// Adds a whole frame of the log itself.
     pub(super) fn push_own(&mut self, kind: FrameKind, payload: &[u8], synced_through: Position) {
-        debug_assert!(self.open.is_none());
-        self.begin(FrameHeader {
+        let header = FrameHeader {
             payload_len: 0,
             kind,
             flags: 0,
@@ -197,7 +211,13 @@ impl Filling {
             base_timestamp_ns: 0,
             synced_through: Position::default(),
             payload_checksum: 0,
-        });
+        };
+        self.push_whole(header, payload, synced_through);
+    }
+
+    fn push_whole(&mut self, header: FrameHeader, payload: &[u8], synced_through: Position) {
+        debug_assert!(self.open.is_none());
+        self.begin(header);
         self.bytes.extend_from_slice(payload);
         if let Some(open) = &mut self.open {
             open.payload_end = self.bytes.len();

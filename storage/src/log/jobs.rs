@@ -40,6 +40,8 @@ pub(super) enum Work {
     Index(Box<WriteIndex>),
     Checkpoint(Box<WriteCheckpoint>),
     Drop(Box<Drop>),
+    /// Lets go of the memory of a segment that was read while it was young.
+    Release(Arc<dyn Region>),
 }
 
 /// What became of a job; goes back to the log by [`Log::done`].
@@ -77,6 +79,10 @@ impl Job {
             Work::Index(index) => index.run(fs).map(|()| None),
             Work::Checkpoint(checkpoint) => checkpoint.run(fs).map(|()| None),
             Work::Drop(drop) => drop.run(fs),
+            Work::Release(region) => {
+                region.release(0..region.len());
+                Ok(None)
+            }
         };
         Done { work, result }
     }
@@ -152,11 +158,17 @@ pub(super) struct WriteIndex {
     path: PathBuf,
     segment: SegmentId,
     index: SegmentIndex,
+    region: Option<Arc<dyn Region>>,
 }
 
 impl WriteIndex {
     fn run(&mut self, fs: &dyn Fs) -> io::Result<()> {
-        fs.replace(&self.path, &self.index.encode())
+        fs.replace(&self.path, &self.index.encode())?;
+        // Its commits have mapped every page of it; who reads it gets back what is read.
+        if let Some(region) = &self.region {
+            region.release(0..region.len());
+        }
+        Ok(())
     }
 }
 
@@ -177,6 +189,8 @@ pub(super) struct Jobs {
     full: bool,
     /// Sealed segments without an index on disk.
     unindexed: VecDeque<SegmentId>,
+    /// Up to here segments are no longer young.
+    pub(super) cooled: SegmentId,
     /// The next index to be written, and how much was committed when it was made: it leaves out
     /// what was trimmed by then, and may not know more than what is synced.
     index: Option<(Position, Box<WriteIndex>)>,
@@ -276,6 +290,7 @@ impl Log {
             .or_else(|| self.next_checkpoint().map(Work::Checkpoint))
             .or_else(|| self.next_drop().map(Work::Drop))
             .or_else(|| self.next_index())
+            .or_else(|| self.next_release())
             .or_else(|| self.next_preparation())?;
         self.jobs.out = true;
         Some(Job(work))
@@ -317,12 +332,40 @@ impl Log {
                 path: index_path(&self.options.directory, id),
                 segment: id,
                 index,
+                region: self
+                    .segments
+                    .get(id)
+                    .and_then(|segment| segment.region.clone()),
             });
             self.jobs.index = index.map(|index| (self.committed, Box::new(index)));
         }
         let synced = self.synced;
         let ready = self.jobs.index.take_if(|(reaches, _)| *reaches <= synced);
         ready.map(|(_, index)| Work::Index(index))
+    }
+
+    /// Readers map what they read of young segments, and nobody warms, so nobody releases, there:
+    /// it is done when a segment is young no longer.
+    fn next_release(&mut self) -> Option<Work> {
+        let id = self.jobs.cooled.next();
+        let segment = self.segments.get(id);
+        if segment.is_none()
+            && self
+                .segments
+                .iter()
+                .next()
+                .is_some_and(|first| first.id > id)
+        {
+            self.jobs.cooled = id;
+            return self.next_release();
+        }
+        let segment = segment?;
+        let end = segment.end.filter(|_| id < self.committed.segment())?;
+        if self.segments.hot_from(segment, self.committed) < end {
+            return None;
+        }
+        self.jobs.cooled = id;
+        segment.region.clone().map(Work::Release)
     }
 
     fn segment_index(&self, id: SegmentId) -> Option<SegmentIndex> {
@@ -375,11 +418,15 @@ impl Log {
                 JobOutcome::Retry { error }
             }
             (Work::Drop(_), Ok(Some(spare))) => self.jobs.add_spare(spare),
-            (Work::Drop(_), Ok(None)) => JobOutcome::Fine,
-            (Work::Drop(drop), Err(error)) => {
+            (Work::Drop(mut drop), Err(error)) => {
+                // Whatever came of it, the next segment is made anew: it must not wait for this.
+                if let Some(id) = drop.give_up_recycling() {
+                    self.jobs.next_id = id;
+                }
                 self.jobs.drops.push_front(drop);
                 JobOutcome::Retry { error }
             }
+            (Work::Drop(_) | Work::Release(_), _) => JobOutcome::Fine,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! of the next entry. Nothing here waits for a disk: what may be cold is warmed elsewhere first.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -11,6 +12,7 @@ use super::index::Block;
 use super::segments::Segment;
 use super::{Log, Warm};
 use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
+use crate::fs::Region;
 use crate::id::{ChannelKey, SegmentId, Sequence};
 use crate::record::{RECORD_HEADER_BYTES, RecordHead, RecordKind, record_len};
 
@@ -36,6 +38,8 @@ struct Place {
     key: ChannelKey,
     next: Sequence,
     segment: SegmentId,
+    /// The kind of the frame.
+    kind: FrameKind,
     /// The frame.
     offset: u32,
     /// Bytes of its payload before the record.
@@ -120,6 +124,8 @@ struct Stretch {
     limit: u32,
     /// The first message of the next entry, or behind the block.
     behind: Sequence,
+    /// The kind of its frames.
+    kind: FrameKind,
 }
 
 /// How a stretch ended.
@@ -153,6 +159,7 @@ impl Log {
                 key,
                 next: from.max(channel.first),
                 segment: SegmentId::default(),
+                kind: FrameKind::Entry,
                 offset: 0,
                 skip: 0,
             },
@@ -172,15 +179,15 @@ impl Log {
                 break ReadEnd::CaughtUp;
             }
             let block = channel.block_for(pass.place.next);
-            let block = block.filter(|block| block.first <= pass.until);
+            let block = block.filter(|block| block.from <= pass.until);
             let Some((block, stretch)) = block.and_then(|block| {
                 let stretch = block.stretch_for(pass.place.next)?;
                 Some((block, stretch))
             }) else {
                 break pass.lost(pass.until.next());
             };
-            if block.first > pass.place.next {
-                break pass.lost(block.first);
+            if block.from > pass.place.next {
+                break pass.lost(block.from);
             }
             pass.enter(block.segment, &stretch);
             if let Err(end) = self.look(&mut window, &mut pass, &stretch, cursor) {
@@ -227,11 +234,10 @@ impl Log {
             return Err(pass.lost(stretch.behind));
         };
         let warm = cursor.warm.as_ref().filter(|(warmed, _)| *warmed == id);
-        let warm = warm.map(|(_, range)| range.clone());
         let hot_from = self.segments.hot_from(segment, self.committed);
         let to = match &warm {
             _ if offset >= hot_from => readable,
-            Some(warm) if warm.contains(&offset) => warm.end.min(readable),
+            Some((_, warm)) if warm.contains(&offset) => warm.end.min(readable),
             _ => {
                 return Err(ReadEnd::Cold(Warm {
                     region: region.clone(),
@@ -239,7 +245,7 @@ impl Log {
                     segment: id,
                     generation: segment.generation,
                     range: offset..readable,
-                    release: warm,
+                    release: self.behind(cursor),
                 }));
             }
         };
@@ -254,6 +260,13 @@ impl Log {
             bytes,
         });
         Ok(())
+    }
+
+    /// What a reader was shown last: it has no use for it any more.
+    pub(super) fn behind(&self, cursor: &ReadCursor) -> Option<(Arc<dyn Region>, Range<u32>)> {
+        let (id, range) = cursor.warm.clone()?;
+        let region = self.segments.get(id)?.region.clone()?;
+        Some((region, range))
     }
 
     /// Where what is committed ends in a segment.
@@ -321,6 +334,11 @@ impl Block {
             offset: entry.offset,
             limit: entry.offset.saturating_add(super::index::ENTRY_DISTANCE),
             behind,
+            kind: if self.carried {
+                FrameKind::Carried
+            } else {
+                FrameKind::Entry
+            },
         })
     }
 }
@@ -351,8 +369,10 @@ impl Pass<'_> {
     /// Goes to the beginning of a stretch, unless the place lies within it already.
     fn enter(&mut self, segment: SegmentId, stretch: &Stretch) {
         let place = &mut self.place;
-        if place.segment != segment || place.offset < stretch.offset {
-            (place.segment, place.offset, place.skip) = (segment, stretch.offset, 0);
+        let elsewhere = (place.segment, place.kind) != (segment, stretch.kind);
+        if elsewhere || place.offset < stretch.offset {
+            (place.segment, place.kind) = (segment, stretch.kind);
+            (place.offset, place.skip) = (stretch.offset, 0);
         }
     }
 
@@ -373,8 +393,7 @@ impl Pass<'_> {
             let Some((header, payload)) = window.frame(self.place.offset) else {
                 return Outcome::Ended(self.lost(stretch.behind));
             };
-            let holds_records = matches!(header.kind, FrameKind::Entry | FrameKind::Carried);
-            if holds_records && header.slot == Some(self.place.key.slot) {
+            if header.kind == stretch.kind && header.slot == Some(self.place.key.slot) {
                 let time_ns = header.base_timestamp_ns;
                 if let Some(end) = self.read_frame(window, payload, time_ns, stretch) {
                     return Outcome::Ended(end);

@@ -20,6 +20,11 @@ pub(super) struct Drop {
 }
 
 impl Drop {
+    /// The file is removed and not put to use again; the id that it was to get.
+    pub(super) fn give_up_recycling(&mut self) -> Option<SegmentId> {
+        self.recycled.take().map(|(id, ..)| id)
+    }
+
     pub(super) fn run(&mut self, fs: &dyn Fs) -> io::Result<Option<Spare>> {
         remove(fs, &index_path(&self.directory, self.id))?;
         let path = segment_path(&self.directory, self.id);

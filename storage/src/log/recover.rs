@@ -184,6 +184,8 @@ impl Recovery {
         for id in self.unindexed {
             jobs.sealed(id);
         }
+        let cold = self.from.segment().get().saturating_sub(1);
+        jobs.cooled = SegmentId::new(cold);
         jobs.sealed_since_checkpoint = end.segment() > checkpoint.position.segment();
         jobs.kept = self.files.kept.into();
         jobs.outdated = self.files.bad;
@@ -203,6 +205,8 @@ impl Recovery {
             synced: end,
             committed: end,
             frames: 0,
+            carrying: None,
+            carried_at: (u64::MAX, SegmentId::default()),
             poisoned: None,
         };
         log.begin_filling(self.appendable);

@@ -33,6 +33,8 @@ pub(in crate::log) struct Segment {
     pub damaged_bytes: u64,
     /// Whether its index lies on disk.
     pub indexed: bool,
+    /// Whether all that can be carried from it was.
+    pub carried: bool,
     /// How much was committed when it was first seen to hold nothing that counts.
     pub unused_since: Option<Position>,
 }
@@ -52,6 +54,7 @@ impl Segment {
             skipped: Vec::new(),
             damaged_bytes: 0,
             indexed: false,
+            carried: false,
             unused_since: None,
         }
     }
@@ -165,6 +168,15 @@ impl Segments {
         if let Some(segment) = self.get_mut(id) {
             debug_assert!(segment.live_blocks > 0, "a block is removed once");
             segment.live_blocks = segment.live_blocks.saturating_sub(1);
+        }
+    }
+
+    /// A block came to be, or is gone.
+    pub(in crate::log) fn change_block(&mut self, id: SegmentId, key: ChannelKey, added: bool) {
+        if added {
+            self.add_block(id, key);
+        } else {
+            self.remove_block(id);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Tests of the log as a whole, on the simulated file system.
 
 mod append;
+mod carry;
 mod damage;
 mod model;
 mod reclaim;
@@ -47,7 +48,6 @@ fn options() -> Options {
         free_bytes_min: 0,
         reserve_bytes: 64 << 10,
         checkpoint_every_bytes: 64 << 20,
-        #[cfg(feature = "sim")]
         mutations: Mutations::default(),
     }
 }
@@ -200,6 +200,23 @@ impl Bench {
         self.append_record(key, kind, through, &[], Class::System)
             .unwrap();
         self.commit();
+    }
+
+    /// Carries until there is nothing more to carry, and drops what can go.
+    fn carry(&mut self) {
+        let mut cursor = ReadCursor::default();
+        loop {
+            match self.log.carry_some(&mut cursor, 20_000) {
+                Carry::Idle => break,
+                Carry::More | Carry::Refused(Refused::Busy) => {
+                    self.commit();
+                    self.jobs();
+                }
+                Carry::Cold(warm) => self.log.warmed(warm.run(), &mut cursor),
+                Carry::Refused(refused) => panic!("{refused}"),
+            }
+        }
+        self.jobs();
     }
 
     /// Reads everything of a channel from a sequence on, warming what is cold; lost ranges are

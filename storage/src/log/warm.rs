@@ -23,7 +23,7 @@ pub struct Warm {
     /// From the frame to be read to the end of what may be read.
     pub(super) range: Range<u32>,
     /// What the reader has behind it.
-    pub(super) release: Option<Range<u32>>,
+    pub(super) release: Option<(Arc<dyn Region>, Range<u32>)>,
 }
 
 /// What was warmed; goes back to the log by [`Log::warmed`].
@@ -39,8 +39,8 @@ impl Warm {
     /// Does the work. Blocks.
     #[must_use]
     pub fn run(self) -> Warmed {
-        if let Some(behind) = self.release {
-            self.region.release(behind);
+        if let Some((region, behind)) = self.release {
+            region.release(behind);
         }
         let Range { start, end } = self.range;
         let target = start.saturating_add(WARM_BYTES).min(end);

@@ -1,96 +1,22 @@
 //! One random life of a log: it takes records, rolls, trims, drops and checkpoints, is killed or
 //! loses power at any moment, and opens again.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use ringmq_storage::fs::Fs;
-use ringmq_storage::log::{Appender, Batch, Class, Log, Mutations, Options, Refused};
+use ringmq_storage::log::{Appender, Class, Log, Mutations, Options, Refused};
 use ringmq_storage::record::{RecordHead, RecordKind};
-use ringmq_storage::segment::SegmentHeader;
 use ringmq_storage::sim::{Random, SimFs};
-use ringmq_storage::{SegmentId, SlotId, StoreId};
+use ringmq_storage::{SegmentId, SlotId};
 
+use super::habits::{Habits, options};
 use super::oracle::{Deed, Oracle, payload};
+use super::seen::Seen;
 use super::session::Session;
 use super::state::{Model, head};
 
-const DIRECTORY: &str = "/store/logs-1/000";
-
 /// What goes wrong is told as a sentence; the caller adds the seed.
 pub(crate) type Outcome<T = ()> = Result<T, String>;
-
-/// How a life goes, chosen by its seed. Every life has habits of its own: what all lives do
-/// equally often, none does often enough.
-#[derive(Debug)]
-pub(crate) struct Habits {
-    pub(crate) slots: Vec<SlotId>,
-    pub(crate) channels_max: u32,
-    /// Payloads have this many bytes: all the same, or up to it.
-    payload_bytes_max: usize,
-    equal_payloads: bool,
-    /// Answers come after the sync; otherwise after the write.
-    pub(crate) strict: bool,
-    sessions: usize,
-    steps: usize,
-    /// Weights of what is done next.
-    pub(crate) append: usize,
-    pub(crate) commit: usize,
-    pub(crate) job: usize,
-    pub(crate) sync: usize,
-    pub(crate) read: usize,
-    pub(crate) trim: usize,
-    pub(crate) checkpoint: usize,
-    pub(crate) trouble: usize,
-    /// Other leaders supersede frames between sessions.
-    supersede: bool,
-}
-
-impl Habits {
-    fn choose(random: &mut Random) -> Self {
-        let slots = random.between(1, 4);
-        let slots = SlotId::all().step_by(13).take(slots).collect();
-        let equal_payloads = random.percent(40);
-        let habits = Self {
-            slots,
-            channels_max: [1, 1, 2, 4][random.below(4)],
-            payload_bytes_max: [8, 64, 600, 3_000, 9_000][random.below(5)],
-            equal_payloads,
-            strict: random.percent(50),
-            sessions: random.between(2, 6),
-            steps: random.between(20, 400),
-            append: random.between(5, 60),
-            commit: random.between(5, 40),
-            job: random.between(2, 20),
-            sync: random.between(1, 10),
-            read: random.between(0, 4),
-            trim: [0, 1, 3, 10][random.below(4)],
-            checkpoint: [0, 0, 1, 2][random.below(4)],
-            trouble: [0, 0, 1][random.below(3)],
-            supersede: random.percent(30),
-        };
-        if random.percent(25) {
-            habits.churning(random)
-        } else {
-            habits
-        }
-    }
-
-    /// Files go round: large messages that are trimmed soon.
-    fn churning(self, random: &mut Random) -> Self {
-        Self {
-            payload_bytes_max: [600, 1_500, 3_000][random.below(3)],
-            steps: 600,
-            append: 30,
-            commit: 50,
-            job: 40,
-            sync: 10,
-            trim: 30,
-            checkpoint: 4,
-            ..self
-        }
-    }
-}
 
 /// How a session ends.
 enum End {
@@ -113,90 +39,6 @@ pub(crate) struct World {
     content: u64,
     /// What the suite has seen, so that it can be told that it looks at something.
     pub(crate) seen: Seen,
-}
-
-/// What happened in a life.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Seen {
-    pub(crate) records: u64,
-    pub(crate) sessions: u64,
-    pub(crate) torn: u64,
-    pub(crate) lost: u64,
-    pub(crate) rolls: u64,
-    pub(crate) recycled: u64,
-    pub(crate) dropped: u64,
-    pub(crate) checkpoints: u64,
-    pub(crate) checkpoints_used: u64,
-    pub(crate) superseded: u64,
-    pub(crate) full: u64,
-    pub(crate) failed_syncs: u64,
-    pub(crate) messages_read: u64,
-    pub(crate) cold_reads: u64,
-}
-
-impl Seen {
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.records += other.records;
-        self.sessions += other.sessions;
-        self.torn += other.torn;
-        self.lost += other.lost;
-        self.rolls += other.rolls;
-        self.recycled += other.recycled;
-        self.dropped += other.dropped;
-        self.checkpoints += other.checkpoints;
-        self.checkpoints_used += other.checkpoints_used;
-        self.superseded += other.superseded;
-        self.full += other.full;
-        self.failed_syncs += other.failed_syncs;
-        self.messages_read += other.messages_read;
-        self.cold_reads += other.cold_reads;
-    }
-}
-
-impl Seen {
-    pub(crate) fn note_batch(&mut self, batch: &Batch) {
-        self.rolls += u64::from(batch.must_sync);
-        if batch.offset == 0
-            && let Ok(Some(header)) = SegmentHeader::decode(&batch.bytes)
-        {
-            self.recycled += u64::from(header.generation.get() > 1);
-        }
-    }
-
-    /// A suite that has not seen one of these tests less than it says.
-    pub(crate) fn assert_complete(&self) {
-        let seen = [
-            self.torn,
-            self.lost,
-            self.rolls,
-            self.recycled,
-            self.dropped,
-            self.checkpoints_used,
-            self.superseded,
-            self.full,
-            self.failed_syncs,
-            self.cold_reads,
-        ];
-        assert!(seen.iter().all(|count| *count > 20), "{self:?}");
-    }
-}
-
-fn options(random: &mut Random, slots: &[SlotId], mutations: Mutations) -> Options {
-    let first = [16 << 10, 64 << 10][random.below(2)];
-    Options {
-        store: StoreId::from_bytes([7; 16]),
-        log: 0,
-        directory: PathBuf::from(DIRECTORY),
-        slots: slots.to_vec(),
-        segment_bytes: first << random.below(3),
-        segment_bytes_first: first,
-        frame_bytes_max: [1, 600, 4 << 10, 16 << 10][random.below(4)],
-        batch_bytes_max: [2 << 10, 16 << 10, 256 << 10][random.below(3)],
-        free_bytes_min: 0,
-        reserve_bytes: 1 << 10,
-        checkpoint_every_bytes: [8 << 10, 64 << 10, 1 << 20][random.below(3)],
-        mutations,
-    }
 }
 
 impl World {
