@@ -35,7 +35,9 @@ pub use clock::{Instant, now, unix_ns};
 pub use file::{FileHook, LogFile};
 pub use net::{Conn, Traffic, traffic};
 pub use notify::Notify;
-pub use task::{Queue, Sleep, TaskStats, blocking, reactor_yield, sleep, spawn, task_stats};
+pub use task::{
+    Queue, Sleep, TaskStats, blocking, blocking_ended, reactor_yield, sleep, spawn, task_stats,
+};
 
 #[cfg(test)]
 mod tests;

@@ -50,9 +50,9 @@ pub use outbox::{Budget, EndReason, Offered, Outbox};
 pub use pump::Seat;
 pub use requests::{Ask, Outcome, Pending, Refused, Responded};
 pub use stored::{
-    ChannelPolicy, EVENT_ENCODING, Framing, LogPlacement, OpenedLog, Receipts, Start, StoreBusy,
-    StoreFailure, StoredChunk, StoredRefused, StoredSeed, StoredSettings, StoredSubscribe,
-    StoredSubscriber,
+    ChannelCounts, ChannelPolicy, EVENT_ENCODING, Framing, LogPlacement, OpenedLog, Receipts,
+    Start, StoreBusy, StoreFailure, StoredChunk, StoredRefused, StoredSeed, StoredSettings,
+    StoredSubscribe, StoredSubscriber,
 };
 pub use subscribe::Subscriber;
 

@@ -26,6 +26,8 @@ mod leaving;
 mod random;
 #[path = "h2/spec.rs"]
 mod spec;
+#[path = "h2/stored.rs"]
+mod stored;
 
 use harness::Broker;
 use mock::broker::Watched;
@@ -86,4 +88,10 @@ with_one_and_four_shards! {
         random_frames_do_no_harm;
     spec:
         h2spec_passes;
+    stored:
+        a_position_stays_while_pings_are_not_answered,
+        a_publisher_that_reads_no_results_is_held_back,
+        results_of_pipelined_events_come_in_order_through_a_half_close,
+        what_a_lost_connection_left_unread_is_delivered_again,
+        what_a_reset_threw_away_is_delivered_again;
 }

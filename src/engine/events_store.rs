@@ -20,6 +20,7 @@
 //! the state stops the log.
 
 mod apply;
+mod bridge;
 mod effects;
 mod idle;
 mod limits;
@@ -82,6 +83,9 @@ impl Slots {
     /// Recovery is over: from now on applied records have effects.
     pub fn go_live(&mut self) {
         self.effects.go_live();
+        for slot in self.slots.iter_mut().flatten() {
+            slot.state.has_gap = false;
+        }
     }
 
     fn slot(&self, slot: SlotId) -> Option<&Slot> {
@@ -220,6 +224,13 @@ impl Apply for Slots {
         );
         place.state = state.map_err(|bad| divergence(bad.to_string()))?;
         Ok(())
+    }
+
+    fn lost(&mut self, slot: SlotId, through: FrameIndex) {
+        let found = self.slots.get_mut(usize::from(slot.index()));
+        if let Some(slot) = found.and_then(Option::as_deref_mut) {
+            slot.state.lost(through);
+        }
     }
 
     fn apply(&mut self, frame: &Frame<'_>) -> Result<(), Divergence> {

@@ -31,6 +31,7 @@ thread_local! {
     static QUEUES: RefCell<Option<Queues>> = const { RefCell::new(None) };
     static LIVE: Cell<u64> = const { Cell::new(0) };
     static PANICS: Cell<u64> = const { Cell::new(0) };
+    static BLOCKING: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Counts of the tasks of this executor.
@@ -184,12 +185,23 @@ impl Sleep {
 ///
 /// These threads give way to executors, see [`BLOCKING_NICE`].
 pub async fn blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> Option<R> {
-    glommio::executor()
+    BLOCKING.set(BLOCKING.get() + 1);
+    let result = glommio::executor()
         .spawn_blocking(move || {
             give_way();
             std::panic::catch_unwind(AssertUnwindSafe(work)).ok()
         })
-        .await
+        .await;
+    BLOCKING.set(BLOCKING.get().saturating_sub(1));
+    result
+}
+
+/// Waits until no work runs on the blocking threads. To be awaited last, by what ends the
+/// executor: a thread that finds it gone has nobody to give its result to, and panics.
+pub async fn blocking_ended() {
+    while BLOCKING.get() > 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
 }
 
 /// How far blocking threads stand back behind executors on a busy core: they get a quarter of it.

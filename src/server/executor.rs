@@ -140,6 +140,7 @@ pub(super) async fn main(id: usize, seed: Seed) {
     let _main_waits = ready.send(());
     drop(ready);
     executor.done.wait().await;
+    rt::blocking_ended().await;
 }
 
 impl Executor {

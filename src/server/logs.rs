@@ -12,7 +12,7 @@ use super::{Failed, exit};
 use crate::config::Config;
 use crate::engine::events_store::Slots;
 use crate::rt;
-use crate::shard::{LogPlacement, OpenedLog};
+use crate::shard::{ChannelCounts, LogPlacement, OpenedLog};
 
 /// Logs that a store may have: one for each slot.
 const LOGS_MAX: usize = ringmq_storage::SLOT_COUNT as usize;
@@ -51,12 +51,14 @@ pub(super) fn open(
         logs: layout.log_count,
         shards: u16::try_from(shards).unwrap_or(u16::MAX),
     };
+    let channels = Arc::new(ChannelCounts::new(layout.log_count));
     let began = rt::now();
     let opened: Vec<Result<_, ringmq_storage::Error>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..layout.log_count)
             .map(|number| {
                 let options = options(store, config, layout, number);
-                scope.spawn(move || open_one(fs.clone(), options, number))
+                let channels = channels.clone();
+                scope.spawn(move || open_one(fs.clone(), options, number, channels))
             })
             .collect();
         threads
@@ -141,14 +143,17 @@ fn open_one(
     fs: Arc<dyn Fs>,
     options: log::Options,
     number: u16,
+    channels: Arc<ChannelCounts>,
 ) -> Result<(OpenedLog, RecoveryReport), ringmq_storage::Error> {
     let mut slots = Slots::new(options.slots.iter().copied());
     let opened = Log::open(fs, options, &mut slots)?;
     slots.go_live();
+    channels.set(number, slots.channel_count());
     let log = OpenedLog {
         number,
         log: opened.log,
         slots,
+        channels,
     };
     Ok((log, opened.report))
 }

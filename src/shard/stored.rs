@@ -15,6 +15,7 @@
 //! Nothing here blocks: what may is a job of the log, run on the blocking thread.
 
 mod append;
+mod channel_counts;
 mod close;
 mod commit;
 mod deliver;
@@ -46,6 +47,7 @@ use crate::rt::{self, file::FileHook};
 use crate::telemetry::counters::Counters;
 use crate::telemetry::latency::LatencyHistogram;
 
+pub use channel_counts::ChannelCounts;
 pub use open::{Start, StoredRefused, StoredSubscribe};
 pub use receipts::Receipts;
 pub use receiver::{StoredChunk, StoredSubscriber};
@@ -72,6 +74,8 @@ pub struct OpenedLog {
     pub log: Log,
     /// What its records say.
     pub slots: Slots,
+    /// The channels of all logs, this one counted.
+    pub channels: Arc<ChannelCounts>,
 }
 
 /// What a channel is allowed, by its name.
@@ -268,6 +272,15 @@ impl Stored {
         counters.log_failed.set(failed);
         let counted = counters.commit_frames.value();
         counters.commit_frames.add(frames.saturating_sub(counted));
+    }
+
+    /// What a channel of this log is allowed now.
+    pub(super) fn policy(&self, seat: &LogSeat, channel: &str) -> ChannelPolicy {
+        let mut policy = (self.settings.policy)(channel);
+        if policy.limits.channels_max > 0 {
+            policy.limits.channels_elsewhere = seat.channels.elsewhere(seat.number);
+        }
+        policy
     }
 
     /// Whether this core may take a message of `bytes` more; an idle core takes any size.

@@ -17,8 +17,9 @@
 //!         16 u64      applied term               56    the state, padded to a multiple of 8
 //! segment  0 u32      segment                     8 u32 length of the file
 //!          4 u32      generation                 12 u32 reserved, 0
-//! channel  0 u16      slot                        4 u32 channel
-//!          2 u16      reserved, 0                 8 u64 first sequence that is kept
+//! channel  0 u16      slot                        8 u64 first sequence that is kept
+//!          2 u16      reserved, 0                16 u64 last sequence
+//!          4 u32      channel
 //! ```
 //!
 //! All checksums are CRC-32, unseeded. The state of a slot is opaque here: the engine makes it,
@@ -34,7 +35,7 @@ const MAGIC: &[u8; 8] = b"RMQCKP1\0";
 const HEADER_BYTES: usize = 88;
 const SECTION_HEADER_BYTES: usize = 56;
 const SEGMENT_ENTRY_BYTES: usize = 16;
-const FLOOR_BYTES: usize = 16;
+const FLOOR_BYTES: usize = 24;
 
 /// Why the bytes of a file are no checkpoint that can be used.
 pub type BadCheckpoint = BadFile;
@@ -97,8 +98,11 @@ pub struct SegmentEntry {
 pub struct ChannelFloor {
     /// The channel.
     pub key: ChannelKey,
-    /// The first message that is kept.
+    /// The first message that is kept; behind `last` when none is.
     pub first: Sequence,
+    /// The last message, kept or not. The log knows by it what it has lost when a segment is
+    /// damaged.
+    pub last: Sequence,
 }
 
 impl Checkpoint {
@@ -121,6 +125,7 @@ impl Checkpoint {
             body.extend_from_slice(&u32::from(floor.key.slot.index()).to_le_bytes());
             body.extend_from_slice(&floor.key.channel.get().to_le_bytes());
             body.extend_from_slice(&floor.first.get().to_le_bytes());
+            body.extend_from_slice(&floor.last.get().to_le_bytes());
         }
         debug_assert_eq!(body.len(), self.body_len());
         let count = |len: usize| u32::try_from(len).expect("a log has few slots and segments");
@@ -320,6 +325,7 @@ impl ChannelFloor {
         Some(Self {
             key: ChannelKey { slot, channel },
             first: Sequence::new(fields.u64()?),
+            last: Sequence::new(fields.u64()?),
         })
     }
 }

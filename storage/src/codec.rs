@@ -2,7 +2,7 @@
 //! the ways in which bytes can turn out not to be a file of ours.
 
 use crate::StoreId;
-use crate::frame::ALIGNMENT;
+use crate::frame::{ALIGNMENT, BadFrame};
 use crate::manifest::FORMAT_VERSION;
 
 /// Why the bytes of a file are not what was looked for.
@@ -37,6 +37,14 @@ pub enum BadFile {
     /// of the segment's file.
     #[error("file of another place in the store: {0}")]
     OtherPlace(&'static str),
+    /// A frame in the file is sound and says what this version does not know.
+    #[error("{bad} at offset {offset}, by a newer version; use that one")]
+    NewerFrame {
+        /// Where the frame begins.
+        offset: u32,
+        /// What is unknown.
+        bad: BadFrame,
+    },
 }
 
 /// Checks what all headers begin and end with, and returns what lies between: magic, version and,

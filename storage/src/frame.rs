@@ -145,6 +145,21 @@ pub enum BadFrame {
     Reserved,
 }
 
+impl BadFrame {
+    /// Whether the header holds and says what this version does not know: no damage, and nothing
+    /// to be skipped.
+    #[must_use]
+    pub const fn is_unknown(self) -> bool {
+        match self {
+            Self::UnknownKind(_)
+            | Self::UnknownSlot(_)
+            | Self::UnknownFlags(_)
+            | Self::Reserved => true,
+            Self::Short | Self::HeaderChecksum | Self::PayloadChecksum => false,
+        }
+    }
+}
+
 /// Length of a frame on disk, for a payload of `payload_len` bytes.
 #[must_use]
 pub const fn frame_len(payload_len: usize) -> usize {

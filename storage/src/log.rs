@@ -78,6 +78,13 @@ pub trait Apply {
     /// # Errors
     /// [`Divergence`] when the frame does not follow from the state, or cannot be understood.
     fn apply(&mut self, frame: &Frame<'_>) -> Result<(), Divergence>;
+
+    /// The frames of a slot behind the last one that was applied, up to and including `through`,
+    /// lie in a damaged range that is reported. The next frame follows them. Called in recovery
+    /// only; a state that does nothing here refuses that frame, and its slot is halted.
+    fn lost(&mut self, slot: SlotId, through: FrameIndex) {
+        let _nothing_can_follow = (slot, through);
+    }
 }
 
 /// A slot whose records contradict its state. It takes no further part; nothing is skipped.

@@ -18,6 +18,8 @@
 mod check;
 #[path = "crash/craft.rs"]
 mod craft;
+#[path = "crash/damage.rs"]
+mod damage;
 #[path = "crash/habits.rs"]
 mod habits;
 #[path = "crash/oracle.rs"]
@@ -131,6 +133,23 @@ fn the_same_seed_is_the_same_life() {
         let life = || live(seed, Mutations::default());
         assert_eq!(life(), life(), "seed {seed}");
     }
+}
+
+#[test]
+fn damage_is_told_and_never_served() {
+    let mut reported = 0;
+    let mut lost = 0;
+    for seed in 0..500 {
+        let lived = catch_unwind(|| World::new(seed, Mutations::default()).live_damaged());
+        let damages = lived.unwrap_or_else(|_| panic!("seed {seed} panics"));
+        let damages = damages.unwrap_or_else(|failure| panic!("seed {seed}: {failure}"));
+        reported += damages.reported;
+        lost += damages.lost;
+    }
+    assert!(
+        reported > 50 && lost > 50,
+        "{reported} lives were damaged, {lost} messages lost"
+    );
 }
 
 fn assert_noticed(mutations: Mutations) {

@@ -173,7 +173,7 @@ pub fn checkpoint(data: &[u8]) -> bool {
         let states: usize = states.map(|section| section.logical.capacity()).sum();
         let entries = checkpoint.sections.capacity() * 80
             + checkpoint.segments.capacity() * 16
-            + checkpoint.floors.capacity() * 16;
+            + checkpoint.floors.capacity() * 32;
         assert!(states <= bytes.len() && entries <= bytes.len() * 4 + 1024);
         true
     };
@@ -279,6 +279,8 @@ fn seal_file(bytes: &mut [u8], magic: &[u8; 8], header_bytes: usize, len_at: usi
 fn repaired_checkpoint(data: &[u8]) -> Vec<u8> {
     const HEADER: usize = 88;
     const SECTION: usize = 56;
+    const SEGMENT: usize = 16;
+    const FLOOR: usize = 24;
     let mut bytes = data.to_vec();
     let sections = u32_at(&bytes, 64) % 4;
     put(&mut bytes, 14, &[0; 2]);
@@ -298,19 +300,20 @@ fn repaired_checkpoint(data: &[u8]) -> Vec<u8> {
         at = begin + len.next_multiple_of(8);
     }
     // What is left becomes segments and channels, or nearly.
-    let left = bytes.len().saturating_sub(at) / 16;
-    let segments = left.min(u32_at(&bytes, 68) as usize % 4);
-    let floors = left - segments + usize::from(u32_at(&bytes, 72) % 16 == 0);
-    for number in 0..left {
-        let entry = at + number * 16;
-        if number < segments {
-            put(&mut bytes, entry + 12, &[0; 4]);
-        } else {
-            let slot = u32_at(&bytes, entry) % 64;
-            put(&mut bytes, entry, &slot.to_le_bytes());
-        }
+    let left = bytes.len().saturating_sub(at);
+    let segments = (left / SEGMENT).min(u32_at(&bytes, 68) as usize % 4);
+    for _ in 0..segments {
+        put(&mut bytes, at + 12, &[0; 4]);
+        at += SEGMENT;
     }
-    bytes.truncate(at + left * 16);
+    let whole = bytes.len().saturating_sub(at) / FLOOR;
+    let floors = whole + usize::from(u32_at(&bytes, 72) % 16 == 0);
+    for _ in 0..whole {
+        let slot = u32_at(&bytes, at) % 64;
+        put(&mut bytes, at, &slot.to_le_bytes());
+        at += FLOOR;
+    }
+    bytes.truncate(at);
     let counts = [segments, floors].map(|count| u32::try_from(count).unwrap_or(0).to_le_bytes());
     put(&mut bytes, 68, &counts.concat());
     seal_file(&mut bytes, b"RMQCKP1\0", HEADER, 56);

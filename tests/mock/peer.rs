@@ -103,6 +103,8 @@ pub(crate) struct Peer {
     pub(crate) pongs: usize,
     /// Grants new windows for what was read.
     pub(crate) replenishes: bool,
+    /// Answers pings of the broker.
+    pub(crate) answers_pings: bool,
 }
 
 impl Peer {
@@ -129,6 +131,7 @@ impl Peer {
             ended: None,
             pongs: 0,
             replenishes: true,
+            answers_pings: true,
         }
     }
 
@@ -231,7 +234,7 @@ impl Peer {
         let mut chunks = framed.chunks(DATA_FRAME_BYTES_MAX).peekable();
         while let Some(chunk) = chunks.next() {
             let bytes = i64::try_from(chunk.len()).expect("a small chunk");
-            if !self.wait(|p| p.can_send(stream, bytes)) {
+            if !self.wait(|p| p.can_send(stream, chunk.len())) {
                 return false;
             }
             self.connection_window -= bytes;
@@ -247,7 +250,9 @@ impl Peer {
         true
     }
 
-    fn can_send(&mut self, stream: u32, bytes: i64) -> bool {
+    /// Whether the windows allow so much now.
+    pub(crate) fn can_send(&mut self, stream: u32, bytes: usize) -> bool {
+        let bytes = i64::try_from(bytes).expect("a length in memory");
         self.connection_window >= bytes && *self.stream_window(stream) >= bytes
     }
 
@@ -390,7 +395,7 @@ impl Peer {
             }
             kind::SETTINGS if !frame.has(flag::ACK) => self.take_settings(frame),
             kind::PING if frame.has(flag::ACK) => self.pongs += 1,
-            kind::PING => {
+            kind::PING if self.answers_pings => {
                 self.send(&Frame::ping_ack(&frame.payload));
             }
             kind::GOAWAY => {

@@ -2,10 +2,10 @@
 
 use rustix::process::Signal;
 
-use crate::harness::Broker;
+use crate::harness::{Broker, poll};
 use crate::mock::broker::{MIB, Watched};
 use crate::mock::kubemq::{self, START_FROM_FIRST, path};
-use crate::mock::peer::Peer;
+use crate::mock::peer::{PATIENCE, Peer};
 
 /// Fields of `EventReceive` and of `Result`.
 const SEQUENCE: u64 = 6;
@@ -22,6 +22,36 @@ fn store(peer: &mut Peer, channel: &str, body: &[u8], count: usize) {
         let error = String::from_utf8_lossy(kubemq::field(&result, ERROR));
         assert_eq!(kubemq::number(&result, SENT), 1, "{error}");
     }
+}
+
+/// The next segment lay ready when a message came that it was too small for; it was made anew, and
+/// what was written went to the file that it had been.
+#[test]
+fn a_message_larger_than_the_segment_that_is_ready_is_stored() {
+    let mut broker = Broker::start(1);
+    let mut peer = Peer::connect(broker.grpc());
+    store(&mut peer, "grows", b"small", 1);
+    let ready = broker.data().join("logs-1/000/00000002.segment");
+    let is_ready = poll(PATIENCE, || ready.exists().then_some(()));
+    assert!(is_ready.is_some(), "a segment is made ahead");
+    // It has been opened when the next event is answered.
+    store(&mut peer, "grows", b"small", 1);
+    store(&mut peer, "grows", &vec![7; 5 << 20], 1);
+    store(&mut peer, "grows", b"small", 1);
+    for client in ["before", "after"] {
+        let mut reader = Peer::connect(broker.grpc());
+        let subscription = kubemq::subscribe_stored("grows", client, START_FROM_FIRST);
+        let stream = reader.subscribe(path::SUBSCRIBE_TO_EVENTS, &subscription);
+        for len in [5, 5, 5 << 20, 5] {
+            let event = reader.next_message(stream).expect("it is stored");
+            assert_eq!(kubemq::event_body(&event).len(), len);
+        }
+        if client == "before" {
+            broker.kill();
+            broker.start_again(1, [""; 0]);
+        }
+    }
+    broker.end();
 }
 
 #[test]

@@ -141,8 +141,56 @@ fn documents_that_are_mentioned_exist() {
     report("A document that is named exists.", &findings);
 }
 
+/// Files and tests in the tables of a document: `path/to/file.rs`, `name_of_a_test`.
+fn named_in_code(line: &str) -> impl Iterator<Item = &str> {
+    let is_path = |name: &str| name.contains('/') && !name.contains(' ');
+    let is_test = |name: &str| {
+        let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        name.matches('_').count() >= 2 && name.chars().all(word)
+    };
+    let spans = line.split('`').skip(1).step_by(2);
+    spans.filter(move |span| line.starts_with('|') && (is_path(span) || is_test(span)))
+}
+
+/// The record of the rules is only worth something if its evidence is there.
+#[test]
+fn evidence_for_the_rules_exists() {
+    let sources = files(&["rs"]);
+    // A test may be made by a macro that takes its name.
+    let is_there = |name: &str| {
+        let (function, argument) = (format!("fn {name}("), format!(" {name}: "));
+        let mut texts = sources.iter().map(|file| &file.text);
+        texts.any(|text| text.contains(&function) || text.contains(&argument))
+    };
+    let mut findings = Vec::new();
+    let path = "docs/replication.md";
+    let document = files(&["md"]).into_iter().find(|file| file.path == path);
+    let document = document.expect("the record of the rules");
+    for (number, line) in prose(&document) {
+        for name in named_in_code(line) {
+            let found = if name.contains('/') {
+                root().join(name).exists()
+            } else {
+                is_there(name)
+            };
+            if !found {
+                findings.push(format!("{path}:{number}: {name}"));
+            }
+        }
+    }
+    report("A file or test that a rule rests on exists.", &findings);
+}
+
 #[test]
 fn links_and_mentions_are_found() {
+    let row =
+        "| **L6** `a/b.rs`; `a_test_of_it`, `Batch::must_sync` in `two_words`, `sync = strict` |";
+    assert_eq!(
+        named_in_code(row).collect::<Vec<_>>(),
+        ["a/b.rs", "a_test_of_it"]
+    );
+    assert_eq!(named_in_code(&row[2..]).count(), 0, "prose is no table");
+
     let line = "see [the map](../docs/map.md#here), [x](a.md) and (docs/performance.md).";
     assert_eq!(
         links(line).collect::<Vec<_>>(),

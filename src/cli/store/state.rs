@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ringmq_storage::frame::FrameKind;
 use ringmq_storage::layout::Layout;
 use ringmq_storage::log::Apply;
-use ringmq_storage::{ChannelKey, Position, SlotId};
+use ringmq_storage::{ChannelKey, FrameIndex, Position, SlotId};
 
 use super::survey::LogFiles;
 use super::walk::walk;
@@ -55,6 +55,11 @@ pub(super) fn replay(opened: &Opened, layout: Layout, files: &LogFiles) -> Resul
         let known = frame.header.index <= slots.applied(slot).0;
         if frame.header.kind != FrameKind::Entry || known || halted.contains_key(&slot) {
             return Ok(());
+        }
+        let before = FrameIndex::new(frame.header.index.get().saturating_sub(1));
+        if before > slots.applied(slot).0 {
+            // What is missing is told by the walk over the whole log; the rest goes on behind it.
+            slots.lost(slot, before);
         }
         if let Err(divergence) = slots.apply(frame) {
             halted.insert(slot, divergence.to_string());

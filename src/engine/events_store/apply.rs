@@ -94,7 +94,9 @@ impl State {
             if time_ns < last_ns {
                 return Err(Diverged::Time { time_ns, last_ns });
             }
-            self.apply_record(&record, time_ns, effects)?;
+            if !self.has_gap || self.bridge(&record, time_ns)? {
+                self.apply_record(&record, time_ns, effects)?;
+            }
             self.last_timestamp_ns = time_ns;
             overlay.settle(&record);
             found = found.saturating_add(1);
@@ -275,7 +277,7 @@ impl State {
 }
 
 impl Channel {
-    fn new(kind: StoredKind, name: &str, time_ns: u64) -> Self {
+    pub(super) fn new(kind: StoredKind, name: &str, time_ns: u64) -> Self {
         Self {
             kind,
             name: name.into(),

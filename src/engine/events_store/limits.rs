@@ -14,8 +14,10 @@ pub const CURSOR_NAME_BYTES_MAX: usize = crate::model::name::CLIENT_ID_BYTES_MAX
 /// log, so changing them does not change the past.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Stored channels of the log, of any kind; one more is refused.
+    /// Stored channels, of any kind; one more is refused.
     pub channels_max: u64,
+    /// How many of them are in other logs.
+    pub channels_elsewhere: u64,
     /// Messages that a channel keeps.
     pub messages_max: u64,
     /// Bytes that the messages of a channel may take in the log.

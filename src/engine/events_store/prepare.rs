@@ -215,7 +215,8 @@ impl Slots {
     /// Room for one more channel.
     fn check_channels(&self, limits: &Limits) -> Result<(), StoreRefusal> {
         let max = limits.channels_max;
-        if max > 0 && self.channel_count_to_be() >= max {
+        let count = self.channel_count_to_be();
+        if max > 0 && count.saturating_add(limits.channels_elsewhere) >= max {
             return Err(StoreRefusal::ChannelLimit { max });
         }
         Ok(())

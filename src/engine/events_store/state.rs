@@ -130,6 +130,8 @@ pub(super) struct State {
     pub(super) next_cursor: CursorId,
     pub(super) channels: BTreeMap<ChannelId, Channel>,
     pub(super) cursors: BTreeMap<CursorId, Cursor>,
+    /// Frames before those that are applied now were lost; never when live, no part of the state.
+    pub(super) has_gap: bool,
     names: [Names; StoredKind::COUNT],
 }
 
@@ -143,6 +145,7 @@ impl State {
             next_cursor: CursorId::new(1),
             channels: BTreeMap::new(),
             cursors: BTreeMap::new(),
+            has_gap: false,
             names: Default::default(),
         }
     }

@@ -1,4 +1,5 @@
 mod diverged;
+mod gaps;
 mod limits;
 mod model;
 mod rules;

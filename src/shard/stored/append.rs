@@ -154,7 +154,7 @@ impl Shard {
         message: &Message<'_>,
         write: &mut dyn FnMut(&mut Vec<u8>),
     ) -> Result<(), StoreBusy> {
-        let policy = (self.stored.settings.policy)(message.channel);
+        let policy = self.stored.policy(seat, message.channel);
         let prepared = {
             let mut log = seat.log.borrow_mut();
             let mut slots = seat.slots.borrow_mut();

@@ -190,8 +190,11 @@ impl Shard {
                 let mut ended = Vec::new();
                 feeds.channel_deleted(key, &mut ended);
                 drop(feeds);
+                seat.count_channels();
                 self.end_receivers(seat, &ended);
             }
+            Effect::Created { .. } => seat.count_channels(),
+            Effect::CursorDeleted { key, cursor } => feeds.cursor_deleted(key, cursor),
             _ => {}
         }
     }

@@ -3,13 +3,13 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use ringmq_storage::log::{ReadCursor, Seek};
-use ringmq_storage::{ChannelKey, Sequence, SlotId};
+use ringmq_storage::log::{ReadCursor, Refused, Seek};
+use ringmq_storage::{ChannelKey, CursorId, Sequence, SlotId};
 
 use super::receiver::{StoredSubscriber, WINDOW_BYTES};
 use super::seat::LogSeat;
 use super::{ChannelPolicy, StoreFailure};
-use crate::engine::events_store::{CursorOwner, StoreRefusal, StoredKind};
+use crate::engine::events_store::{Channel, CursorOwner, StoreRefusal, StoredKind};
 use crate::engine::feeds::{Address, NewReceiver};
 use crate::rt::{self, Queue};
 use crate::shard::Shard;
@@ -193,35 +193,9 @@ impl Shard {
         address: Address,
         open: &OpenReceiver,
     ) -> Result<(), StoredRefused> {
-        let policy = (self.stored.settings.policy)(&open.channel);
+        let policy = self.stored.policy(seat, &open.channel);
         self.claim_client(seat, address, open).await?;
-        let channel = self.channel_for(seat, open, &policy).await?;
-        let (owner, name) = if open.group.is_empty() {
-            (CursorOwner::Client, &open.client)
-        } else {
-            (CursorOwner::Group, &open.group)
-        };
-        let known = seat.slots.borrow().cursor(channel, owner, name);
-        if known.is_none() {
-            let position = start_position(seat, channel, open.start).await?;
-            retry_busy(seat, || {
-                let mut log = seat.log.borrow_mut();
-                let mut slots = seat.slots.borrow_mut();
-                let now = rt::unix_ns().cast_unsigned();
-                let limits = &policy.limits;
-                slots
-                    .prepare_cursor(&mut *log, channel, owner, name, position, now, limits)
-                    .map(|_| ())
-            })
-            .await?;
-            seat.committed().await?;
-        }
-        // Looked up again: a member of the same group may have made it first.
-        let known = seat.slots.borrow().cursor(channel, owner, name);
-        let Some((cursor, position)) = known else {
-            // Deleted at this very moment.
-            return Err(StoredRefused::Store(StoreFailure::Busy));
-        };
+        let (channel, cursor, position) = settle_position(seat, open, &policy).await?;
         if seat.is_cancelled(address) || self.draining.get() {
             return Err(StoredRefused::ShuttingDown);
         }
@@ -230,11 +204,14 @@ impl Shard {
             let max = policy.receivers_max;
             return Err(StoredRefused::ReceiverLimit { max });
         }
-        let last = seat
-            .slots
-            .borrow()
-            .channel(channel)
-            .map_or(Sequence::default(), |found| found.last);
+        let kept = |found: &Channel| {
+            (
+                Sequence::new(found.first.get().saturating_sub(1)),
+                found.last,
+            )
+        };
+        let kept = seat.slots.borrow().channel(channel).map(kept);
+        let (trimmed, last) = kept.unwrap_or_default();
         let receiver = feeds.add(NewReceiver {
             channel,
             client: &open.client,
@@ -244,6 +221,7 @@ impl Shard {
             last,
             address,
         });
+        feeds.trimmed(channel, trimmed);
         feeds.grant(receiver, WINDOW_BYTES);
         seat.receivers
             .borrow_mut()
@@ -285,41 +263,6 @@ impl Shard {
         self.remove_receiver(seat, holder);
         Ok(())
     }
-
-    /// The channel, created when it is missing.
-    async fn channel_for(
-        &self,
-        seat: &Rc<LogSeat>,
-        open: &OpenReceiver,
-        policy: &ChannelPolicy,
-    ) -> Result<ChannelKey, StoredRefused> {
-        let find = || {
-            let slots = seat.slots.borrow();
-            slots.find(open.slot, StoredKind::EventsStore, &open.channel)
-        };
-        if let Some(known) = find() {
-            return Ok(known);
-        }
-        retry_busy(seat, || {
-            let mut log = seat.log.borrow_mut();
-            let mut slots = seat.slots.borrow_mut();
-            let now = rt::unix_ns().cast_unsigned();
-            let kind = StoredKind::EventsStore;
-            slots
-                .prepare_channel(
-                    &mut *log,
-                    open.slot,
-                    kind,
-                    &open.channel,
-                    now,
-                    &policy.limits,
-                )
-                .map(|_| ())
-        })
-        .await?;
-        seat.committed().await?;
-        find().ok_or(StoredRefused::Store(StoreFailure::Busy))
-    }
 }
 
 impl LogSeat {
@@ -340,23 +283,65 @@ impl LogSeat {
     }
 }
 
-/// Tries until the log has room, which takes a commit or the making of a segment.
-async fn retry_busy(
-    seat: &LogSeat,
-    mut prepare: impl FnMut() -> Result<(), StoreRefusal>,
-) -> Result<(), StoreFailure> {
+/// Finds or makes the channel and the durable position, and waits until both are durable.
+///
+/// It ends with a look at which nothing had to be made: what was on its way to be deleted at that
+/// moment has been made anew by then.
+async fn settle_position(
+    seat: &Rc<LogSeat>,
+    open: &OpenReceiver,
+    policy: &ChannelPolicy,
+) -> Result<(ChannelKey, CursorId, Sequence), StoredRefused> {
+    let (owner, name) = if open.group.is_empty() {
+        (CursorOwner::Client, &open.client)
+    } else {
+        (CursorOwner::Group, &open.group)
+    };
     let began = rt::now();
     loop {
-        let failure = match prepare() {
-            Ok(()) => return Ok(()),
-            Err(StoreRefusal::Log(refused)) => StoreFailure::from(refused),
-            Err(refusal) => StoreFailure::Refused(refusal),
+        let known = {
+            let slots = seat.slots.borrow();
+            let channel = slots.find(open.slot, StoredKind::EventsStore, &open.channel);
+            channel.map(|channel| (channel, slots.cursor(channel, owner, name)))
         };
-        seat.jobs_ready.raise();
-        if failure != StoreFailure::Busy || rt::now().since(began) > BUSY_PATIENCE {
-            return Err(failure);
+        // Only for a position that is to be made; it may read from the log.
+        let position = match known {
+            Some((channel, None)) => start_position(seat, channel, open.start).await?,
+            _ => Sequence::default(),
+        };
+        let before = seat.log.borrow().end();
+        let prepared = {
+            let mut log = seat.log.borrow_mut();
+            let mut slots = seat.slots.borrow_mut();
+            let now = rt::unix_ns().cast_unsigned();
+            let (kind, limits) = (StoredKind::EventsStore, &policy.limits);
+            let channel =
+                slots.prepare_channel(&mut *log, open.slot, kind, &open.channel, now, limits);
+            channel.and_then(|channel| match known {
+                // The channel first: where its position begins is asked of what is stored.
+                Some((known, _)) if known == channel => slots
+                    .prepare_cursor(&mut *log, channel, owner, name, position, now, limits)
+                    .map(|_| ()),
+                _ => Ok(()),
+            })
+        };
+        match prepared {
+            Ok(()) => {}
+            Err(StoreRefusal::Log(Refused::Busy)) if rt::now().since(began) < BUSY_PATIENCE => {
+                // It takes a commit or the making of a segment.
+                seat.jobs_ready.raise();
+                rt::sleep(BUSY_STEP).await;
+                continue;
+            }
+            Err(StoreRefusal::Log(refused)) => return Err(StoreFailure::from(refused).into()),
+            Err(refusal) => return Err(StoreFailure::Refused(refusal).into()),
         }
-        rt::sleep(BUSY_STEP).await;
+        if let Some((channel, Some((cursor, position)))) = known
+            && seat.log.borrow().end() == before
+        {
+            return Ok((channel, cursor, position));
+        }
+        seat.committed().await?;
     }
 }
 

@@ -198,3 +198,140 @@ impl Shard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use ringmq_storage::SlotId;
+    use ringmq_storage::fs::RealFs;
+
+    use super::*;
+    use crate::model::ShardId;
+    use crate::shard::{
+        ChannelPolicy, Framing, LaneBounds, LogPlacement, Placement, Settings, StoredSeed,
+        StoredSettings,
+    };
+
+    struct Here;
+
+    impl Placement for Here {
+        fn slot(&self, _channel: &str) -> SlotId {
+            SlotId::new(0).expect("the first slot")
+        }
+
+        fn owner(&self, _channel: &str) -> ShardId {
+            ShardId::default()
+        }
+    }
+
+    /// A shard without logs: receipts are all that is looked at.
+    fn shard(inflight_bytes_max: usize) -> Rc<Shard> {
+        let settings = Settings {
+            subscriber_buffer_bytes: 1 << 20,
+            delivery_buffer_bytes_max: 1 << 20,
+            pending_requests_max: 10,
+            match_cache_entries: 10,
+            query_cache_bytes: 1 << 10,
+            lane: LaneBounds {
+                messages_max: 10,
+                bytes_max: 1 << 10,
+            },
+            fail_fast: false,
+        };
+        let stored = StoredSeed {
+            settings: StoredSettings {
+                strict: true,
+                sync_interval: Duration::from_millis(1),
+                inflight_bytes_max,
+                framing: Framing {
+                    before: |_, _, _, _| {},
+                    after: |_, _, _| {},
+                },
+                policy: Box::new(|_| ChannelPolicy::default()),
+                cursor_expiry: None,
+                purge_inactive: None,
+                file_hook: None,
+            },
+            placement: LogPlacement { logs: 1, shards: 1 },
+            logs: Vec::new(),
+            fs: Arc::new(RealFs),
+        };
+        Shard::new(ShardId::default(), 1, settings, Box::new(Here), stored)
+    }
+
+    #[test]
+    fn outcomes_come_in_the_order_of_the_messages() {
+        let shard = shard(1000);
+        let receipts = shard.receipts();
+        let [first, second, third] = [(); 3].map(|()| receipts.expect(10));
+        shard.complete(third, 1, Ok(()));
+        assert_eq!(receipts.try_front(), None, "the first is not known yet");
+        shard.complete(second, 1, Err(StoreFailure::Busy));
+        shard.complete(first, 1, Ok(()));
+        let outcomes = [(); 3].map(|()| receipts.try_front());
+        assert_eq!(
+            outcomes,
+            [Some(Ok(())), Some(Err(StoreFailure::Busy)), Some(Ok(()))]
+        );
+        assert_eq!(receipts.outstanding(), 0);
+    }
+
+    #[test]
+    fn a_run_of_messages_is_completed_at_once_and_only_once() {
+        let shard = shard(1000);
+        let receipts = shard.receipts();
+        let first = receipts.expect(10);
+        receipts.expect(10);
+        receipts.expect(10);
+        shard.complete(first, 2, Ok(()));
+        // A failure that comes behind an outcome does not change it.
+        shard.complete(first, 3, Err(StoreFailure::Poisoned));
+        let outcomes = [(); 3].map(|()| receipts.try_front());
+        assert_eq!(
+            outcomes,
+            [
+                Some(Ok(())),
+                Some(Ok(())),
+                Some(Err(StoreFailure::Poisoned))
+            ]
+        );
+    }
+
+    #[test]
+    fn the_budget_is_held_until_the_outcome_also_by_one_who_left() {
+        let shard = shard(100);
+        let receipts = shard.receipts();
+        let message = receipts.expect(80);
+        assert!(!shard.stored.has_room(30));
+        drop(receipts);
+        assert!(!shard.stored.has_room(30), "the log still holds its bytes");
+        assert_eq!(shard.stored.receipts.borrow().len(), 1);
+        shard.complete(message, 1, Ok(()));
+        assert!(shard.stored.has_room(100));
+        assert_eq!(shard.stored.receipts.borrow().len(), 0);
+    }
+
+    #[test]
+    fn an_idle_core_takes_a_message_of_any_size() {
+        let shard = shard(100);
+        assert!(shard.stored.has_room(5000));
+        let receipts = shard.receipts();
+        receipts.expect(1);
+        assert!(!shard.stored.has_room(5000));
+    }
+
+    #[test]
+    fn an_outcome_for_one_whose_place_was_taken_reaches_nobody() {
+        let shard = shard(100);
+        let gone = shard.receipts();
+        let stale = gone.expect(1);
+        shard.complete(stale, 1, Ok(()));
+        drop(gone);
+        let next = shard.receipts();
+        next.expect(1);
+        shard.complete(stale, 1, Err(StoreFailure::Busy));
+        assert_eq!(next.try_front(), None);
+    }
+}

@@ -11,7 +11,7 @@ use ringmq_storage::log::{Log, ReadCursor};
 use ringmq_storage::{ChannelKey, Position, SegmentId};
 
 use super::open::Opening;
-use super::{OpenedLog, ReceiptAddress, StoreFailure, StoreWork};
+use super::{ChannelCounts, OpenedLog, ReceiptAddress, StoreFailure, StoreWork};
 use crate::engine::events_store::{Effect, Slots};
 use crate::engine::feeds::{Address, Feeds, ReceiverKey};
 use crate::rt::Notify;
@@ -25,6 +25,7 @@ pub(in crate::shard) struct LogSeat {
     pub(super) log: RefCell<Log>,
     pub(super) slots: RefCell<Slots>,
     pub(super) feeds: RefCell<Feeds<ReadCursor>>,
+    pub(super) channels: Arc<ChannelCounts>,
     pub(super) fs: Arc<dyn Fs>,
     /// Messages that wait for room in the log, in order.
     pub(super) backlog: RefCell<VecDeque<StoreWork>>,
@@ -87,12 +88,19 @@ impl std::fmt::Debug for LogSeat {
 }
 
 impl LogSeat {
+    /// Tells the other cores how many channels there are.
+    pub(super) fn count_channels(&self) {
+        let count = self.slots.borrow().channel_count();
+        self.channels.set(self.number, count);
+    }
+
     pub(super) fn new(opened: OpenedLog, fs: Arc<dyn Fs>) -> Self {
         Self {
             number: opened.number,
             log: RefCell::new(opened.log),
             slots: RefCell::new(opened.slots),
             feeds: RefCell::new(Feeds::new()),
+            channels: opened.channels,
             fs,
             backlog: RefCell::default(),
             waiting: RefCell::default(),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{FIRST_FRAME, Log};
 use crate::SlotId;
-use crate::checkpoint::{ChannelFloor, Checkpoint, Section, SegmentEntry};
+use crate::checkpoint::{Checkpoint, Section, SegmentEntry};
 use crate::fs::Fs;
 use crate::id::{FrameIndex, Position, Term};
 
@@ -135,7 +135,6 @@ impl Log {
             generation: segment.generation,
             len: segment.len,
         });
-        let floors = self.index.floors().into_iter();
         CheckpointBuilder {
             slots: slots.collect(),
             checkpoint: Checkpoint {
@@ -146,9 +145,7 @@ impl Log {
                 synced_through: self.synced.min(self.committed),
                 sections: Vec::new(),
                 segments: segments.collect(),
-                floors: floors
-                    .map(|(key, first)| ChannelFloor { key, first })
-                    .collect(),
+                floors: self.index.floors(),
             },
         }
     }

@@ -13,6 +13,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 pub(super) use self::blocks::{Block, ChannelIndex, Message};
 use super::LogStats;
 use super::segments::Segments;
+use crate::checkpoint::ChannelFloor;
 use crate::id::{ChannelKey, Position, SegmentId, Sequence};
 use crate::segment_index::{self, Entry};
 
@@ -84,7 +85,11 @@ impl Index {
         segments: &mut Segments,
     ) {
         let channel = self.channels.entry(key).or_default();
-        if message.sequence <= channel.last {
+        let least = match channel.blocks.back() {
+            Some(block) => block.last.next(),
+            None => channel.first,
+        };
+        if message.sequence < least {
             return;
         }
         if channel.first == Sequence::default() {
@@ -175,27 +180,28 @@ impl Index {
     }
 
     /// What every channel keeps, in order of the keys: for a checkpoint.
-    pub(super) fn floors(&self) -> Vec<(ChannelKey, Sequence)> {
-        let mut floors: Vec<_> = self
-            .channels
-            .iter()
-            .map(|(key, channel)| (*key, channel.first))
-            .collect();
-        floors.sort_unstable();
+    pub(super) fn floors(&self) -> Vec<ChannelFloor> {
+        let floors = self.channels.iter().map(|(key, channel)| ChannelFloor {
+            key: *key,
+            first: channel.first,
+            last: channel.last,
+        });
+        let mut floors: Vec<_> = floors.collect();
+        floors.sort_unstable_by_key(|floor| floor.key);
         floors
     }
 
     /// Brings back what a checkpoint says: channels that it does not name are gone, and of the
-    /// others what lies before the first message that they keep.
-    pub(super) fn keep(&mut self, floors: &[(ChannelKey, Sequence)], segments: &mut Segments) {
+    /// others what lies before the first message that they keep. What cannot be found of the rest
+    /// is lost, which readers are told.
+    pub(super) fn keep(&mut self, floors: &[ChannelFloor], segments: &mut Segments) {
         self.settled = true;
         let mut kept = std::mem::take(&mut self.channels);
-        for (key, first) in floors {
+        for ChannelFloor { key, first, last } in floors {
             let mut channel = kept.remove(key).unwrap_or_default();
-            let before = Sequence::new(first.get().saturating_sub(1));
-            channel.last = channel.last.max(before);
+            channel.last = channel.last.max(*last);
             self.channels.insert(*key, channel);
-            self.trim(*key, before, segments);
+            self.trim(*key, Sequence::new(first.get().saturating_sub(1)), segments);
             if let Some(channel) = self.channels.get_mut(key) {
                 channel.first = *first;
             }

@@ -238,9 +238,7 @@ impl Jobs {
                 self.wanted_bytes = 0;
                 return self.spares.pop_front().ok_or(Refused::Busy);
             }
-            // Too small for this record: the same segment is made anew.
-            self.next_id = spare.id;
-            self.spares.clear();
+            // Too small for this record: it is made anew when no job is out.
         }
         self.wanted_bytes = self.wanted_bytes.max(bytes);
         Err(if self.full {
@@ -268,8 +266,21 @@ impl Jobs {
         id
     }
 
+    /// Gives up the prepared segments when the next one is too small for the record that waits.
+    /// Only while no job is out: what that brings back is the segment behind them.
+    fn discard_small_spares(&mut self) {
+        debug_assert!(!self.out, "no segment is on its way");
+        if let Some(spare) = self.spares.front()
+            && to_usize(spare.len) < self.wanted_bytes
+        {
+            self.next_id = spare.id;
+            self.spares.clear();
+        }
+    }
+
     fn add_spare(&mut self, spare: Spare) -> JobOutcome {
         let id = spare.id;
+        debug_assert!(self.spares.back().is_none_or(|last| last.id.next() == id));
         self.full = false;
         self.spares.push_back(spare);
         JobOutcome::NewSegment(id)
@@ -283,6 +294,7 @@ impl Log {
         if self.jobs.out || self.poisoned.is_some() {
             return None;
         }
+        self.jobs.discard_small_spares();
         let urgent = !self.jobs.full && !self.jobs.has_spares();
         let work = urgent
             .then(|| self.next_preparation())

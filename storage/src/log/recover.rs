@@ -9,7 +9,8 @@
 //! | a bad frame in the last segment, nothing behind it says that it was synced | torn tail: cut, made zero (rule L7) |
 //! | a bad frame before that, or one that a later frame or the checkpoint knows as synced (rules L6, L8) | damage: quarantined, reported |
 //! | a later frame of a slot with an index that is there already | the earlier ones do not count (rule L3) |
-//! | a gap in the indexes of a slot, or a frame that contradicts the state | the slot is halted, the others go on |
+//! | a gap in the indexes of a slot that a damaged range explains | the state goes on behind it, what is damaged is left out |
+//! | another gap, or a frame that contradicts the state | the slot is halted, the others go on |
 
 mod files;
 mod replay;
@@ -55,6 +56,8 @@ pub struct RecoveryReport {
     pub indexes_rebuilt: usize,
     /// Frames that were applied.
     pub frames_replayed: u64,
+    /// Frames that lie in a damaged range, as far as later ones of their slots tell.
+    pub frames_lost: u64,
     /// Bytes of segments that were read.
     pub bytes_scanned: u64,
     /// Bytes of the torn tail that was cut.
@@ -126,8 +129,8 @@ impl Log {
         };
         recovery.restore(&checkpoint, state)?;
         recovery.map_segments(&checkpoint)?;
-        recovery.load_indexes();
-        recovery.scan_tail();
+        recovery.load_indexes()?;
+        recovery.scan_tail()?;
         recovery.replay(&checkpoint, state);
         recovery.mend_tail()?;
         Ok(recovery.finish(&checkpoint))
@@ -186,7 +189,9 @@ impl Recovery {
         }
         let cold = self.from.segment().get().saturating_sub(1);
         jobs.cooled = SegmentId::new(cold);
-        jobs.sealed_since_checkpoint = end.segment() > checkpoint.position.segment();
+        // Behind damage, a checkpoint makes sure that the next start comes to the same end.
+        jobs.sealed_since_checkpoint =
+            end.segment() > checkpoint.position.segment() || self.report.frames_lost > 0;
         jobs.kept = self.files.kept.into();
         jobs.outdated = self.files.bad;
         jobs.last_number = self.files.last_number;

@@ -188,10 +188,12 @@ pub fn checkpoint() -> Checkpoint {
             ChannelFloor {
                 key: key(3, 2),
                 first: Sequence::new(3),
+                last: Sequence::new(5),
             },
             ChannelFloor {
                 key: key(5, 8),
                 first: Sequence::new(70),
+                last: Sequence::new(69),
             },
         ],
     }

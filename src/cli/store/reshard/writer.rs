@@ -223,8 +223,8 @@ fn section(
 fn floors_of(slot: SlotId, slots: &Slots) -> impl Iterator<Item = ChannelFloor> + '_ {
     let channels = slots.channels().filter(move |(key, _)| key.slot == slot);
     channels.map(|(key, channel)| {
-        let first = channel.first;
-        ChannelFloor { key, first }
+        let (first, last) = (channel.first, channel.last);
+        ChannelFloor { key, first, last }
     })
 }
 

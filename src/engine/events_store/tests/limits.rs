@@ -33,6 +33,20 @@ fn a_channel_too_many_is_refused_and_one_that_goes_makes_room() {
 }
 
 #[test]
+fn channels_of_other_logs_count_as_well() {
+    let limits = Limits {
+        channels_max: 5,
+        channels_elsewhere: 4,
+        ..NONE
+    };
+    let mut broker = Fixture::new();
+    broker.try_send("a", 1, 1, &limits).unwrap();
+    let refused = Err(StoreRefusal::ChannelLimit { max: 5 });
+    assert_eq!(broker.try_send("b", 1, 1, &limits), refused);
+    broker.try_send("a", 1, 1, &limits).unwrap();
+}
+
+#[test]
 fn a_full_channel_refuses_also_for_messages_on_their_way() {
     let limits = Limits {
         messages_max: 2,

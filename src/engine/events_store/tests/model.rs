@@ -14,6 +14,7 @@ use ringmq_storage::log::Apply;
 const SLOTS: u16 = 3;
 const LIMITS: Limits = Limits {
     channels_max: 9,
+    channels_elsewhere: 0,
     messages_max: 5,
     bytes_max: 0,
     drop_oldest: false,
@@ -449,4 +450,14 @@ fn live_replayed_and_restored_states_are_what_the_commands_add_up_to() {
         }
         world.check_restarts();
     }
+}
+
+/// The log of a random run, committed, and its slots.
+pub(super) fn random_tape(seed: u64) -> (Tape, Vec<SlotId>) {
+    let mut world = World::new(seed);
+    for _ in 0..150 {
+        world.step();
+    }
+    world.check();
+    (world.tape, all_slots().collect())
 }

@@ -8,6 +8,7 @@ use crate::engine::events_store::{
 
 pub(super) const NONE: Limits = Limits {
     channels_max: 0,
+    channels_elsewhere: 0,
     messages_max: 0,
     bytes_max: 0,
     drop_oldest: false,

@@ -5,7 +5,7 @@ use super::scan::Found;
 use crate::SLOT_COUNT;
 use crate::checkpoint::Checkpoint;
 use crate::frame::{Frame, FrameHeader, FrameKind};
-use crate::id::FrameIndex;
+use crate::id::{FrameIndex, Position};
 use crate::log::commit::index_frame;
 use crate::log::options::mutation;
 use crate::log::{Apply, Divergence};
@@ -21,12 +21,7 @@ impl Recovery {
             self.replay_frame(frame, None);
         }
         // What the index knows by now is older than the checkpoint.
-        let floors: Vec<_> = checkpoint
-            .floors
-            .iter()
-            .map(|floor| (floor.key, floor.first))
-            .collect();
-        self.index.keep(&floors, &mut self.segments);
+        self.index.keep(&checkpoint.floors, &mut self.segments);
         for frame in behind.iter().filter(|frame| frame.counts) {
             self.replay_frame(frame, Some(&mut *state));
         }
@@ -102,11 +97,17 @@ impl Recovery {
         let raft = found.kind != FrameKind::Carried;
         if let Some(state) = state.filter(|_| raft && found.index > committed) {
             if found.index != committed.next() {
-                return Err(Divergence {
-                    slot: found.slot,
-                    index: found.index,
-                    reason: format!("it lies behind frame {committed}, those between are lost"),
-                });
+                if !self.is_damaged_before(found.position) {
+                    return Err(Divergence {
+                        slot: found.slot,
+                        index: found.index,
+                        reason: format!("it lies behind frame {committed}, those between are lost"),
+                    });
+                }
+                // What is damaged is left out, what lies behind it is served.
+                let before = FrameIndex::new(found.index.get() - 1);
+                self.report.frames_lost += before.get() - committed.get();
+                state.lost(found.slot, before);
             }
             state.apply(frame)?;
             self.report.frames_replayed += 1;
@@ -116,6 +117,15 @@ impl Recovery {
         let slot = self.slots.get_mut(found.slot);
         slot.last_timestamp_ns = slot.last_timestamp_ns.max(last);
         Ok(())
+    }
+
+    /// Whether a damaged range behind the checkpoint explains why frames before a place are
+    /// missing. Where nothing explains it, the log contradicts itself.
+    fn is_damaged_before(&self, position: Position) -> bool {
+        self.report.damaged.iter().any(|damaged| {
+            let begin = Position::new(damaged.segment, damaged.range.start);
+            begin < position && damaged.segment >= self.from.segment()
+        })
     }
 
     /// Looks a frame up again that was found before, and checked then.

@@ -149,7 +149,9 @@ impl Recovery {
             Ok(Some(header)) => match header.check(options.store, options.log, id) {
                 Ok(()) => return Ok(Use::Used(header)),
                 // Recycled, and not in use yet.
-                Err(BadFile::OtherPlace(_)) => return Ok(Use::Unused),
+                Err(BadFile::OtherPlace(_)) if header.log == options.log && header.segment < id => {
+                    return Ok(Use::Unused);
+                }
                 Err(bad) => return Err(Error::Unusable { path: path(), bad }),
             },
             Err(bad @ BadFile::NewerFormat { .. }) => {
@@ -201,7 +203,7 @@ impl Recovery {
 
     /// Takes the indexes of the segments before the checkpoint's from disk; one that is missing
     /// or damaged is made anew from its segment.
-    pub(super) fn load_indexes(&mut self) {
+    pub(super) fn load_indexes(&mut self) -> Result<(), Error> {
         let before: Vec<_> = self
             .segments
             .iter()
@@ -211,7 +213,7 @@ impl Recovery {
         for (id, generation) in before {
             let index = self.read_index(id);
             let Some(index) = index.filter(|index| index.generation == generation) else {
-                self.rebuild_index(id);
+                self.rebuild_index(id)?;
                 continue;
             };
             for block in index.blocks {
@@ -228,10 +230,11 @@ impl Recovery {
                 let _left_behind = self.fs.remove(&index_path(&self.options.directory, id));
             }
         }
+        Ok(())
     }
 
-    fn rebuild_index(&mut self, id: SegmentId) {
-        let mut found = self.scan_segment(id, false);
+    fn rebuild_index(&mut self, id: SegmentId) -> Result<(), Error> {
+        let mut found = self.scan_segment(id, false)?;
         self.report.indexes_rebuilt += 1;
         self.unindexed.push(id);
         self.supersede(&mut found);
@@ -243,10 +246,11 @@ impl Recovery {
                 }
             });
         }
+        Ok(())
     }
 
     /// Scans the segments from the checkpoint's on.
-    pub(super) fn scan_tail(&mut self) {
+    pub(super) fn scan_tail(&mut self) -> Result<(), Error> {
         let ids: Vec<_> = self
             .segments
             .iter()
@@ -256,26 +260,27 @@ impl Recovery {
         let last = self.segments.back().map(|segment| segment.id);
         self.end = last.map_or_else(Position::default, after_seal);
         for id in ids {
-            let found = self.scan_segment(id, Some(id) == last);
+            let found = self.scan_segment(id, Some(id) == last)?;
             self.found.extend(found);
             if Some(id) != last {
                 self.unindexed.push(id);
             }
         }
         self.settle_end();
+        Ok(())
     }
 
     /// Walks a segment from its beginning. In the last one a bad frame may be the end of the log;
     /// in any other it is damage (rule L6).
-    fn scan_segment(&mut self, id: SegmentId, last: bool) -> Vec<Found> {
+    fn scan_segment(&mut self, id: SegmentId, last: bool) -> Result<Vec<Found>, Error> {
         let mut found = Vec::new();
         let Some(segment) = self.segments.get(id) else {
-            return found;
+            return Ok(found);
         };
         let (len, generation) = (segment.len, segment.generation);
         let Some(region) = segment.region.clone() else {
             self.set_end(id, 0);
-            return found;
+            return Ok(found);
         };
         let seed = seed(&self.options, id, generation);
         let mut walk = Walk::new(&*region, id, seed, FIRST_FRAME..len);
@@ -293,6 +298,13 @@ impl Recovery {
                 }
                 Step::End if last => break,
                 Step::End => Fault::Frame(crate::frame::BadFrame::Short),
+                // Rule L10: a newer version wrote it; neither cut nor skipped.
+                Step::Bad(Fault::Frame(bad)) if bad.is_unknown() => {
+                    return Err(Error::Unusable {
+                        path: segment_path(&self.options.directory, id),
+                        bad: BadFile::NewerFrame { offset: at, bad },
+                    });
+                }
                 Step::Bad(fault) => fault,
             };
             let promised = self.promised(id, at);
@@ -329,7 +341,7 @@ impl Recovery {
         };
         // Room for its seal is enough: without one, its end would look like damage later.
         self.appendable = last && !sealed && to_usize(len - end.min(len)) >= SEAL_BYTES;
-        found
+        Ok(found)
     }
 
     /// Whether the checkpoint knows that a place was synced.

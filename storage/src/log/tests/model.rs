@@ -1,6 +1,6 @@
 //! The state that the tests' records make: every message, word for word.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::record::Records;
@@ -17,6 +17,8 @@ struct Channel {
 pub(super) struct Model {
     channels: BTreeMap<ChannelKey, Channel>,
     applied: BTreeMap<SlotId, (FrameIndex, u64)>,
+    /// Slots that have lost frames to damage.
+    gaps: BTreeSet<SlotId>,
 }
 
 impl Model {
@@ -85,6 +87,11 @@ impl Apply for Model {
         Ok(())
     }
 
+    fn lost(&mut self, slot: SlotId, through: FrameIndex) {
+        self.applied.entry(slot).or_default().0 = through;
+        self.gaps.insert(slot);
+    }
+
     fn apply(&mut self, frame: &Frame<'_>) -> Result<(), Divergence> {
         let slot = frame.header.slot.unwrap();
         let diverged = |reason: String| Divergence {
@@ -108,7 +115,8 @@ impl Apply for Model {
             let sequence = record.head.sequence.get();
             match record.head.kind {
                 RecordKind::Message => {
-                    if sequence != channel.last + 1 {
+                    let follows = sequence == channel.last + 1;
+                    if !follows && !(self.gaps.contains(&slot) && sequence > channel.last) {
                         return Err(diverged(format!("{sequence} follows {}", channel.last)));
                     }
                     channel.last = sequence;
