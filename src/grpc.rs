@@ -81,15 +81,22 @@ impl GrpcService {
         }
     }
 
-    /// Unary calls in progress: a drain waits for them.
+    /// Work that a drain waits for: unary calls, streams whose events are being stored, and
+    /// stored events whose way to the client is not confirmed.
     #[must_use]
     pub fn active_calls(&self) -> usize {
         self.active.get()
     }
 
     fn begin(&self) -> Active {
-        self.active.set(self.active.get() + 1);
-        Active(self.active.clone())
+        Active::new(&self.active)
+    }
+
+    fn busy(&self) -> Busy {
+        Busy {
+            active: self.active.clone(),
+            held: None,
+        }
     }
 
     fn kubemq(&self, method: &str, call: Call) {
@@ -107,11 +114,11 @@ impl GrpcService {
                 );
             }
             "SendEventsStream" => {
-                let stream = event_stream::send_events_stream(shard, call);
+                let stream = event_stream::send_events_stream(shard, self.busy(), call);
                 rt::spawn(Queue::Serve, "SendEventsStream", stream);
             }
             "SubscribeToEvents" => {
-                let subscription = events::subscribe(shard, self.pacer.clone(), call);
+                let subscription = events::subscribe(shard, self.pacer.clone(), self.busy(), call);
                 rt::spawn(Queue::Serve, "SubscribeToEvents", subscription);
             }
             "SubscribeToRequests" => {
@@ -199,11 +206,32 @@ fn unknown_method(service: &str, method: &str) -> Refusal {
     }
 }
 
-/// A unary call in progress.
+/// Work in progress: a unary call, or what a stream has to finish.
 struct Active(Rc<Cell<usize>>);
+
+impl Active {
+    fn new(active: &Rc<Cell<usize>>) -> Self {
+        active.set(active.get() + 1);
+        Self(active.clone())
+    }
+}
 
 impl Drop for Active {
     fn drop(&mut self) {
         self.0.set(self.0.get().saturating_sub(1));
+    }
+}
+
+/// Whether a stream has work that a drain waits for; at first it has none.
+struct Busy {
+    active: Rc<Cell<usize>>,
+    held: Option<Active>,
+}
+
+impl Busy {
+    fn set(&mut self, busy: bool) {
+        if busy != self.held.is_some() {
+            self.held = busy.then(|| Active::new(&self.active));
+        }
     }
 }

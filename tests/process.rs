@@ -28,6 +28,8 @@ mod limits;
 mod many;
 #[path = "process/restart.rs"]
 mod restart;
+#[path = "process/resume.rs"]
+mod resume;
 #[path = "process/start.rs"]
 mod start;
 #[path = "process/stop.rs"]

@@ -11,6 +11,7 @@
 
 mod dump;
 mod info;
+mod present;
 mod reshard;
 mod state;
 mod survey;
@@ -143,7 +144,7 @@ fn perform(config: &Config, task: &StoreTask) -> Result<Verdict, Error> {
             dump::write(&opened, &wanted, &mut io::stdout().lock())
         }
         StoreTask::Reshard { logs } => {
-            let done = reshard::run(&opened, *logs, config.store.segment_bytes)?;
+            let done = reshard::run(&opened, *logs)?;
             answer(&done.to_string());
             Ok(Verdict::Sound)
         }

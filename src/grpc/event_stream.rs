@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use super::codec::event::EventView;
 use super::events::{Checked, NoRoom, count_received};
-use super::refused;
+use super::{Busy, refused};
 use crate::rt;
 use crate::shard::{Receipts, Shard};
 use crate::wire::server::{Call, MessageReader, ResponseStream};
@@ -24,7 +24,7 @@ use crate::wire_error::Refusal;
 
 use results::Results;
 
-pub(super) async fn send_events_stream(shard: Rc<Shard>, call: Call) {
+pub(super) async fn send_events_stream(shard: Rc<Shard>, busy: Busy, call: Call) {
     let (mut reader, responder) = call.into_parts();
     // The headers go out at once: some clients wait for them before they send.
     let Ok(stream) = responder.start() else {
@@ -35,6 +35,7 @@ pub(super) async fn send_events_stream(shard: Rc<Shard>, call: Call) {
         shard,
         stream,
         results: Results::default(),
+        busy,
     };
     if let Ok(status) = publisher.serve(&mut reader).await {
         publisher.stream.finish(status);
@@ -48,6 +49,8 @@ struct Publisher {
     /// INVARIANT: as many outstanding ones as results that wait.
     receipts: Receipts,
     results: Results,
+    /// While receipts are outstanding.
+    busy: Busy,
 }
 
 /// The client has gone.
@@ -120,6 +123,7 @@ impl Publisher {
                 }
             }
         }
+        self.busy.set(self.results.are_waiting());
         while self.results.ready_bytes() > 0 {
             let want = self.results.ready_bytes();
             let sent = match self.stream.poll_send_capacity(want, cx) {

@@ -13,7 +13,7 @@ use super::codec::event::{
 use super::codec::{id, subscribe, validate};
 use super::stored_subscription::{self, Pacer};
 use super::subscription::{self, CheckedSubscribe, to_channel_at};
-use super::{Active, record, refused};
+use super::{Active, Busy, record, refused};
 use crate::model::Kind;
 use crate::rt;
 use crate::shard::{Full, Receipts, Shard, StoreBusy};
@@ -176,11 +176,11 @@ impl NoRoom {
     }
 }
 
-pub(super) async fn subscribe(shard: Rc<Shard>, pacer: Rc<Pacer>, call: Call) {
+pub(super) async fn subscribe(shard: Rc<Shard>, pacer: Rc<Pacer>, busy: Busy, call: Call) {
     match subscription::check(&shard, call, check_subscribe).await {
         None => {}
         Some((responder, Kind::EventsStore, subscribe)) => {
-            stored_subscription::serve(shard, &pacer, responder, &subscribe).await;
+            stored_subscription::serve(shard, &pacer, busy, responder, &subscribe).await;
         }
         Some((responder, kind, subscribe)) => {
             subscription::serve(shard, responder, kind, &subscribe).await;

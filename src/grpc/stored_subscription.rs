@@ -19,9 +19,9 @@ use bytes::Bytes;
 use ringmq_proto::kubemq::Subscribe;
 use ringmq_proto::kubemq::subscribe::EventsStoreType;
 
-use super::refused;
+use super::{Busy, refused};
 use crate::rt;
-use crate::shard::{EndReason, Shard, Start, StoredSubscribe, StoredSubscriber};
+use crate::shard::{EndReason, Shard, Shutdown, Start, StoredSubscribe, StoredSubscriber};
 use crate::wire::Gone;
 use crate::wire::server::{ConnectionControl, Ping, Responder, ResponseStream};
 use crate::wire_error::Refusal;
@@ -30,10 +30,14 @@ use confirmation::{Confirmation, Next};
 use pacer::Pace;
 pub(super) use pacer::Pacer;
 
+/// How long a client may take to confirm when the broker ends, in turns of the pace: 300 ms.
+const ENDING_TURNS: u32 = 30;
+
 /// Subscribes and serves until the client leaves, the channel is deleted or the broker ends.
 pub(super) async fn serve(
     shard: Rc<Shard>,
     pacer: &Rc<Pacer>,
+    busy: Busy,
     mut responder: Responder,
     subscribe: &Subscribe,
 ) {
@@ -73,6 +77,9 @@ pub(super) async fn serve(
         confirmation: Confirmation::default(),
         ping: None,
         pace: Pace::new(pacer),
+        shutdown: shard.watch_shutdown(),
+        ending: None,
+        busy,
     };
     let end = std::future::poll_fn(|cx| delivery.poll(&control, cx)).await;
     let refusal = match end {
@@ -131,6 +138,11 @@ struct Delivery {
     confirmation: Confirmation,
     ping: Option<Ping>,
     pace: Pace,
+    shutdown: Shutdown,
+    /// The broker ends: the turns of the pace that are left for the client to confirm.
+    ending: Option<u32>,
+    /// While something is to be confirmed.
+    busy: Busy,
 }
 
 impl Delivery {
@@ -149,7 +161,13 @@ impl Delivery {
             return Err(End::Gone);
         }
         let _ready_or_on_its_way = self.poll_answer(cx)?;
-        while self.poll_send(cx)?.is_ready() {
+        if self.shutdown.poll(cx).is_ready() {
+            // No chunks any more; but a client that keeps up shall find no repetition behind a
+            // restart.
+            self.ending = Some(ENDING_TURNS);
+            self.confirmation.hurry();
+        }
+        while self.poll_send(cx)?.is_ready() && self.ending.is_none() {
             match self.subscriber.poll_chunk(cx) {
                 Poll::Ready(Ok(chunk)) => {
                     self.parts.extend(chunk.parts);
@@ -160,7 +178,27 @@ impl Delivery {
             }
         }
         self.confirm(control, cx)?;
-        Ok(())
+        self.end_when_due(cx)
+    }
+
+    /// Ends the subscription when the broker ends and the client has confirmed everything, or has
+    /// had its time.
+    fn end_when_due(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        let settled = self.parts.is_empty() && self.confirmation.is_settled();
+        let Some(turns) = &mut self.ending else {
+            self.busy.set(!settled);
+            return Ok(());
+        };
+        if self.pace.register(cx) {
+            *turns = turns.saturating_sub(1);
+        }
+        let due = settled || *turns == 0;
+        self.busy.set(!due);
+        // In the middle of a message there is no orderly end: the connection's end is it.
+        match due && self.parts.is_empty() {
+            true => Err(End::Reason(EndReason::Shutdown)),
+            false => Ok(()),
+        }
     }
 
     /// Hands the chunk over as the stream's capacity allows; ready when nothing is left of it.
@@ -210,7 +248,7 @@ impl Delivery {
                     }
                 }
                 Next::Later => {
-                    self.pace.register(cx);
+                    let _first_in_this_turn = self.pace.register(cx);
                     break;
                 }
             }

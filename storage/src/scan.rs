@@ -30,9 +30,7 @@ impl ScanEnd {
 #[derive(Clone, Debug)]
 pub struct Frames<'a> {
     bytes: &'a [u8],
-    /// `None`: no checksums are computed.
-    seed: Option<Seed>,
-    segment: SegmentId,
+    seed: Seed,
     offset: u32,
     end: u32,
     finished: bool,
@@ -48,18 +46,8 @@ impl<'a> Frames<'a> {
     pub fn new(bytes: &'a [u8], seed: Seed, segment: SegmentId, from: u32, end: u32) -> Self {
         assert_eq!(seed.segment, segment, "the seed belongs to the segment");
         Self {
-            seed: Some(seed),
-            ..Self::trusted(bytes, segment, from, end)
-        }
-    }
-
-    /// Walks frames that this process has written, or checked before: no checksums.
-    #[must_use]
-    pub const fn trusted(bytes: &'a [u8], segment: SegmentId, from: u32, end: u32) -> Self {
-        Self {
             bytes,
-            seed: None,
-            segment,
+            seed,
             offset: from,
             end,
             finished: false,
@@ -86,21 +74,15 @@ impl<'a> Frames<'a> {
             .zip(usize::try_from(self.end).ok());
         let bytes = range.and_then(|(from, end)| self.bytes.get(from..end.min(self.bytes.len())));
         let bytes = bytes.unwrap_or_default();
-        let header = match &self.seed {
-            Some(seed) => FrameHeader::decode(bytes, seed, offset),
-            None => FrameHeader::decode_trusted(bytes),
-        };
+        let header = FrameHeader::decode(bytes, &self.seed, offset);
         let header = header.map_err(bad(None))?;
-        let payload = match self.seed {
-            Some(_) => header.check_payload(bytes),
-            None => header.payload(bytes),
-        };
+        let payload = header.check_payload(bytes);
         let payload = payload.map_err(bad(Some(header)))?;
         let next = u32::try_from(header.frame_len()).ok();
         let next = next.and_then(|len| offset.checked_add(len));
         let next = next.filter(|next| *next <= self.end);
         let next = next.ok_or(BadFrame::Short).map_err(bad(Some(header)))?;
-        let position = Position::new(self.segment, offset);
+        let position = Position::new(self.seed.segment, offset);
         let frame = Frame {
             header,
             payload,

@@ -2,6 +2,11 @@
 //! panics, and no promise on disk takes memory that the file does not pay for.
 
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a broken assumption is a failed test"
+)]
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -289,21 +294,6 @@ fn frame_far_behind_zeros_is_found_wherever_it_begins() {
         let found = find_next_valid(&writer.bytes, own, own.segment, 64);
         assert_eq!(found, u32::try_from(offset).ok());
     }
-}
-
-#[test]
-fn trusted_walk_sees_the_same_frames() {
-    let good = sample::segment();
-    let own = sample::segment_header();
-    let mut trusted = Frames::trusted(&good, own.segment, 64, own.len);
-    let kinds: Vec<_> = trusted
-        .by_ref()
-        .map(|frame| frame.unwrap().header.kind)
-        .collect();
-    let expected: Vec<_> = meaning(&good).iter().map(|frame| frame.1).collect();
-    assert_eq!(kinds, expected);
-    let seal = meaning(&good).last().unwrap().0;
-    assert_eq!(trusted.offset(), seal + 64);
 }
 
 #[test]

@@ -5,6 +5,11 @@
 //! writes them, and they are never edited. A new version of the format gets files of its own.
 
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a broken assumption is a failed test"
+)]
 
 use std::fmt::Write;
 

@@ -41,7 +41,6 @@ fn walk(bytes: &[u8]) -> bool {
     let len = u32::try_from(bytes.len()).expect("a short input");
     let from = u32::try_from(SEGMENT_HEADER_BYTES).expect("a small number");
     let mut frames = Frames::new(bytes, seed, seed.segment, from, len);
-    let mut trusted = Frames::trusted(bytes, seed.segment, from, len);
     let mut expected = from;
     for frame in frames.by_ref() {
         let offset = expected as usize;
@@ -58,8 +57,6 @@ fn walk(bytes: &[u8]) -> bool {
         assert_eq!(Some(header.as_slice()), bytes.get(offset..offset + 64));
         expected += u32::try_from(frame.header.frame_len()).expect("it lies in the input");
         assert!(expected <= len, "a frame ends in its range");
-        let same = trusted.next().expect("a frame").expect("a good one");
-        assert_eq!((same.header, same.payload), (frame.header, frame.payload));
         if let Ok(preamble) = Preamble::decode(frame.payload) {
             assert_eq!(preamble.encode(), frame.payload, "one spelling");
         }
@@ -307,7 +304,7 @@ fn repaired_checkpoint(data: &[u8]) -> Vec<u8> {
         at += SEGMENT;
     }
     let whole = bytes.len().saturating_sub(at) / FLOOR;
-    let floors = whole + usize::from(u32_at(&bytes, 72) % 16 == 0);
+    let floors = whole + usize::from(u32_at(&bytes, 72).is_multiple_of(16));
     for _ in 0..whole {
         let slot = u32_at(&bytes, at) % 64;
         put(&mut bytes, at, &slot.to_le_bytes());

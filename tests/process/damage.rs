@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::harness::Broker;
-use crate::mock::broker::{Watched, counter};
+use crate::mock::broker::counter;
 use crate::mock::kubemq::{self, START_FROM_FIRST, path};
 use crate::mock::peer::Peer;
 
@@ -31,8 +31,12 @@ fn publish(peer: &mut Peer, channel: &str, number: u64) -> Option<u64> {
 
 /// Reads a channel from its first event on until a sequence; gives back all sequences.
 fn read(broker: &Broker, channel: &str, upto: u64) -> Vec<u64> {
+    read_from(broker, "reader", channel, upto)
+}
+
+fn read_from(broker: &Broker, client: &str, channel: &str, upto: u64) -> Vec<u64> {
     let mut peer = Peer::connect(broker.grpc());
-    let request = kubemq::subscribe_stored(channel, "reader", START_FROM_FIRST);
+    let request = kubemq::subscribe_stored(channel, client, START_FROM_FIRST);
     let stream = peer.subscribe(path::SUBSCRIBE_TO_EVENTS, &request);
     let mut sequences = Vec::new();
     while sequences.last() != Some(&upto) {
@@ -96,4 +100,50 @@ fn damaged_old_event_is_left_out_and_named() {
     broker.stop();
     let file = path.file_name().unwrap().to_string_lossy().into_owned();
     assert!(path.exists(), "{file} is kept as it is");
+}
+
+/// What was written since the last checkpoint is read at the start.
+#[test]
+fn damaged_new_event_is_named_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let mut broker = start(&data);
+    let mut peer = Peer::connect(broker.grpc());
+    for number in 1..=30 {
+        assert_eq!(publish(&mut peer, "new", number), Some(1));
+        assert_eq!(publish(&mut peer, "other", number), Some(1));
+    }
+    drop(peer);
+    broker.kill();
+    let path = damage(&data, "new", 7);
+
+    let broker = start(&data);
+    let log = broker.log();
+    assert!(
+        log.contains("stored messages are damaged and will be left out"),
+        "{log}"
+    );
+    assert!(log.contains(&path.display().to_string()), "{log}");
+    assert_eq!(read(&broker, "other", 30), (1..=30).collect::<Vec<_>>());
+    let expected: Vec<u64> = (1..=30).filter(|number| *number != 7).collect();
+    assert_eq!(
+        read(&broker, "new", 30),
+        expected,
+        "what lies behind it is served"
+    );
+    let mut peer = Peer::connect(broker.grpc());
+    for channel in ["new", "other"] {
+        assert_eq!(
+            publish(&mut peer, channel, 31),
+            Some(1),
+            "{channel} goes on"
+        );
+    }
+    assert_eq!(read_from(&broker, "second reader", "new", 31).len(), 30);
+    drop(peer);
+    broker.stop();
+    // The next start comes to the same end.
+    let broker = start(&data);
+    assert_eq!(read_from(&broker, "third reader", "new", 31).len(), 30);
+    broker.stop();
 }

@@ -6,8 +6,10 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use crate::harness::Broker;
 use crate::mock::broker::Watched;
-use crate::mock::kubemq::path;
-use crate::mock::peer::{PATIENCE, Peer};
+use crate::mock::frame::Frame;
+use crate::mock::hpack;
+use crate::mock::kubemq::{self, path};
+use crate::mock::peer::{PATIENCE, Peer, grpc_framed};
 
 fn is_served(peer: &mut Peer) -> bool {
     peer.unary(path::PING, &[]).grpc_status() == Some(0)
@@ -72,5 +74,31 @@ fn running_out_of_open_files_is_survived() {
     drop(served);
     wait_served(&broker);
     let _not_privileged = prlimit(pid, Resource::Nofile, before);
+    broker.end();
+}
+
+/// Room on the way between two cores is room for the event at hand: one that waits for less than
+/// it needs would be tried again for ever, and nothing else would run on its core.
+#[test]
+fn a_large_event_right_behind_a_small_one_waits_for_its_room() {
+    const LANE_BYTES: usize = 64 << 10;
+    let broker = Broker::start_with(4, ["--set", "engine.mesh_lane_bytes_max=65536"]);
+    let mut peer = Peer::connect(broker.grpc());
+    let call = hpack::encode(&Peer::call_fields(path::SEND_EVENTS_STREAM));
+    for number in 0..64 {
+        let channel = format!("behind.{number}");
+        let mut events = grpc_framed(&kubemq::event(&channel, b"small"));
+        events.extend(grpc_framed(&kubemq::event(&channel, &vec![7; LANE_BYTES])));
+        let stream = peer.next_stream();
+        // At once, so that the core takes both in one turn.
+        let mut upload = Vec::new();
+        Frame::headers(stream, call.clone(), false).encode(&mut upload);
+        for chunk in events.chunks(16 << 10) {
+            Frame::data(stream, chunk, false).encode(&mut upload);
+        }
+        Frame::data(stream, [], true).encode(&mut upload);
+        assert!(peer.write(&upload));
+        assert_eq!(peer.finish(stream).grpc_status(), Some(0), "{channel}");
+    }
     broker.end();
 }

@@ -10,7 +10,7 @@ use ringmq::engine::events_store::{CursorOwner, Limits, NewMessage, Slots, Store
 use ringmq_proto::kubemq::EventReceive;
 use ringmq_storage::fs::{Fs, RealFs};
 use ringmq_storage::layout::Layout;
-use ringmq_storage::log::{JobOutcome, Log, Options, Refused};
+use ringmq_storage::log::{Carry, JobOutcome, Log, Options, ReadCursor, Refused};
 use ringmq_storage::{ChannelKey, Sequence, SlotId, Store};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -143,6 +143,26 @@ impl Maker {
             log.submit_checkpoint(builder);
             work(&*self.fs, log);
         }
+    }
+
+    /// Copies what mostly dead segments keep to the end of the logs, and drops them.
+    pub(crate) fn carry(&mut self) {
+        for (log, slots) in &mut self.logs {
+            let mut cursor = ReadCursor::default();
+            loop {
+                match log.carry_some(&mut cursor, 256 << 10) {
+                    Carry::Idle => break,
+                    Carry::More => commit(&*self.fs, log, slots),
+                    Carry::Cold(warm) => log.warmed(warm.run(), &mut cursor),
+                    Carry::Refused(refused) => panic!("{refused}"),
+                }
+            }
+        }
+        // What was carried must be in a checkpoint before the originals go.
+        self.publish("after", b"carrying");
+        self.checkpoint();
+        self.publish("after", b"carrying");
+        self.checkpoint();
     }
 
     /// What the store says of a channel: first and last sequence that is kept.

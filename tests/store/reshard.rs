@@ -119,6 +119,66 @@ fn what_a_crash_left_of_a_rewrite_does_not_count() {
     assert!(!world.path().join("logs-1").exists());
 }
 
+/// What was carried lies behind what is newer; the tools put it in its place.
+#[test]
+fn carried_messages_are_told_once_and_stay_where_they_belong() {
+    let world = World::new();
+    let mut maker = world.maker(1);
+    for n in 0..120_u8 {
+        maker.publish("quiet.1", &[n; 300]);
+        maker.publish("quiet.2", &[n; 300]);
+        for _ in 0..20 {
+            maker.publish("busy", &[n; 5_000]);
+        }
+    }
+    maker.trim("busy", 120 * 20 - 3);
+    maker.checkpoint();
+    drop(maker);
+    let quiet = |world: &World| ["quiet.1", "quiet.2", "busy"].map(|name| world.dump(name, &[]));
+    let before = quiet(&world);
+    assert_eq!(before.each_ref().map(Vec::len), [120, 120, 3]);
+    let size = |world: &World| {
+        let report: serde_json::Value =
+            serde_json::from_str(&world.sound(&["info", "--json"])).unwrap();
+        (
+            report["live_bytes"].as_u64().unwrap(),
+            report["bytes"].as_u64().unwrap(),
+        )
+    };
+    let (live, bytes) = size(&world);
+
+    let mut maker = world.maker(0);
+    maker.carry();
+    drop(maker);
+    let first = world.path().join("logs-1/000/00000001.segment");
+    assert!(!first.exists(), "the first segment was carried and dropped");
+    assert!(world.sound(&["verify"]).starts_with("sound"));
+    assert!(quiet(&world) == before);
+    let (live_now, bytes_now) = size(&world);
+    assert!(
+        bytes_now < bytes && live_now < live + 1_000,
+        "{live_now} of {bytes_now}"
+    );
+
+    let mut first = 1;
+    for logs in ["3", "1", "2"] {
+        world.sound(&["reshard", "--logs", logs]);
+        assert!(world.sound(&["verify"]).starts_with("sound"));
+        let [one, two, busy] = quiet(&world);
+        let behind = usize::try_from(first - 1).unwrap();
+        assert!(one == before[0][behind..] && two == before[1] && busy == before[2]);
+        // It goes on: what is trimmed goes, what is mostly dead is carried again.
+        let mut maker = world.maker(0);
+        first += 20;
+        maker.trim("quiet.1", first - 1);
+        maker.carry();
+        drop(maker);
+        let mut maker = world.maker(0);
+        assert_eq!(maker.kept("quiet.1"), (first, 120));
+        assert_eq!(maker.kept("quiet.2"), (1, 120));
+    }
+}
+
 #[test]
 fn damaged_store_is_not_rewritten() {
     let world = filled(1);

@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::ops::RangeInclusive;
+use std::ops::{ControlFlow, RangeInclusive};
 
 use prost::Message;
 use ringmq_proto::kubemq::EventReceive;
+use ringmq_storage::frame::{Frame, FrameKind};
 use ringmq_storage::record::Record;
-use ringmq_storage::{ChannelKey, Position};
+use ringmq_storage::{ChannelKey, Position, Sequence};
 use serde::Serialize;
 
 use super::state::replay;
-use super::survey::survey;
-use super::walk::{messages, walk};
+use super::survey::{LogFiles, survey};
+use super::walk::{GO_ON, Walked, messages, walk};
 use super::{Error, Opened, Verdict, text};
 use crate::cli::arguments::DumpKind;
 use crate::engine::events_store::StoredKind;
@@ -79,28 +80,104 @@ pub(super) fn write(
         .slots
         .find(slot, kind, wanted.channel)
         .ok_or_else(absent)?;
-    let kept = state.slots.channel(key).ok_or_else(absent)?.first.get();
-    let mut closed = false;
-    let walked = walk(opened.fs(), files, Position::default(), &mut |frame| {
-        if frame.header.slot != Some(slot) || closed {
-            return Ok(());
-        }
-        let base = frame.header.base_timestamp_ns;
-        for (_, record) in messages(frame).filter(|(found, _)| *found == key) {
-            let sequence = record.head.sequence.get();
-            if sequence >= kept && wanted.sequences.contains(&sequence) && !closed {
-                closed = !line(out, &format(wanted.channel, base, &record))?;
-            }
-        }
-        Ok(())
-    })?;
-    let mut lost = walked.damaged.iter().flat_map(|damaged| &damaged.missing);
-    let lost = lost.any(|(channel, _, _): &(ChannelKey, _, _)| *channel == key);
+    let kept = state.slots.channel(key).ok_or_else(absent)?.first;
+    let from = kept.max(Sequence::new(*wanted.sequences.start()));
+    let range = from..=Sequence::new(*wanted.sequences.end());
+    let (runs, walked) = runs(opened, files, key, &range)?;
+    let mut printer = Printer {
+        channel: wanted.channel,
+        key,
+        next: from,
+        out,
+        closed: false,
+    };
+    for run in runs {
+        walk(opened.fs(), files, run.begin, &mut |frame| {
+            printer.frame(frame, &run)
+        })?;
+    }
+    let lost = state.lost(&walked.present);
+    let lost = lost.iter().any(|(channel, first, last)| {
+        *channel == key && first <= range.end() && last >= range.start()
+    });
     if lost || state.halted.contains_key(&slot) {
         eprintln!("ringmq: damaged messages were left out; run `ringmq store verify`");
         return Ok(Verdict::Damaged);
     }
     Ok(Verdict::Sound)
+}
+
+/// Messages that follow each other in the log.
+struct Run {
+    first: Sequence,
+    last: Sequence,
+    /// The frame of the first one.
+    begin: Position,
+    kind: FrameKind,
+}
+
+/// Where a channel's messages lie, by sequence. They are in order in the log, but for those that
+/// were carried.
+fn runs(
+    opened: &Opened,
+    files: &LogFiles,
+    key: ChannelKey,
+    range: &RangeInclusive<Sequence>,
+) -> Result<(Vec<Run>, Walked), Error> {
+    let mut runs: Vec<Run> = Vec::new();
+    let walked = walk(opened.fs(), files, Position::default(), &mut |frame| {
+        for (found, record) in messages(frame) {
+            let sequence = record.head.sequence;
+            if found != key || !range.contains(&sequence) {
+                continue;
+            }
+            let kind = frame.header.kind;
+            match runs.last_mut() {
+                Some(run) if run.last.next() == sequence && run.kind == kind => run.last = sequence,
+                _ => runs.push(Run {
+                    first: sequence,
+                    last: sequence,
+                    begin: frame.position,
+                    kind,
+                }),
+            }
+        }
+        GO_ON
+    })?;
+    runs.sort_by_key(|run| run.first);
+    Ok((runs, walked))
+}
+
+/// Prints messages in the order of their sequences, each once.
+struct Printer<'a> {
+    channel: &'a str,
+    key: ChannelKey,
+    next: Sequence,
+    out: &'a mut dyn Write,
+    closed: bool,
+}
+
+impl Printer<'_> {
+    fn frame(&mut self, frame: &Frame<'_>, run: &Run) -> Result<ControlFlow<()>, Error> {
+        if frame.header.kind != run.kind {
+            return GO_ON;
+        }
+        for (key, record) in messages(frame) {
+            let sequence = record.head.sequence;
+            if self.closed || sequence > run.last && key == self.key {
+                return Ok(ControlFlow::Break(()));
+            }
+            if key == self.key && sequence >= self.next {
+                let base = frame.header.base_timestamp_ns;
+                self.closed = !line(self.out, &format(self.channel, base, &record))?;
+                self.next = sequence.next();
+            }
+        }
+        if self.next > run.last {
+            return Ok(ControlFlow::Break(()));
+        }
+        GO_ON
+    }
 }
 
 /// Writes a line; `false` when nobody reads any more.

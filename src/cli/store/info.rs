@@ -7,9 +7,10 @@ use ringmq_storage::record::record_len;
 use ringmq_storage::{ChannelKey, Position, SegmentId};
 use serde::Serialize;
 
+use super::present::Present;
 use super::state::{LogState, replay};
 use super::survey::{Head, LogFiles, SegmentFile, survey};
-use super::walk::{messages, walk};
+use super::walk::{GO_ON, messages, walk};
 use super::{Error, Opened, Verdict, text};
 use crate::engine::events_store::{CursorOwner, StoredKind};
 
@@ -103,17 +104,20 @@ pub(super) fn collect(opened: &Opened) -> Result<Report, Error> {
     };
     for files in &survey.logs {
         let state = replay(opened, layout, files)?;
-        let mut live = Live::default();
+        // Of a message that was carried the original may be there still.
+        let (mut live, mut seen) = (Live::default(), Present::default());
         let walked = walk(opened.fs(), files, Position::default(), &mut |frame| {
             for (key, record) in messages(frame) {
                 let kept = state.slots.channel(key);
-                if kept.is_some_and(|channel| channel.first <= record.head.sequence) {
+                let sequence = record.head.sequence;
+                let counts = kept.is_some_and(|channel| channel.first <= sequence);
+                if counts && seen.insert(key, sequence) {
                     let bytes = u64::try_from(record_len(record.payload.len())).unwrap_or(0);
                     *live.segments.entry(frame.position.segment()).or_default() += bytes;
                     *live.channels.entry(key).or_default() += bytes;
                 }
             }
-            Ok(())
+            GO_ON
         })?;
         report.damaged += walked.damaged.len() + state.halted.len();
         report.live_bytes += live.channels.values().sum::<u64>();

@@ -9,6 +9,8 @@
 //! A frame keeps its payload, slot, index, term and times; only its place and what its header's
 //! checksum is seeded with change (rule L9 of `docs/replication.md`). What the records said is
 //! written as a checkpoint, so that frames before a slot's first kept message can stay behind.
+//! Frames of one segment come to lie in one segment again: what was carried stays behind what it
+//! was carried past.
 //!
 //! INVARIANT: until `LAYOUT` is replaced nobody reads the new logs, and everything in them has
 //! been synced before. A crash leaves the old store or the new one, and a directory that the next
@@ -22,11 +24,11 @@ use std::io;
 
 use ringmq_storage::frame::{Frame, FrameKind};
 use ringmq_storage::layout::Layout;
-use ringmq_storage::{FrameIndex, Position, SLOT_COUNT, SlotId};
+use ringmq_storage::{FrameIndex, Position, SegmentId, SlotId};
 
 use super::state::{LogState, replay, slots_of};
 use super::survey::{LogFiles, survey};
-use super::walk::{messages, walk};
+use super::walk::{GO_ON, messages, walk};
 use super::{Error, Opened, failed, text};
 use writer::LogWriter;
 
@@ -47,13 +49,14 @@ pub(super) enum Done {
 struct Source<'a> {
     files: &'a LogFiles,
     state: LogState,
-    /// First frame of each slot with a message that is kept.
+    /// First entry of each slot with a message that is kept.
     first_live: BTreeMap<SlotId, FrameIndex>,
-    bytes: u64,
+    /// Bytes that may be copied, by segment and slot.
+    bytes: BTreeMap<(SegmentId, SlotId), u64>,
 }
 
 /// Rewrites the store into so many logs.
-pub(super) fn run(opened: &Opened, logs: u16, segment_bytes: u32) -> Result<Done, Error> {
+pub(super) fn run(opened: &Opened, logs: u16) -> Result<Done, Error> {
     let survey = survey(opened)?;
     let Some(from) = survey.layout else {
         let text = "nothing was ever stored: the next start of the broker makes the logs";
@@ -72,7 +75,7 @@ pub(super) fn run(opened: &Opened, logs: u16, segment_bytes: u32) -> Result<Done
         log_count: logs,
     };
     check_space(opened, &sources)?;
-    let rewritten = rewrite(opened, from, to, &sources, segment_bytes);
+    let rewritten = rewrite(opened, from, to, &sources);
     if rewritten.is_err() {
         let new = to.logs_directory(opened.store.path());
         let _the_next_reshard_removes_it = opened.fs().remove_directory(&new);
@@ -90,33 +93,64 @@ pub(super) fn run(opened: &Opened, logs: u16, segment_bytes: u32) -> Result<Done
 
 /// Reads a log once, to know that it is sound and which frames of it are needed.
 fn source<'a>(opened: &Opened, layout: Layout, files: &'a LogFiles) -> Result<Source<'a>, Error> {
-    let state = replay(opened, layout, files)?;
-    let (mut first_live, mut bytes) = (BTreeMap::new(), 0);
+    let mut source = Source {
+        files,
+        state: replay(opened, layout, files)?,
+        first_live: BTreeMap::new(),
+        bytes: BTreeMap::new(),
+    };
     let walked = walk(opened.fs(), files, Position::default(), &mut |frame| {
-        let Some(slot) = frame.header.slot else {
-            return Ok(());
+        let (Some(slot), kind) = (frame.header.slot, frame.header.kind) else {
+            return GO_ON;
         };
-        let kept = messages(frame).any(|(key, record)| {
-            let channel = state.slots.channel(key);
-            channel.is_some_and(|channel| channel.first <= record.head.sequence)
-        });
-        if kept {
-            first_live.entry(slot).or_insert(frame.header.index);
+        if kind == FrameKind::Entry && source.is_kept(frame) {
+            source.first_live.entry(slot).or_insert(frame.header.index);
         }
-        if first_live.contains_key(&slot) {
-            bytes += u64::try_from(frame.header.frame_len()).unwrap_or(u64::MAX);
+        if source.needs(frame).is_some() {
+            let len = u64::try_from(frame.header.frame_len()).unwrap_or(u64::MAX);
+            let place = (frame.position.segment(), slot);
+            *source.bytes.entry(place).or_default() += len;
         }
-        Ok(())
+        GO_ON
     })?;
-    if !walked.damaged.is_empty() || !state.halted.is_empty() {
+    let lost = source.state.lost(&walked.present);
+    if !walked.damaged.is_empty() || !source.state.halted.is_empty() || !lost.is_empty() {
         return Err(Error::NotSound);
     }
-    Ok(Source {
-        files,
-        state,
-        first_live,
-        bytes,
-    })
+    Ok(source)
+}
+
+impl Source<'_> {
+    /// Whether a message of the frame is kept.
+    fn is_kept(&self, frame: &Frame<'_>) -> bool {
+        messages(frame).any(|(key, record)| {
+            let channel = self.state.slots.channel(key);
+            channel.is_some_and(|channel| channel.first <= record.head.sequence)
+        })
+    }
+
+    /// The slot of a frame that is copied: from the first kept entry of the slot on, since its
+    /// indexes are dense; and what was carried and is kept.
+    fn needs(&self, frame: &Frame<'_>) -> Option<SlotId> {
+        let slot = frame.header.slot?;
+        let needed = match frame.header.kind {
+            FrameKind::Entry | FrameKind::NoOp => {
+                let first = self.first_live.get(&slot);
+                first.is_some_and(|first| frame.header.index >= *first)
+            }
+            FrameKind::Carried => self.is_kept(frame),
+            FrameKind::Preamble | FrameKind::Seal => false,
+        };
+        needed.then_some(slot)
+    }
+
+    /// Bytes of a segment that go to a log.
+    fn bytes_for(&self, segment: SegmentId, to: Layout, log: u16) -> u64 {
+        let of_log = |slot: &SlotId| slot.index() % to.log_count == log;
+        let bytes = self.bytes.iter();
+        let bytes = bytes.filter(|((found, slot), _)| *found == segment && of_log(slot));
+        bytes.map(|(_, bytes)| *bytes).sum()
+    }
 }
 
 /// Better to say at once what would show at the end.
@@ -126,7 +160,10 @@ fn check_space(opened: &Opened, sources: &[Source<'_>]) -> Result<(), Error> {
         .fs()
         .free_bytes(path)
         .map_err(failed("look at", path))?;
-    let bytes: u64 = sources.iter().map(|source| source.bytes).sum();
+    let bytes: u64 = sources
+        .iter()
+        .flat_map(|source| source.bytes.values())
+        .sum();
     if free < bytes {
         let text = format!(
             "{} are to be copied, {} are free",
@@ -144,28 +181,35 @@ fn rewrite(
     from: Layout,
     to: Layout,
     sources: &[Source<'_>],
-    segment_bytes: u32,
 ) -> Result<(u64, u64), Error> {
     let (fs, path) = (opened.fs(), opened.store.path());
     let mut writers: Vec<LogWriter<'_>> = (0..to.log_count)
         .map(|log| {
             let directory = to.log_directory(path, log);
             let slots = slots_of(to, log).collect();
-            LogWriter::new(fs, opened.store.id(), log, directory, slots, segment_bytes)
+            LogWriter::new(fs, opened.store.id(), log, directory, slots)
         })
         .collect();
     let (mut frames, mut bytes) = (0, 0);
     for source in sources {
+        let mut segment = SegmentId::default();
         walk(fs, source.files, Position::default(), &mut |frame| {
-            let Some(slot) = needed(source, frame) else {
-                return Ok(());
+            if frame.position.segment() != segment {
+                segment = frame.position.segment();
+                for (log, writer) in (0..).zip(&mut writers) {
+                    writer.next_segment(source.bytes_for(segment, to, log))?;
+                }
+            }
+            let Some(slot) = source.needs(frame) else {
+                return GO_ON;
             };
-            let log = usize::from(slot.index() % to.log_count);
             frames += 1;
             bytes += u64::try_from(frame.header.frame_len()).unwrap_or(u64::MAX);
-            writers
-                .get_mut(log)
-                .map_or(Ok(()), |writer| writer.frame(slot, frame))
+            let log = usize::from(slot.index() % to.log_count);
+            if let Some(writer) = writers.get_mut(log) {
+                writer.frame(slot, frame)?;
+            }
+            GO_ON
         })?;
     }
     for writer in writers {
@@ -180,14 +224,6 @@ fn rewrite(
     fs.sync_directory(&new).map_err(failed("sync", &new))?;
     fs.sync_directory(path).map_err(failed("sync", path))?;
     Ok((frames, bytes))
-}
-
-/// The slot of a frame that is copied.
-fn needed(source: &Source<'_>, frame: &Frame<'_>) -> Option<SlotId> {
-    let slot = frame.header.slot.filter(|slot| slot.index() < SLOT_COUNT)?;
-    let first = source.first_live.get(&slot)?;
-    let entry = matches!(frame.header.kind, FrameKind::Entry | FrameKind::NoOp);
-    (entry && frame.header.index >= *first).then_some(slot)
 }
 
 impl fmt::Display for Done {

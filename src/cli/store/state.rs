@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use ringmq_storage::frame::FrameKind;
 use ringmq_storage::layout::Layout;
 use ringmq_storage::log::Apply;
-use ringmq_storage::{ChannelKey, FrameIndex, Position, SlotId};
+use ringmq_storage::{ChannelKey, FrameIndex, Position, Sequence, SlotId};
 
+use super::present::Present;
 use super::survey::LogFiles;
-use super::walk::walk;
+use super::walk::{GO_ON, walk};
 use super::{Error, Opened};
 use crate::engine::events_store::Slots;
 
@@ -27,6 +28,17 @@ impl LogState {
             Some(channel) => channel.name.to_string(),
             None => format!("(channel {} of slot {})", key.channel, key.slot),
         }
+    }
+
+    /// Kept messages that a walk over the whole log did not meet, by channel.
+    pub(super) fn lost(&self, present: &Present) -> Vec<(ChannelKey, Sequence, Sequence)> {
+        let channels = self.slots.channels();
+        let lost = channels.flat_map(|(key, channel)| {
+            let runs = present.missing(key, channel.first, channel.last);
+            runs.into_iter()
+                .map(move |(first, last)| (key, first, last))
+        });
+        lost.collect()
     }
 }
 
@@ -50,11 +62,11 @@ pub(super) fn replay(opened: &Opened, layout: Layout, files: &LogFiles) -> Resul
     }
     walk(opened.fs(), files, from, &mut |frame| {
         let Some(slot) = frame.header.slot else {
-            return Ok(());
+            return GO_ON;
         };
         let known = frame.header.index <= slots.applied(slot).0;
         if frame.header.kind != FrameKind::Entry || known || halted.contains_key(&slot) {
-            return Ok(());
+            return GO_ON;
         }
         let before = FrameIndex::new(frame.header.index.get().saturating_sub(1));
         if before > slots.applied(slot).0 {
@@ -64,7 +76,7 @@ pub(super) fn replay(opened: &Opened, layout: Layout, files: &LogFiles) -> Resul
         if let Err(divergence) = slots.apply(frame) {
             halted.insert(slot, divergence.to_string());
         }
-        Ok(())
+        GO_ON
     })?;
     Ok(LogState { slots, halted })
 }

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use ringmq_storage::SegmentId;
 use ringmq_storage::fs::Fs;
 use ringmq_storage::segment_index::SegmentIndex;
+use ringmq_storage::{Position, SegmentId};
 
 use super::state::replay;
 use super::survey::{LogFiles, survey};
-use super::walk::{DamagedRange, walk};
+use super::walk::{DamagedRange, GO_ON, walk};
 use super::{Error, Opened, Verdict, text};
 
 /// What was read, and what of it is damaged.
@@ -19,6 +19,7 @@ pub(super) struct Report {
     frames: u64,
     bytes: u64,
     findings: Vec<Finding>,
+    lost: Vec<String>,
     notes: Vec<String>,
 }
 
@@ -27,12 +28,11 @@ struct Finding {
     path: PathBuf,
     bytes: String,
     reason: String,
-    missing: Vec<String>,
 }
 
 impl Report {
     pub(super) fn verdict(&self) -> Verdict {
-        if self.findings.is_empty() {
+        if self.findings.is_empty() && self.lost.is_empty() {
             Verdict::Sound
         } else {
             Verdict::Damaged
@@ -44,7 +44,6 @@ impl Report {
             path,
             bytes: String::new(),
             reason,
-            missing: Vec::new(),
         });
     }
 }
@@ -58,13 +57,19 @@ pub(super) fn collect(opened: &Opened) -> Result<Report, Error> {
     };
     for files in &survey.logs {
         let state = replay(opened, layout, files)?;
-        let walked = walk(opened.fs(), files, Default::default(), &mut |_frame| Ok(()))?;
+        let walked = walk(opened.fs(), files, Position::default(), &mut |_frame| GO_ON)?;
         report.segments += files.used().count();
         report.frames += walked.frames;
         report.bytes += walked.bytes;
-        for damaged in walked.damaged {
-            let name = |key| state.name(key);
-            report.findings.push(finding(damaged, &name));
+        report
+            .findings
+            .extend(walked.damaged.into_iter().map(finding));
+        for (key, first, last) in state.lost(&walked.present) {
+            let count = last.get() - first.get() + 1;
+            let name = state.name(key);
+            report
+                .lost
+                .push(format!("{name}: sequences {first} to {last} ({count})"));
         }
         if walked.torn_bytes > 0 {
             report.notes.push(format!(
@@ -83,16 +88,11 @@ pub(super) fn collect(opened: &Opened) -> Result<Report, Error> {
     Ok(report)
 }
 
-fn finding(damaged: DamagedRange, name: &dyn Fn(ringmq_storage::ChannelKey) -> String) -> Finding {
-    let missing = damaged.missing.iter().map(|(key, first, last)| {
-        let count = last.get() - first.get() + 1;
-        format!("{}: sequences {first} to {last} ({count})", name(*key))
-    });
+fn finding(damaged: DamagedRange) -> Finding {
     Finding {
         path: damaged.path,
         bytes: format!(", bytes {} to {}", damaged.bytes.start, damaged.bytes.end),
         reason: damaged.reason,
-        missing: missing.collect(),
     }
 }
 
@@ -135,18 +135,17 @@ impl fmt::Display for Report {
                 path,
                 bytes,
                 reason,
-                missing,
             } = finding;
             writeln!(f, "damaged: {}{bytes}: {reason}", path.display())?;
-            for channel in missing {
-                writeln!(f, "  lost: {channel}")?;
-            }
+        }
+        for channel in &self.lost {
+            writeln!(f, "lost: {channel}")?;
         }
         for note in &self.notes {
             writeln!(f, "note: {note}")?;
         }
         let verdict = match self.findings.len() {
-            0 => "sound".to_owned(),
+            0 if self.lost.is_empty() => "sound".to_owned(),
             1 => "1 damaged range".to_owned(),
             ranges => format!("{ranges} damaged ranges"),
         };

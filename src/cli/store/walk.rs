@@ -1,7 +1,7 @@
 //! Walks over the frames of a log as they lie on disk, around what is damaged.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 
 use ringmq_storage::frame::{Frame, FrameKind};
@@ -10,8 +10,9 @@ use ringmq_storage::layout::LogFileName;
 use ringmq_storage::record::{Record, RecordKind, Records};
 use ringmq_storage::scan::{Frames, find_next_valid};
 use ringmq_storage::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
-use ringmq_storage::{ChannelKey, FrameIndex, Generation, Position, Sequence, SlotId};
+use ringmq_storage::{ChannelKey, FrameIndex, Generation, Position, SlotId};
 
+use super::present::Present;
 use super::survey::{Head, LogFiles};
 use super::{Error, with_sources};
 
@@ -21,8 +22,6 @@ pub(super) struct DamagedRange {
     pub(super) path: PathBuf,
     pub(super) bytes: Range<u64>,
     pub(super) reason: String,
-    /// Messages that are missing where the log goes on behind it.
-    pub(super) missing: Vec<(ChannelKey, Sequence, Sequence)>,
 }
 
 /// What a walk over a log found beside its frames.
@@ -31,18 +30,26 @@ pub(super) struct Walked {
     pub(super) frames: u64,
     pub(super) bytes: u64,
     pub(super) damaged: Vec<DamagedRange>,
+    /// Every message that was met, wherever it lies.
+    pub(super) present: Present,
     /// Bytes behind the last whole frame that belong to a write which was never acknowledged.
     pub(super) torn_bytes: u64,
     /// Where the log ends.
     pub(super) end: Position,
 }
 
-/// Reads every byte of the log from a position on. `visit` gets each whole frame, in order.
+/// What a walk does with each whole frame; a break ends it.
+pub(super) type Visit<'a> = &'a mut dyn FnMut(&Frame<'_>) -> Result<ControlFlow<()>, Error>;
+
+/// What most walks do after a frame.
+pub(super) const GO_ON: Result<ControlFlow<()>, Error> = Ok(ControlFlow::Continue(()));
+
+/// Reads every byte of the log from a position on, frame by frame.
 pub(super) fn walk(
     fs: &dyn Fs,
     files: &LogFiles,
     from: Position,
-    visit: &mut dyn FnMut(&Frame<'_>) -> Result<(), Error>,
+    visit: Visit<'_>,
 ) -> Result<Walked, Error> {
     let mut walk = Walk {
         path: PathBuf::new(),
@@ -79,7 +86,12 @@ pub(super) fn walk(
         match file.read(fs) {
             Ok(bytes) => {
                 let is_last = Some(file.id) == last;
-                walk.segment(&bytes, header, start, is_last, visit)?;
+                if walk
+                    .segment(&bytes, header, start, is_last, visit)?
+                    .is_break()
+                {
+                    return Ok(walk.walked);
+                }
             }
             Err(error) => walk.damage(&file.path, 0..file.len, with_sources(&error)),
         }
@@ -104,7 +116,6 @@ impl Walk {
             path: path.to_owned(),
             bytes,
             reason,
-            missing: Vec::new(),
         });
     }
 
@@ -114,8 +125,8 @@ impl Walk {
         header: &SegmentHeader,
         start: u32,
         is_last: bool,
-        visit: &mut dyn FnMut(&Frame<'_>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+        visit: Visit<'_>,
+    ) -> Result<ControlFlow<()>, Error> {
         let (seed, id) = (header.seed(), header.segment);
         let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let mut from = start.max(u32::try_from(SEGMENT_HEADER_BYTES).unwrap_or(u32::MAX));
@@ -126,7 +137,9 @@ impl Walk {
                 match frame {
                     Ok(frame) => {
                         sealed = frame.header.kind == FrameKind::Seal;
-                        self.frame(&frame, visit)?;
+                        if self.frame(&frame, visit)?.is_break() {
+                            return Ok(ControlFlow::Break(()));
+                        }
                     }
                     Err(end) => bad = Some(end),
                 }
@@ -134,7 +147,7 @@ impl Walk {
             from = frames.offset();
             self.walked.end = Position::new(id, from);
             if sealed {
-                return Ok(());
+                return GO_ON;
             }
             let reason = bad.map_or_else(|| "no seal".to_owned(), |bad| bad.reason.to_string());
             // A header that holds says where the next frame is; without one it is looked for.
@@ -142,7 +155,7 @@ impl Walk {
             let behind = behind.unwrap_or_else(|| from.saturating_add(8));
             let Some(next) = find_next_valid(bytes, seed, id, behind) else {
                 self.rest(bytes, header, from, is_last, reason);
-                return Ok(());
+                return GO_ON;
             };
             let path = self.path.clone();
             self.damage(&path, u64::from(from)..u64::from(next), reason);
@@ -187,11 +200,7 @@ impl Walk {
         }
     }
 
-    fn frame(
-        &mut self,
-        frame: &Frame<'_>,
-        visit: &mut dyn FnMut(&Frame<'_>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    fn frame(&mut self, frame: &Frame<'_>, visit: Visit<'_>) -> Result<ControlFlow<()>, Error> {
         self.walked.frames += 1;
         let len = u64::try_from(frame.header.frame_len()).unwrap_or(u64::MAX);
         self.walked.bytes += len;
@@ -203,20 +212,16 @@ impl Walk {
             let path = self.path.clone();
             self.damage(&path, at..at, reason);
         }
-        let missing = self.order.missing(frame);
-        if let Some(damaged) = self.walked.damaged.last_mut() {
-            damaged.missing.extend(missing);
+        for (key, record) in messages(frame) {
+            self.walked.present.insert(key, record.head.sequence);
         }
         visit(frame)
     }
 }
 
-/// What came last in each slot and channel: what is missing shows in the numbers.
+/// The last frame of each slot: what is missing shows in the numbers.
 #[derive(Default)]
-struct Order {
-    frames: BTreeMap<SlotId, FrameIndex>,
-    messages: BTreeMap<ChannelKey, Sequence>,
-}
+struct Order(BTreeMap<SlotId, FrameIndex>);
 
 impl Order {
     /// Frames of a slot are dense; on a single node none supersedes another.
@@ -224,35 +229,19 @@ impl Order {
         let slot = frame.header.slot?;
         let raft = matches!(frame.header.kind, FrameKind::Entry | FrameKind::NoOp);
         let index = frame.header.index;
-        let before = raft.then(|| self.frames.insert(slot, index)).flatten()?;
+        let before = raft.then(|| self.0.insert(slot, index)).flatten()?;
         (index != before.next())
             .then(|| format!("frame {index} of slot {slot} comes behind frame {before}"))
     }
-
-    /// Messages between the last one of their channel and those of this frame.
-    fn missing(&mut self, frame: &Frame<'_>) -> Vec<(ChannelKey, Sequence, Sequence)> {
-        let mut missing = Vec::new();
-        for (key, record) in messages(frame) {
-            let sequence = record.head.sequence;
-            if let Some(before) = self.messages.insert(key, sequence)
-                && before.next() < sequence
-            {
-                let last = Sequence::new(sequence.get() - 1);
-                missing.push((key, before.next(), last));
-            }
-        }
-        missing
-    }
 }
 
-/// The messages of a frame, with their channels.
+/// The messages of a frame, with their channels. Carried ones are copies: the originals may be
+/// there still.
 pub(super) fn messages<'a>(
     frame: &Frame<'a>,
 ) -> impl Iterator<Item = (ChannelKey, Record<'a>)> + use<'a> {
-    let slot = frame
-        .header
-        .slot
-        .filter(|_| frame.header.kind == FrameKind::Entry);
+    let holds = matches!(frame.header.kind, FrameKind::Entry | FrameKind::Carried);
+    let slot = frame.header.slot.filter(|_| holds);
     let records = Records::new(frame.payload).map_while(Result::ok);
     records.filter_map(move |record| {
         let channel = record.head.channel;

@@ -18,6 +18,7 @@ pub(super) struct Confirmation {
     /// The mark that the ping on its way confirms.
     asked: Option<u64>,
     asked_at: Option<Instant>,
+    hurried: bool,
 }
 
 /// What to do for the confirmation.
@@ -53,13 +54,24 @@ impl Confirmation {
             return Next::Written(*first_end);
         }
         let now = now();
-        if self.asked_at.is_some_and(|at| now.since(at) < PING_EVERY) {
+        let recent = self.asked_at.is_some_and(|at| now.since(at) < PING_EVERY);
+        if recent && !self.hurried {
             return Next::Later;
         }
         let count = self.chunks.partition_point(|(end, _)| *end <= written);
         self.asked = self.chunks.drain(..count).next_back().map(|(_, mark)| mark);
         self.asked_at = Some(now);
         Next::Ping
+    }
+
+    /// From now on pings need not keep their distance: there will be few.
+    pub(super) fn hurry(&mut self) {
+        self.hurried = true;
+    }
+
+    /// Whether everything that was handed over is confirmed.
+    pub(super) fn is_settled(&self) -> bool {
+        self.chunks.is_empty() && self.asked.is_none()
     }
 
     /// The ping was answered: the client has all chunks up to the mark.
@@ -111,6 +123,7 @@ mod tests {
         );
         assert_eq!(confirmation.next(20, || now.after(MOMENT)), Next::Later);
         assert_eq!(confirmation.next(20, || now.after(PING_EVERY)), Next::Ping);
+        assert!(!confirmation.is_settled());
         // A slow answer: the next ping goes at once behind it.
         confirmation.sent(30, 3);
         assert_eq!(
@@ -122,5 +135,21 @@ mod tests {
             confirmation.next(30, || now.after(PING_EVERY * 9)),
             Next::Ping
         );
+    }
+
+    #[test]
+    fn in_a_hurry_pings_follow_one_another() {
+        let now = rt::now();
+        let mut confirmation = Confirmation::default();
+        confirmation.sent(10, 1);
+        assert_eq!(confirmation.next(10, || now), Next::Ping);
+        confirmation.sent(20, 2);
+        confirmation.hurry();
+        assert_eq!(confirmation.next(20, || now), Next::Nothing);
+        assert_eq!(confirmation.answered(), Some(1));
+        assert_eq!(confirmation.next(20, || now), Next::Ping);
+        assert!(!confirmation.is_settled());
+        assert_eq!(confirmation.answered(), Some(2));
+        assert!(confirmation.is_settled());
     }
 }

@@ -32,11 +32,12 @@ impl Pace {
         }
     }
 
-    /// Wakes the task at the next turn. Always to be called from the same task.
-    pub(super) fn register(&mut self, cx: &Context<'_>) {
+    /// Wakes the task at the next turn. Always to be called from the same task. True for the first
+    /// time in a turn.
+    pub(super) fn register(&mut self, cx: &Context<'_>) -> bool {
         let turn = self.pacer.turns.get();
         if self.registered.replace(turn) == Some(turn) {
-            return;
+            return false;
         }
         let first = {
             let mut waiters = self.pacer.waiters.borrow_mut();
@@ -52,5 +53,6 @@ impl Pace {
                 waiters.into_iter().for_each(Waker::wake);
             });
         }
+        true
     }
 }

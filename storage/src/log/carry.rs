@@ -61,6 +61,9 @@ impl Carrying {
     }
 }
 
+/// A segment's mapping, and where what may be read of it ends.
+type Readable = (Arc<dyn Region>, u32);
+
 /// The records of a frame that count.
 struct Kept {
     header: FrameHeader,
@@ -143,7 +146,7 @@ impl Log {
             && let Some(kept) = self.kept(carrying.segment, &header, payload)
         {
             appended = kept.payload.len() + FRAME_HEADER_BYTES;
-            self.append_carried(kept).map_err(Carry::Refused)?;
+            self.append_carried(&kept).map_err(Carry::Refused)?;
         }
         carrying.offset = offset + to_u32(header.frame_len());
         Ok(appended)
@@ -155,7 +158,7 @@ impl Log {
         segment: &Segment,
         offset: u32,
         cursor: &ReadCursor,
-    ) -> Result<Option<(Arc<dyn Region>, u32)>, Carry> {
+    ) -> Result<Option<Readable>, Carry> {
         let end = segment.end.unwrap_or(0).min(segment.skip_behind(offset));
         let Some(region) = segment.region.as_ref().filter(|_| offset < end) else {
             return Ok(None);
@@ -221,7 +224,7 @@ impl Log {
         (kept.header.record_count > 0).then_some(kept)
     }
 
-    fn append_carried(&mut self, kept: Kept) -> Result<(), Refused> {
+    fn append_carried(&mut self, kept: &Kept) -> Result<(), Refused> {
         let bytes = FRAME_HEADER_BYTES + kept.payload.len().next_multiple_of(8);
         let room = self
             .gather

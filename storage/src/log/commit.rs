@@ -1,6 +1,6 @@
 //! Commit: frames that are durable begin to count.
 
-use super::index::{Index, Message};
+use super::index::{Index, Messages};
 use super::segments::Segments;
 use super::{Apply, Divergence, Log, after_seal};
 use crate::SlotId;
@@ -109,7 +109,8 @@ pub(super) fn index_frame(
     let Some(slot) = frame.header.slot else {
         return Ok(last_ns);
     };
-    let carried = frame.header.kind == FrameKind::Carried;
+    // Messages of one channel in a row are looked up once.
+    let mut run: Option<Run> = None;
     for record in Records::new(frame.payload) {
         let record = record.map_err(|bad| Divergence {
             slot,
@@ -123,26 +124,50 @@ pub(super) fn index_frame(
             slot,
             channel: head.channel,
         };
-        match head.kind {
-            RecordKind::Message => {
-                let message = Message {
-                    sequence: head.sequence,
-                    time_ns: last_ns,
-                    bytes: head.payload_len,
-                };
-                if carried {
-                    index.carry(key, frame.position, &message, segments);
-                } else {
-                    index.push(key, frame.position, &message, segments);
+        if head.kind == RecordKind::Message {
+            let bytes = u64::from(head.payload_len);
+            match &mut run {
+                Some((of, run)) if *of == key && run.last.next() == head.sequence => {
+                    run.last = head.sequence;
+                    run.last_time_ns = last_ns;
+                    run.bytes += bytes;
+                }
+                _ => {
+                    let begun = Messages {
+                        first: head.sequence,
+                        last: head.sequence,
+                        time_ns: last_ns,
+                        last_time_ns: last_ns,
+                        bytes,
+                    };
+                    index_run(index, segments, frame, run.replace((key, begun)));
                 }
             }
+            continue;
+        }
+        index_run(index, segments, frame, run.take());
+        match head.kind {
             RecordKind::Trim => index.trim(key, head.sequence, segments),
             RecordKind::ChannelDelete => index.delete(key, segments),
-            RecordKind::ChannelCreate
+            RecordKind::Message
+            | RecordKind::ChannelCreate
             | RecordKind::CursorCreate
             | RecordKind::CursorMove
             | RecordKind::CursorDelete => {}
         }
     }
+    index_run(index, segments, frame, run);
     Ok(last_ns)
+}
+
+/// Messages of a channel in a row.
+type Run = (ChannelKey, Messages);
+
+fn index_run(index: &mut Index, segments: &mut Segments, frame: &Frame<'_>, run: Option<Run>) {
+    let Some((key, messages)) = run else { return };
+    if frame.header.kind == FrameKind::Carried {
+        index.carry(key, frame.position, &messages, segments);
+    } else {
+        index.push(key, frame.position, &messages, segments);
+    }
 }

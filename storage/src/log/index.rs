@@ -10,7 +10,7 @@ mod blocks;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-pub(super) use self::blocks::{Block, ChannelIndex, Message};
+pub(super) use self::blocks::{Block, ChannelIndex, Messages};
 use super::LogStats;
 use super::segments::Segments;
 use crate::checkpoint::ChannelFloor;
@@ -76,12 +76,12 @@ impl Index {
         self.channels.get(&key)
     }
 
-    /// Adds a message of the frame at `at`. One that is there already is left out.
+    /// Adds messages of the frame at `at`. Those that are there already are left out.
     pub(super) fn push(
         &mut self,
         key: ChannelKey,
         at: Position,
-        message: &Message,
+        messages: &Messages,
         segments: &mut Segments,
     ) {
         let channel = self.channels.entry(key).or_default();
@@ -89,37 +89,41 @@ impl Index {
             Some(block) => block.last.next(),
             None => channel.first,
         };
-        if message.sequence < least {
+        if messages.last < least {
             return;
         }
+        let messages = &Messages {
+            first: messages.first.max(least),
+            ..*messages
+        };
         if channel.first == Sequence::default() {
-            channel.first = message.sequence;
+            channel.first = messages.first;
         }
         match channel.blocks.back() {
             Some(block) if block.segment == at.segment() && !block.carried => {
                 let last = channel.blocks.len() - 1;
-                channel.push_to(last, at, message, |from, to| {
+                channel.push_to(last, at, messages, |from, to| {
                     let segment = segments.get(at.segment());
                     segment.is_some_and(|segment| segment.skip_behind(from) < to)
                 });
             }
             _ => {
-                channel.insert(Block::new(at, false, message));
+                channel.insert(Block::new(at, false, messages));
                 segments.add_block(at.segment(), key);
             }
         }
     }
 
-    /// Takes note that a message was carried to the frame at `at`: it counts there, and no longer
-    /// where it was.
+    /// Takes note that messages were carried to the frame at `at`: they count there, and no longer
+    /// where they were.
     pub(super) fn carry(
         &mut self,
         key: ChannelKey,
         at: Position,
-        message: &Message,
+        messages: &Messages,
         segments: &mut Segments,
     ) {
-        let sequence = message.sequence;
+        let sequence = messages.first;
         let channel = self.channels.entry(key).or_default();
         if channel.first == Sequence::default() || !self.settled && sequence < channel.first {
             channel.first = sequence;
@@ -127,10 +131,10 @@ impl Index {
         let block = channel.block_for(sequence);
         let newer =
             block.is_some_and(|block| block.from <= sequence && block.segment >= at.segment());
-        if newer || sequence < channel.first {
+        if newer || messages.last < channel.first {
             return;
         }
-        channel.cut(sequence, sequence, |segment, added| {
+        channel.cut(sequence, messages.last, |segment, added| {
             segments.change_block(segment, key, added);
         });
         let behind = channel
@@ -142,9 +146,9 @@ impl Index {
             })
         });
         if let Some(before) = before {
-            channel.push_to(before, at, message, |_, _| false);
+            channel.push_to(before, at, messages, |_, _| false);
         } else {
-            channel.insert(Block::new(at, true, message));
+            channel.insert(Block::new(at, true, messages));
             segments.add_block(at.segment(), key);
         }
     }
@@ -275,12 +279,12 @@ impl Index {
         let blocks = blocks.map(|(key, _, block)| segment_index::Block {
             key,
             carried: block.carried,
-            first: block.first,
+            first: block.from,
             last: block.last,
             base_time_ns: block.base_time_ns,
             last_time_ns: block.last_time_ns,
-            bytes: block.bytes,
-            entries: block.entries.clone(),
+            bytes: block.kept_bytes(block.from),
+            entries: block.kept_entries(),
         });
         blocks.collect()
     }

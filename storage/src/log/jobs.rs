@@ -233,12 +233,12 @@ impl Jobs {
     /// Takes the next segment if it has room for `bytes`.
     pub(super) fn take_spare(&mut self, bytes: usize) -> Result<Spare, Refused> {
         self.begun = true;
-        if let Some(spare) = self.spares.front() {
-            if bytes <= to_usize(spare.len) {
-                self.wanted_bytes = 0;
-                return self.spares.pop_front().ok_or(Refused::Busy);
-            }
-            // Too small for this record: it is made anew when no job is out.
+        // One that is too small for this record is made anew when no job is out.
+        if let Some(spare) = self.spares.front()
+            && bytes <= to_usize(spare.len)
+        {
+            self.wanted_bytes = 0;
+            return self.spares.pop_front().ok_or(Refused::Busy);
         }
         self.wanted_bytes = self.wanted_bytes.max(bytes);
         Err(if self.full {

@@ -7,6 +7,7 @@ mod model;
 mod reclaim;
 mod recovery;
 mod roll;
+mod speed;
 mod time;
 
 use std::path::PathBuf;
@@ -51,6 +52,9 @@ fn options() -> Options {
         mutations: Mutations::default(),
     }
 }
+
+/// Messages that were read, by sequence, and ranges that were told to be lost.
+type ReadAll = (Vec<(u64, Vec<u8>)>, Vec<(u64, u64)>);
 
 /// A log with what it needs: its disk, its state, and a clock.
 struct Bench {
@@ -221,7 +225,7 @@ impl Bench {
 
     /// Reads everything of a channel from a sequence on, warming what is cold; lost ranges are
     /// returned as well.
-    fn read_all(&mut self, key: ChannelKey, from: u64) -> (Vec<(u64, Vec<u8>)>, Vec<(u64, u64)>) {
+    fn read_all(&mut self, key: ChannelKey, from: u64) -> ReadAll {
         let mut cursor = ReadCursor::default();
         self.read_on(key, from, &mut cursor)
     }
@@ -231,7 +235,7 @@ impl Bench {
         key: ChannelKey,
         from: u64,
         cursor: &mut ReadCursor,
-    ) -> (Vec<(u64, Vec<u8>)>, Vec<(u64, u64)>) {
+    ) -> ReadAll {
         let (mut messages, mut lost) = (Vec::new(), Vec::new());
         let mut from = seq(from);
         loop {

@@ -1,8 +1,9 @@
 //! Reading what the log holds and comparing it with what went in.
 
-use ringmq_storage::log::{Log, ReadCursor, ReadEnd};
+use ringmq_storage::log::{Log, ReadCursor, ReadEnd, Seek};
 use ringmq_storage::{ChannelKey, Sequence};
 
+use super::oracle::Deed;
 use super::state::Channel;
 use super::world::{Outcome, World};
 
@@ -17,6 +18,53 @@ impl World {
             if usage.count != count || (count > 0 && usage.last.get() != channel.last) {
                 return Err(format!("{key:?} is {channel:?}, its usage {usage:?}"));
             }
+            self.check_searches(log, key, channel)?;
+        }
+        Ok(())
+    }
+
+    /// Searches a channel by time and by size. What retention would trim is never too much.
+    fn check_searches(&mut self, log: &mut Log, key: ChannelKey, channel: Channel) -> Outcome {
+        let kept: Vec<_> = (channel.first..=channel.last)
+            .filter_map(|sequence| self.oracle.message(key, sequence))
+            .collect();
+        let Some(chosen) = kept.get(self.random.below(kept.len())) else {
+            return Ok(());
+        };
+        let time_ns = chosen.timestamp_ns + u64::try_from(self.random.below(2)).unwrap_or(0);
+        let expected = kept.iter().find(|deed| deed.timestamp_ns >= time_ns);
+        let expected = expected.map(|deed| deed.head.sequence);
+        let mut cursor = ReadCursor::default();
+        let found = loop {
+            match log.seek_time(key, time_ns, &mut cursor) {
+                Seek::At(sequence) => break Some(sequence),
+                Seek::End => break None,
+                Seek::Cold(warm) => log.warmed(warm.run(), &mut cursor),
+            }
+        };
+        if found != expected {
+            return Err(format!(
+                "{key:?}: {expected:?} is the first at {time_ns}, not {found:?}"
+            ));
+        }
+        let behind =
+            |through: Sequence| kept.iter().filter(move |deed| deed.head.sequence > through);
+        if let Some(through) = log.through_time(key, time_ns)
+            && kept
+                .iter()
+                .any(|deed| deed.head.sequence <= through && deed.timestamp_ns >= time_ns)
+        {
+            return Err(format!("{key:?}: {through} is not older than {time_ns}"));
+        }
+        let bytes = |deed: &&Deed| u64::from(deed.head.payload_len);
+        let bytes_max = kept.iter().map(bytes).sum::<u64>() / 2;
+        if let Some(through) = log.through_bytes(key, bytes_max)
+            && (through.get() < channel.first || through.get() > channel.last)
+        {
+            let left: u64 = behind(through).map(bytes).sum();
+            return Err(format!(
+                "{key:?}: {through} leaves {left} of {bytes_max} bytes"
+            ));
         }
         Ok(())
     }

@@ -29,6 +29,7 @@ pub(crate) struct Habits {
     pub(crate) read: usize,
     pub(crate) trim: usize,
     pub(crate) checkpoint: usize,
+    pub(crate) carry: usize,
     pub(crate) trouble: usize,
     /// Other leaders supersede frames between sessions.
     pub(crate) supersede: bool,
@@ -54,6 +55,7 @@ impl Habits {
             read: random.between(0, 4),
             trim: [0, 1, 3, 10][random.below(4)],
             checkpoint: [0, 0, 1, 2][random.below(4)],
+            carry: [0, 2, 10][random.below(3)],
             trouble: [0, 0, 1][random.below(3)],
             supersede: random.percent(30),
         };
@@ -75,6 +77,7 @@ impl Habits {
             sync: 10,
             trim: 30,
             checkpoint: 4,
+            carry: [0, 10, 40][random.below(3)],
             ..self
         }
     }

@@ -1,5 +1,6 @@
 //! What happened, so that the suite can be told that it looks at something.
 
+use ringmq_storage::frame::{FrameHeader, FrameKind};
 use ringmq_storage::log::Batch;
 use ringmq_storage::segment::SegmentHeader;
 
@@ -12,6 +13,7 @@ pub(crate) struct Seen {
     pub(crate) lost: u64,
     pub(crate) rolls: u64,
     pub(crate) recycled: u64,
+    pub(crate) carried: u64,
     pub(crate) dropped: u64,
     pub(crate) checkpoints: u64,
     pub(crate) checkpoints_used: u64,
@@ -30,6 +32,7 @@ impl Seen {
         self.lost += other.lost;
         self.rolls += other.rolls;
         self.recycled += other.recycled;
+        self.carried += other.carried;
         self.dropped += other.dropped;
         self.checkpoints += other.checkpoints;
         self.checkpoints_used += other.checkpoints_used;
@@ -48,6 +51,13 @@ impl Seen {
             && let Ok(Some(header)) = SegmentHeader::decode(&batch.bytes)
         {
             self.recycled += u64::from(header.generation.get() > 1);
+            // The first frame lies behind the segment's header.
+            return;
+        }
+        let mut rest = &batch.bytes[..];
+        while let Ok(header) = FrameHeader::decode_trusted(rest) {
+            self.carried += u64::from(header.kind == FrameKind::Carried);
+            rest = rest.get(header.frame_len()..).unwrap_or_default();
         }
     }
 
@@ -58,6 +68,7 @@ impl Seen {
             self.lost,
             self.rolls,
             self.recycled,
+            self.carried,
             self.dropped,
             self.checkpoints_used,
             self.superseded,

@@ -1,7 +1,7 @@
 //! The time between opening a log and losing it: the part of the shard that commits and runs jobs.
 
 use ringmq_storage::Position;
-use ringmq_storage::log::{Batch, Done, Job, Log};
+use ringmq_storage::log::{Batch, Carry, Done, Job, Log, ReadCursor};
 
 use super::craft::Tail;
 use super::world::{Outcome, World};
@@ -24,6 +24,7 @@ pub(crate) struct Session {
     pub(crate) log: Log,
     flight: Flight,
     work: Work,
+    carried: ReadCursor,
 }
 
 impl Session {
@@ -32,6 +33,7 @@ impl Session {
             log,
             flight: Flight::None,
             work: Work::None,
+            carried: ReadCursor::default(),
         }
     }
 
@@ -151,6 +153,14 @@ impl Session {
         self.log.submit_checkpoint(builder);
         world.seen.checkpoints += 1;
         Ok(())
+    }
+
+    /// Compaction, as the shard does it when it has nothing else to do.
+    pub(crate) fn carry(&mut self, world: &mut World) {
+        let bytes_max = [1, 500, 20_000][world.random.below(3)];
+        if let Carry::Cold(warm) = self.log.carry_some(&mut self.carried, bytes_max) {
+            self.log.warmed(warm.run(), &mut self.carried);
+        }
     }
 
     fn is_idle(&self) -> bool {

@@ -199,6 +199,7 @@ impl World {
             habits.read,
             habits.trim,
             habits.checkpoint,
+            habits.carry,
             habits.trouble,
         ];
         let mut at = self.random.below(weights.iter().sum());
@@ -223,6 +224,10 @@ impl World {
                 Ok(())
             }
             Some(6) => session.checkpoint(self),
+            Some(7) => {
+                session.carry(self);
+                Ok(())
+            }
             _ => {
                 self.trouble();
                 Ok(())

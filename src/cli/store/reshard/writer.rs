@@ -14,8 +14,11 @@ use ringmq_storage::{FrameIndex, Generation, Position, SegmentId, SlotId, StoreI
 use crate::cli::store::{Error, failed};
 use crate::engine::events_store::Slots;
 
-/// Size of the first segment of a log; each further one has twice the size of the one before.
-const SEGMENT_BYTES_FIRST: u32 = 1 << 20;
+/// Segments end at a page.
+const PAGE_BYTES: u32 = 4 << 10;
+
+/// Size of a log's only segment when nothing is in it.
+const SEGMENT_BYTES_MIN: u64 = 1 << 20;
 
 /// What is written at once.
 const WRITE_BYTES: usize = 1 << 20;
@@ -31,8 +34,6 @@ pub(super) struct LogWriter<'a> {
     directory: PathBuf,
     /// The slots of the log: first and last frame that was written.
     slots: BTreeMap<SlotId, Option<(FrameIndex, FrameIndex)>>,
-    segment_bytes: u32,
-    next_bytes: u32,
     open: Option<OpenSegment>,
     segments: Vec<SegmentEntry>,
 }
@@ -54,7 +55,6 @@ impl<'a> LogWriter<'a> {
         log: u16,
         directory: PathBuf,
         slots: Vec<SlotId>,
-        segment_bytes: u32,
     ) -> Self {
         Self {
             fs,
@@ -62,49 +62,47 @@ impl<'a> LogWriter<'a> {
             log,
             directory,
             slots: slots.into_iter().map(|slot| (slot, None)).collect(),
-            segment_bytes,
-            next_bytes: SEGMENT_BYTES_FIRST.min(segment_bytes),
             open: None,
             segments: Vec::new(),
         }
     }
 
-    /// Appends a frame of one of the log's slots: its payload as it is, its header for its new
-    /// place.
-    pub(super) fn frame(&mut self, slot: SlotId, frame: &Frame<'_>) -> Result<(), Error> {
-        let len = to_u32(frame.header.frame_len());
-        let room = self.open.as_ref().map_or(0, OpenSegment::room);
-        if len > room {
-            self.roll(len)?;
+    /// Ends the segment, and begins one that takes frames of so many bytes; none for 0.
+    pub(super) fn next_segment(&mut self, bytes: u64) -> Result<(), Error> {
+        if bytes == 0 {
+            return Ok(());
         }
-        let index = frame.header.index;
-        let written = self.slots.entry(slot).or_default();
-        *written = Some((written.map_or(index, |(first, _)| first), index));
+        if let Some(open) = self.open.take() {
+            open.seal()?;
+        }
+        self.begin(bytes)
+    }
+
+    /// Appends a frame of one of the log's slots: its payload as it is, its header for its new
+    /// place. The segment was begun with room for it.
+    pub(super) fn frame(&mut self, slot: SlotId, frame: &Frame<'_>) -> Result<(), Error> {
+        if matches!(frame.header.kind, FrameKind::Entry | FrameKind::NoOp) {
+            let index = frame.header.index;
+            let written = self.slots.entry(slot).or_default();
+            *written = Some((written.map_or(index, |(first, _)| first), index));
+        }
         let Some(open) = &mut self.open else {
+            debug_assert!(false, "a segment is begun before its frames come");
             return Ok(());
         };
         open.push(frame.header, frame.payload);
         open.flush_if_large()
     }
 
-    /// Ends the segment, and begins one that takes a frame of `len` bytes.
-    fn roll(&mut self, len: u32) -> Result<(), Error> {
-        if let Some(open) = self.open.take() {
-            open.seal()?;
-        }
+    /// Makes a segment with room for frames of so many bytes and a seal.
+    fn begin(&mut self, bytes: u64) -> Result<(), Error> {
         let (fs, directory) = (self.fs, &self.directory);
         fs.create_directory(directory)
             .map_err(failed("make", directory))?;
-        let overhead =
-            2 * SEGMENT_HEADER_BYTES + frame_len(Preamble::encoded_len(self.slots.len()));
-        let least = len.saturating_add(to_u32(overhead));
-        let bytes = self
-            .next_bytes
-            .max(least.next_multiple_of(SEGMENT_BYTES_FIRST));
-        self.next_bytes = bytes
-            .saturating_mul(2)
-            .min(self.segment_bytes)
-            .max(self.next_bytes);
+        let preamble = frame_len(Preamble::encoded_len(self.slots.len()));
+        let overhead = to_u32(SEGMENT_HEADER_BYTES + preamble + frame_len(0));
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX / 2);
+        let bytes = bytes.saturating_add(overhead).next_multiple_of(PAGE_BYTES);
         let count = u32::try_from(self.segments.len()).unwrap_or(u32::MAX);
         let header = SegmentHeader {
             store: self.store,
@@ -162,7 +160,7 @@ impl<'a> LogWriter<'a> {
             return Ok(());
         }
         if self.open.is_none() {
-            self.roll(0)?;
+            self.begin(SEGMENT_BYTES_MIN)?;
         }
         let Some(open) = self.open.take() else {
             return Ok(());
@@ -275,16 +273,11 @@ impl OpenSegment {
         Position::new(self.header.segment, self.offset())
     }
 
-    /// Bytes that are left before the seal.
-    fn room(&self) -> u32 {
-        let seal = to_u32(frame_len(0));
-        self.header
-            .len
-            .saturating_sub(self.offset())
-            .saturating_sub(seal)
-    }
-
     fn push(&mut self, mut header: FrameHeader, payload: &[u8]) {
+        debug_assert!(
+            self.offset() <= self.header.len,
+            "segments are made long enough"
+        );
         // The log is synced as a whole before anybody reads it.
         header.synced_through = self.end();
         let encoded = header.encode(&self.header.seed(), self.offset());

@@ -23,10 +23,8 @@ pub(in crate::log) struct Block {
 }
 
 impl Block {
-    pub(super) fn new(at: Position, carried: bool, message: &Message) -> Self {
-        let Message {
-            sequence, time_ns, ..
-        } = *message;
+    pub(super) fn new(at: Position, carried: bool, messages: &Messages) -> Self {
+        let (sequence, time_ns) = (messages.first, messages.time_ns);
         let mut block = Self {
             segment: at.segment(),
             carried,
@@ -38,40 +36,36 @@ impl Block {
             bytes: 0,
             entries: Vec::new(),
         };
-        block.push(at, message, |_, _| false);
+        block.push(at, messages, |_, _| false);
         block
     }
 
-    /// Adds a message of the frame at `at`. The walk from an entry must not meet frames that do
+    /// Adds messages of the frame at `at`. The walk from an entry must not meet frames that do
     /// not count, so behind some there is a new entry: `gap` tells whether some lie between two
     /// places.
     pub(super) fn push(
         &mut self,
         at: Position,
-        message: &Message,
+        messages: &Messages,
         gap: impl FnOnce(u32, u32) -> bool,
     ) {
-        let Message {
-            sequence,
-            time_ns,
-            bytes,
-        } = *message;
         let wanted = self.entries.last().is_none_or(|last| {
             at.offset() >= last.offset.saturating_add(ENTRY_DISTANCE)
                 || gap(last.offset, at.offset())
         });
         if wanted {
-            let milliseconds = time_ns.saturating_sub(self.base_time_ns) / 1_000_000;
+            let behind = messages.time_ns.saturating_sub(self.base_time_ns);
+            let milliseconds = behind / 1_000_000;
             self.entries.push(Entry {
-                sequence_delta: saturated(sequence.get() - self.first.get()),
+                sequence_delta: saturated(messages.first.get() - self.first.get()),
                 offset: at.offset(),
                 time_delta_ms: saturated(milliseconds),
                 bytes_before: saturated(self.bytes),
             });
         }
-        self.last = sequence;
-        self.last_time_ns = self.last_time_ns.max(time_ns);
-        self.bytes += u64::from(bytes);
+        self.last = messages.last;
+        self.last_time_ns = self.last_time_ns.max(messages.last_time_ns);
+        self.bytes += messages.bytes;
     }
 
     /// First sequence at an entry.
@@ -114,6 +108,24 @@ impl Block {
     /// Bytes of the messages that count here, of a channel that begins with `first`.
     pub(in crate::log) fn kept_bytes(&self, first: Sequence) -> u64 {
         self.bytes_from(first.max(self.from))
+    }
+
+    /// The entries of the messages that count here, as if the block began with them: a walk from
+    /// the first of them may meet some that do not, which a reader passes over.
+    pub(super) fn kept_entries(&self) -> Vec<Entry> {
+        let (at, _) = self.entry_for(self.from).unzip();
+        let kept = self.entries.iter().skip(at.unwrap_or(0));
+        let bytes_before = self.bytes - self.kept_bytes(self.from);
+        let rebased = kept.map(|entry| {
+            let sequence = self.sequence_at(entry).max(self.from);
+            let bytes = u64::from(entry.bytes_before).saturating_sub(bytes_before);
+            Entry {
+                sequence_delta: saturated(sequence.get() - self.from.get()),
+                bytes_before: saturated(bytes),
+                ..*entry
+            }
+        });
+        rebased.collect()
     }
 
     /// Forgets the messages behind `last`.
@@ -172,18 +184,18 @@ impl ChannelIndex {
         self.blocks.insert(at, block);
     }
 
-    /// Adds a message to the block at a place.
+    /// Adds messages to the block at a place.
     pub(super) fn push_to(
         &mut self,
         number: usize,
         at: Position,
-        message: &Message,
+        messages: &Messages,
         gap: impl FnOnce(u32, u32) -> bool,
     ) {
         if let Some(block) = self.blocks.get_mut(number) {
-            block.push(at, message, gap);
-            self.bytes += u64::from(message.bytes);
-            self.last = self.last.max(message.sequence);
+            block.push(at, messages, gap);
+            self.bytes += messages.bytes;
+            self.last = self.last.max(messages.last);
         }
     }
 
@@ -316,12 +328,16 @@ impl ChannelIndex {
     }
 }
 
-/// What the index keeps of a message.
+/// What the index keeps of messages of a channel that follow one another in a frame.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::log) struct Message {
-    pub sequence: Sequence,
+pub(in crate::log) struct Messages {
+    pub first: Sequence,
+    pub last: Sequence,
+    /// Time of the first.
     pub time_ns: u64,
-    pub bytes: u32,
+    pub last_time_ns: u64,
+    /// Bytes of their payloads.
+    pub bytes: u64,
 }
 
 fn saturated(number: u64) -> u32 {

@@ -116,7 +116,8 @@ impl Apply for Model {
             match record.head.kind {
                 RecordKind::Message => {
                     let follows = sequence == channel.last + 1;
-                    if !follows && !(self.gaps.contains(&slot) && sequence > channel.last) {
+                    let behind_gap = self.gaps.contains(&slot) && sequence > channel.last;
+                    if !follows && !behind_gap {
                         return Err(diverged(format!("{sequence} follows {}", channel.last)));
                     }
                     channel.last = sequence;

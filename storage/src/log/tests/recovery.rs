@@ -338,7 +338,7 @@ fn hand_made(bench: &mut Bench, frames: &[(u16, u64, u64)]) {
         };
         filling.open_frame(slot(*slot_index), bench.now_ns, FrameIndex::new(*index));
         filling.push(bench.now_ns, head, &mut |out| {
-            out.extend_from_slice(text.as_bytes())
+            out.extend_from_slice(text.as_bytes());
         });
         filling.close_frame(end);
         bytes = filling.bytes().to_vec();

@@ -1,0 +1,168 @@
+//! Figures, not checks: `cargo test --release -p ringmq-storage speed -- --ignored --nocapture`.
+
+use super::*;
+use crate::fs::{Fs, RealFs};
+
+/// Processor time of this thread: the machine may be busy with other things.
+fn cpu_ns() -> u64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    stat.split(' ').next().unwrap().parse().unwrap()
+}
+
+struct Figures {
+    fs: Arc<dyn Fs>,
+    log: Log,
+    count: u64,
+}
+
+/// Applies nothing: what is measured is the log.
+struct Nothing;
+
+impl Apply for Nothing {
+    fn restore(&mut self, _: &Section) -> Result<(), Divergence> {
+        Ok(())
+    }
+
+    fn apply(&mut self, _: &Frame<'_>) -> Result<(), Divergence> {
+        Ok(())
+    }
+}
+
+impl Figures {
+    fn jobs(&mut self) {
+        while let Some(job) = self.log.next_job() {
+            let done = job.run(&*self.fs);
+            self.log.done(done);
+        }
+    }
+
+    fn append(&mut self, key: ChannelKey, payload: &[u8]) -> Result<(), Refused> {
+        let head = RecordHead {
+            kind: RecordKind::Message,
+            encoding: 1,
+            channel: key.channel,
+            sequence: seq(self.count + 1),
+            time_delta_ns: 0,
+            payload_len: u32::try_from(payload.len()).unwrap(),
+        };
+        let now_ns = 1_000_000_000 + self.count * 1000;
+        self.log
+            .append(key.slot, now_ns, head, Class::Message, &mut |out| {
+                out.extend_from_slice(payload);
+            })?;
+        self.count += 1;
+        Ok(())
+    }
+}
+
+fn measure(batch_records: u64, len: usize) {
+    let directory = tempfile::tempdir().unwrap();
+    let fs: Arc<dyn Fs> = Arc::new(RealFs);
+    let mut options = options();
+    options.directory = directory.path().join("log");
+    options.segment_bytes = 64 * MIB;
+    options.segment_bytes_first = 64 * MIB;
+    let opened = Log::open(fs.clone(), options.clone(), &mut Nothing).unwrap();
+    let mut figures = Figures {
+        fs: fs.clone(),
+        log: opened.log,
+        count: 0,
+    };
+    let key = key(0, 1);
+    let body = payload(key, 1, len);
+    let _busy = figures.append(key, &body);
+    figures.jobs();
+    let (mut append, mut take, mut commit) = (0, 0, 0);
+    let total = (150 << 20) / u64::try_from(len + 32).unwrap();
+    while figures.count < total {
+        let began = cpu_ns();
+        for _ in 0..batch_records {
+            if figures.append(key, &body).is_err() {
+                break;
+            }
+        }
+        let appended = cpu_ns();
+        let mut batches = Vec::new();
+        append += appended - began;
+        while let Some(batch) = figures.log.take_batch() {
+            take += cpu_ns() - appended;
+            let path = figures.log.segment_path(batch.segment).unwrap();
+            let mut file = fs.open(&path).unwrap();
+            file.write_at(u64::from(batch.offset), &batch.bytes)
+                .unwrap();
+            figures.log.written(batch.end);
+            figures.log.synced(batch.end);
+            batches.push(batch.end);
+            if batch.must_sync {
+                break;
+            }
+        }
+        for end in batches {
+            let began = cpu_ns();
+            figures.log.commit(end, &mut Nothing).unwrap();
+            commit += cpu_ns() - began;
+        }
+        figures.jobs();
+    }
+    let count = figures.count;
+    let mut cursor = ReadCursor::default();
+    let (mut from, mut sum, mut warms) = (seq(1), 0_u64, 0);
+    let mut warming = 0;
+    let began = cpu_ns();
+    loop {
+        let end = figures.log.read(
+            key,
+            from,
+            seq(u64::MAX),
+            &mut cursor,
+            64 << 10,
+            &mut |stored| {
+                sum += u64::from(stored.payload.first().copied().unwrap_or(0));
+                from = stored.sequence.next();
+            },
+        );
+        match end {
+            ReadEnd::CaughtUp => break,
+            ReadEnd::Cold(warm) => {
+                let began = cpu_ns();
+                figures.log.warmed(warm.run(), &mut cursor);
+                warming += cpu_ns() - began;
+                warms += 1;
+            }
+            _ => {}
+        }
+    }
+    let read = cpu_ns() - began - warming;
+    assert!(sum > 0);
+    let stats = figures.log.stats();
+    drop(figures);
+    let began = cpu_ns();
+    let opened = Log::open(fs, options, &mut Nothing).unwrap();
+    let open = cpu_ns() - began;
+    println!(
+        "{len} bytes, {batch_records} a batch, {count} records, ns a record: append {}, close {}, \
+         commit {}, read {}, warm {} ({warms} windows), open and replay {}; index {} bytes",
+        append / count,
+        take / count,
+        commit / count,
+        read / count,
+        warming / count,
+        open / count,
+        stats.index_bytes,
+    );
+    assert_eq!(opened.report.damaged, vec![]);
+}
+
+#[test]
+#[ignore = "figures"]
+fn speed() {
+    for (records, len) in [
+        (1, 1024),
+        (64, 1024),
+        (1000, 1024),
+        (1000, 100),
+        (64, 64 << 10),
+    ] {
+        measure(records, len);
+    }
+}
