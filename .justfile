@@ -41,3 +41,17 @@ bench:
 soak seconds="900":
     cargo build --release
     target/sdk-venv/bin/python tests/soak/run.py --seconds {{seconds}} --binary target/release/ringmq
+
+# Undefined behaviour in the storage crate; its file system is on the heap there.
+miri:
+    @if cargo +nightly miri --version >/dev/null 2>&1; then \
+    MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test -p ringmq-storage \
+    --test golden --test codec --test fuzz_smoke; \
+    else echo "skipped: miri is not installed"; fi
+
+# One fuzz target: segment, checkpoint, segment_index, record_payload. `cargo test` runs each for
+# some seconds, without a nightly toolchain.
+fuzz target="segment" seconds="60":
+    @if cargo +nightly fuzz --version >/dev/null 2>&1; then \
+    cargo +nightly fuzz run --fuzz-dir tests/fuzz {{target}} -- -max_total_time={{seconds}}; \
+    else echo "skipped: cargo-fuzz is not installed"; fi

@@ -87,7 +87,7 @@ fn run_chosen(seeds: u64, mode: Mode) -> Option<Seen> {
     let chosen = one.map_or(0..many, |seed| seed..seed + 1);
     match run_all(chosen, mode) {
         Ok(seen) => {
-            println!("{seen:?}");
+            eprintln!("{seen:?}");
             (one.is_none() && many >= seeds).then_some(seen)
         }
         Err((seed, failure)) => panic!(

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -59,6 +60,8 @@ fn broker_with_a_disk_that_forgets() {
 pub(crate) struct Machinery {
     folder: tempfile::TempDir,
     settings: String,
+    /// How often the most used segment has been in use, as seen at the cuts.
+    pub(crate) uses: u32,
 }
 
 impl Machinery {
@@ -68,6 +71,7 @@ impl Machinery {
         Self {
             folder,
             settings: settings.into(),
+            uses: 0,
         }
     }
 
@@ -93,8 +97,27 @@ impl Machinery {
         (broker, address)
     }
 
+    /// How often the most used segment of the store has been in use.
+    fn most_uses(&self) -> u32 {
+        let logs = self.folder.path().join("data/logs-1");
+        let logs = std::fs::read_dir(logs).unwrap().map(|log| log.unwrap());
+        let files = logs.flat_map(|log| std::fs::read_dir(log.path()).unwrap());
+        let segments = files
+            .map(|file| file.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|kind| kind == "segment"));
+        let uses = segments.map(|path| {
+            let mut generation = [0; 4];
+            let segment = std::fs::File::open(path).unwrap();
+            // `docs/FORMAT.md`: the generation in the header.
+            segment.read_exact_at(&mut generation, 36).unwrap();
+            u32::from_le_bytes(generation)
+        });
+        uses.max().unwrap_or(0)
+    }
+
     /// Cuts the power of a broker that was killed; gives back how many sectors the disk has lost.
-    pub(crate) fn cut_power(&self, cut: Cut, random: &mut Random) -> usize {
+    pub(crate) fn cut_power(&mut self, cut: Cut, random: &mut Random) -> usize {
+        self.uses = self.uses.max(self.most_uses());
         disk::cut_power(&self.notes(), cut, random)
     }
 }

@@ -255,7 +255,7 @@ impl World {
             return;
         };
         builder.section(slot, slots.applied(slot), |out| {
-            slots.encode_section(slot, out)
+            slots.encode_section(slot, out);
         });
         broker.checkpoint = Some((builder, missing));
     }

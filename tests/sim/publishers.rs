@@ -83,8 +83,13 @@ impl Publisher {
     /// The broker answers what is committed.
     pub(crate) fn answer(&mut self, committed: Position) -> u64 {
         let mut count = 0;
-        while let Some((_, sent)) = self.waiting.pop_front_if(|(end, _)| *end <= committed) {
-            self.acknowledged.push(sent);
+        while self
+            .waiting
+            .front()
+            .is_some_and(|(end, _)| *end <= committed)
+        {
+            self.acknowledged
+                .extend(self.waiting.pop_front().map(|(_, sent)| sent));
             count += 1;
         }
         count

@@ -137,7 +137,10 @@ impl Watches {
 
     pub(crate) fn note_durable(&mut self, through: Position) {
         for watch in self.watches.values_mut() {
-            while let Some((_, to)) = watch.moves.pop_front_if(|(end, _)| *end <= through) {
+            while let Some(&(end, to)) = watch.moves.front()
+                && end <= through
+            {
+                watch.moves.pop_front();
                 watch.durable = watch.durable.max(to);
                 watch.committed = watch.committed.max(to);
             }

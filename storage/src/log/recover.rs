@@ -4,13 +4,16 @@
 //! segments before it are loaded, the frames behind it are scanned and replayed. Nothing is
 //! guessed:
 //!
-//! | found | taken as |
-//! |---|---|
-//! | a bad frame in the last segment, nothing behind it says that it was synced | torn tail: cut, made zero (rule L7) |
-//! | a bad frame before that, or one that a later frame or the checkpoint knows as synced (rules L6, L8) | damage: quarantined, reported |
-//! | a later frame of a slot with an index that is there already | the earlier ones do not count (rule L3) |
-//! | a gap in the indexes of a slot that a damaged range explains | the state goes on behind it, what is damaged is left out |
-//! | another gap, or a frame that contradicts the state | the slot is halted, the others go on |
+//! - A bad frame in the last segment, and nothing behind it says that it was synced: a torn tail.
+//!   It is cut and made zero (rule L7 of `docs/replication.md`).
+//! - A bad frame before that, or one that a later frame or the checkpoint knows as synced: damage,
+//!   quarantined and reported (rules L6, L8).
+//! - A later frame of a slot with an index that is there already: the earlier ones do not count
+//!   (rule L3).
+//! - A gap in the indexes of a slot that a damaged range explains: the state goes on behind it,
+//!   what is damaged is left out.
+//! - Another gap, or a frame that contradicts the state: the slot is halted, the others go on.
+//! - A frame that a newer version wrote: the log is refused, nothing is changed (rule L10).
 
 mod files;
 mod replay;
@@ -98,6 +101,8 @@ struct Recovery {
     /// Where the log goes on: in its last segment, or with a new one.
     end: Position,
     appendable: bool,
+    /// Everything before this place was synced: the checkpoint says so, or a later frame.
+    known_synced: Position,
 }
 
 impl Log {
@@ -126,6 +131,11 @@ impl Log {
             found: Vec::new(),
             unindexed: Vec::new(),
             appendable: false,
+            // Without a checkpoint nothing is known, the first segment's header included.
+            known_synced: match checkpoint.number {
+                0 => Position::default(),
+                _ => checkpoint.synced_through,
+            },
         };
         recovery.restore(&checkpoint, state)?;
         recovery.map_segments(&checkpoint)?;

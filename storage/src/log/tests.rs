@@ -230,12 +230,7 @@ impl Bench {
         self.read_on(key, from, &mut cursor)
     }
 
-    fn read_on(
-        &mut self,
-        key: ChannelKey,
-        from: u64,
-        cursor: &mut ReadCursor,
-    ) -> ReadAll {
+    fn read_on(&mut self, key: ChannelKey, from: u64, cursor: &mut ReadCursor) -> ReadAll {
         let (mut messages, mut lost) = (Vec::new(), Vec::new());
         let mut from = seq(from);
         loop {

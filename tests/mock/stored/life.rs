@@ -48,7 +48,16 @@ pub(crate) struct Clients {
 
 impl Clients {
     pub(crate) fn new(channels: usize, followers: usize) -> Self {
-        let ledger = |number| Ledger::new(&format!("stored.{number}"));
+        Self::of(channels, followers, false)
+    }
+
+    /// Those of channels that give up their oldest events.
+    pub(crate) fn trimming(channels: usize) -> Self {
+        Self::of(channels, 0, true)
+    }
+
+    fn of(channels: usize, followers: usize, trims: bool) -> Self {
+        let ledger = |number| Ledger::new(&format!("stored.{number}"), trims);
         let follower = |number| Follower::new(&format!("follower-{number}"));
         Self {
             ledgers: (0..channels).map(ledger).collect(),

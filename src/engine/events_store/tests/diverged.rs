@@ -54,6 +54,7 @@ fn head(kind: RecordKind, channel: u32, sequence: u64) -> RecordHead {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of all cases")]
 fn what_does_not_follow_from_the_state_stops_the_slot() {
     let create = |name: &str| {
         let mut bytes = Vec::new();

@@ -219,7 +219,9 @@ impl ChannelIndex {
             && block.from <= last
         {
             self.bytes = self.bytes.saturating_sub(block.kept_bytes(block.from));
-            let (before, behind) = (first > block.from, last < block.last);
+            // What was trimmed is not worth a block that would hold up its segment.
+            let kept = block.from.max(self.first);
+            let (before, behind) = (first > kept, last < block.last);
             let mut right = (before && behind).then(|| block.clone());
             match (before, behind) {
                 (false, false) => {

@@ -293,6 +293,7 @@ impl Recovery {
             let fault = match walk.next() {
                 Step::Frame(frame) => {
                     sealed = frame.header.kind == FrameKind::Seal;
+                    self.known_synced = self.known_synced.max(frame.header.synced_through);
                     found.extend(found_frame(&frame));
                     continue;
                 }

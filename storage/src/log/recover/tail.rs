@@ -1,10 +1,12 @@
 //! The end of the log, made ready for what is appended next.
 
+use std::cmp::Ordering;
+
 use super::Recovery;
 use crate::Error;
 use crate::error::io_error;
 use crate::frame::{FRAME_HEADER_BYTES, Seed};
-use crate::fs::Region;
+use crate::fs::{FsFile, Region};
 use crate::id::{Generation, Position, SegmentId};
 use crate::log::gather::{Filling, to_u32, to_usize};
 use crate::log::options::mutation;
@@ -12,6 +14,9 @@ use crate::log::segments::{index_path, segment_path};
 use crate::log::walk::{Step, Walk};
 use crate::log::{FIRST_FRAME, Log, after_seal, seed};
 use crate::segment::SegmentHeader;
+
+/// How much is written again with one write; what cannot be read in it is left out whole.
+const REWRITE_BYTES: u32 = 64 << 10;
 
 /// How much is made zero with one write.
 const ZEROS_BYTES: u32 = 1 << 20;
@@ -106,7 +111,43 @@ impl Recovery {
                 written.map_err(io_error("write", &path))?;
             }
         }
+        self.write_again(&mut *file, &*region, id)
+            .map_err(io_error("write", &path))?;
         file.sync().map_err(io_error("sync", &path))
+    }
+
+    /// Writes again what nothing says was synced. After a sync that failed, a page may be shown by
+    /// the cache, counted as clean, and be missing on the disk: the next sync alone would succeed
+    /// and not write it.
+    fn write_again(
+        &self,
+        file: &mut dyn FsFile,
+        region: &dyn Region,
+        id: SegmentId,
+    ) -> std::io::Result<()> {
+        let sealed_end = self.segments.get(id).and_then(|segment| segment.end);
+        let end = if self.end.segment() == id {
+            self.end.offset()
+        } else {
+            sealed_end.unwrap_or(0)
+        };
+        let known = self.known_synced;
+        let mut at = match known.segment().cmp(&id) {
+            Ordering::Less => 0,
+            Ordering::Equal => known.offset(),
+            Ordering::Greater => end,
+        };
+        while at < end {
+            let to = end.min(at.saturating_add(REWRITE_BYTES));
+            // What cannot be read is damage, and reported as that.
+            if region.populate(at..to).is_ok()
+                && let Some(bytes) = region.slice(at..to)
+            {
+                file.write_at(u64::from(at), &bytes)?;
+            }
+            at = to;
+        }
+        Ok(())
     }
 }
 

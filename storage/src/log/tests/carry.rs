@@ -188,6 +188,21 @@ fn segment_that_keeps_much_is_not_carried() {
 }
 
 #[test]
+fn what_was_trimmed_of_a_channel_does_not_hold_up_the_segment_that_it_was_carried_from() {
+    let mut bench = Bench::new();
+    fill(&mut bench, 150);
+    for slot in 0..2 {
+        bench.trim(key(slot, 1), 2);
+    }
+    trim_busy(&mut bench);
+    bench.carry();
+    assert!(first(&bench) > 3);
+    check_all(&mut bench);
+    let mut bench = bench.reopen();
+    check_all(&mut bench);
+}
+
+#[test]
 fn damage_is_not_carried() {
     let mut bench = Bench::new();
     fill(&mut bench, 150);

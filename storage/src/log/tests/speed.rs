@@ -55,6 +55,71 @@ impl Figures {
     }
 }
 
+/// Processor time spent in the parts.
+#[derive(Debug, Default)]
+struct Spent {
+    append: u64,
+    close: u64,
+    commit: u64,
+    read: u64,
+    warm: u64,
+}
+
+/// Fills the log with 150 MiB.
+fn fill(figures: &mut Figures, key: ChannelKey, body: &[u8], batch_records: u64) -> Spent {
+    let mut spent = Spent::default();
+    let total = (150 << 20) / u64::try_from(body.len() + 32).unwrap();
+    while figures.count < total {
+        let began = cpu_ns();
+        for _ in 0..batch_records {
+            if figures.append(key, body).is_err() {
+                break;
+            }
+        }
+        let appended = cpu_ns();
+        spent.append += appended - began;
+        while let Some(batch) = figures.log.take_batch() {
+            spent.close += cpu_ns() - appended;
+            let path = figures.log.segment_path(batch.segment).unwrap();
+            let mut file = figures.fs.open(&path).unwrap();
+            let offset = u64::from(batch.offset);
+            file.write_at(offset, &batch.bytes).unwrap();
+            figures.log.written(batch.end);
+            figures.log.synced(batch.end);
+            let began = cpu_ns();
+            figures.log.commit(batch.end, &mut Nothing).unwrap();
+            spent.commit += cpu_ns() - began;
+        }
+        figures.jobs();
+    }
+    spent
+}
+
+fn read(figures: &mut Figures, key: ChannelKey, spent: &mut Spent) {
+    let mut cursor = ReadCursor::default();
+    let (mut from, mut sum) = (seq(1), 0_u64);
+    let upto = seq(u64::MAX);
+    let began = cpu_ns();
+    loop {
+        let log = &figures.log;
+        let end = log.read(key, from, upto, &mut cursor, 64 << 10, &mut |stored| {
+            sum += u64::from(stored.payload.first().copied().unwrap_or(0));
+            from = stored.sequence.next();
+        });
+        match end {
+            ReadEnd::CaughtUp => break,
+            ReadEnd::Cold(warm) => {
+                let began = cpu_ns();
+                figures.log.warmed(warm.run(), &mut cursor);
+                spent.warm += cpu_ns() - began;
+            }
+            _ => {}
+        }
+    }
+    spent.read = cpu_ns() - began - spent.warm;
+    assert!(sum > 0);
+}
+
 fn measure(batch_records: u64, len: usize) {
     let directory = tempfile::tempdir().unwrap();
     let fs: Arc<dyn Fs> = Arc::new(RealFs);
@@ -72,81 +137,21 @@ fn measure(batch_records: u64, len: usize) {
     let body = payload(key, 1, len);
     let _busy = figures.append(key, &body);
     figures.jobs();
-    let (mut append, mut take, mut commit) = (0, 0, 0);
-    let total = (150 << 20) / u64::try_from(len + 32).unwrap();
-    while figures.count < total {
-        let began = cpu_ns();
-        for _ in 0..batch_records {
-            if figures.append(key, &body).is_err() {
-                break;
-            }
-        }
-        let appended = cpu_ns();
-        let mut batches = Vec::new();
-        append += appended - began;
-        while let Some(batch) = figures.log.take_batch() {
-            take += cpu_ns() - appended;
-            let path = figures.log.segment_path(batch.segment).unwrap();
-            let mut file = fs.open(&path).unwrap();
-            file.write_at(u64::from(batch.offset), &batch.bytes)
-                .unwrap();
-            figures.log.written(batch.end);
-            figures.log.synced(batch.end);
-            batches.push(batch.end);
-            if batch.must_sync {
-                break;
-            }
-        }
-        for end in batches {
-            let began = cpu_ns();
-            figures.log.commit(end, &mut Nothing).unwrap();
-            commit += cpu_ns() - began;
-        }
-        figures.jobs();
-    }
-    let count = figures.count;
-    let mut cursor = ReadCursor::default();
-    let (mut from, mut sum, mut warms) = (seq(1), 0_u64, 0);
-    let mut warming = 0;
-    let began = cpu_ns();
-    loop {
-        let end = figures.log.read(
-            key,
-            from,
-            seq(u64::MAX),
-            &mut cursor,
-            64 << 10,
-            &mut |stored| {
-                sum += u64::from(stored.payload.first().copied().unwrap_or(0));
-                from = stored.sequence.next();
-            },
-        );
-        match end {
-            ReadEnd::CaughtUp => break,
-            ReadEnd::Cold(warm) => {
-                let began = cpu_ns();
-                figures.log.warmed(warm.run(), &mut cursor);
-                warming += cpu_ns() - began;
-                warms += 1;
-            }
-            _ => {}
-        }
-    }
-    let read = cpu_ns() - began - warming;
-    assert!(sum > 0);
-    let stats = figures.log.stats();
+    let mut spent = fill(&mut figures, key, &body, batch_records);
+    read(&mut figures, key, &mut spent);
+    let (count, stats) = (figures.count, figures.log.stats());
     drop(figures);
     let began = cpu_ns();
     let opened = Log::open(fs, options, &mut Nothing).unwrap();
     let open = cpu_ns() - began;
     println!(
         "{len} bytes, {batch_records} a batch, {count} records, ns a record: append {}, close {}, \
-         commit {}, read {}, warm {} ({warms} windows), open and replay {}; index {} bytes",
-        append / count,
-        take / count,
-        commit / count,
-        read / count,
-        warming / count,
+         commit {}, read {}, warm {}, open and replay {}; index {} bytes",
+        spent.append / count,
+        spent.close / count,
+        spent.commit / count,
+        spent.read / count,
+        spent.warm / count,
         open / count,
         stats.index_bytes,
     );
