@@ -77,7 +77,7 @@ impl Shard {
             receipt,
         };
         // What came first stays first: behind a message that waits, all wait.
-        let waits = !seat.backlog.borrow().is_empty();
+        let waits = seat.must_wait();
         if waits || self.append(seat, &message, encode).is_err() {
             let work = store_work(slot, channel, payload_len, encode, receipt);
             seat.backlog.borrow_mut().push_back(work);
@@ -116,14 +116,14 @@ impl Shard {
         let Some(seat) = self.stored.seat_of(work.slot) else {
             return;
         };
-        if !seat.backlog.borrow().is_empty() || self.append_work(seat, &work).is_err() {
+        if seat.must_wait() || self.append_work(seat, &work).is_err() {
             seat.backlog.borrow_mut().push_back(work);
         }
     }
 
     /// Appends what waited for room, as far as there is room now.
     pub(super) fn append_backlog(&self, seat: &LogSeat) {
-        loop {
+        while !seat.held.get() {
             let Some(work) = seat.backlog.borrow_mut().pop_front() else {
                 return;
             };

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ringmq_storage::ChannelKey;
-use ringmq_storage::log::{Carry, ReadCursor, Refused};
+use ringmq_storage::log::{Carry, ReadCursor, Refused, Warm};
 
 use super::seat::LogSeat;
 use crate::engine::events_store::StoredKind;
@@ -24,6 +24,9 @@ const SLICE: usize = 256;
 
 /// Bytes that are copied out of an old segment for one commit.
 const CARRY_BYTES: usize = 256 << 10;
+
+/// How long publishers go on undisturbed between two slices.
+const CARRY_PAUSE: Duration = Duration::from_millis(2);
 
 /// Positions in one record.
 const MOVES_MAX: usize = 1024;
@@ -96,7 +99,7 @@ impl Shard {
             }
             self.trim_old(&seat).await;
             self.forget_unused(&seat);
-            compact(&seat).await;
+            self.compact(&seat).await;
             seat.jobs_ready.raise();
         }
     }
@@ -175,30 +178,46 @@ impl Shard {
     }
 }
 
-/// Copies what is kept in a mostly dead old segment to the end of the log, so that the segment can
-/// go; a slice for each commit, and nothing while messages come in.
-async fn compact(seat: &LogSeat) {
-    let mut cursor = ReadCursor::default();
-    loop {
-        if seat.log.borrow().has_gathered() {
-            return;
-        }
-        let carried = seat.log.borrow_mut().carry_some(&mut cursor, CARRY_BYTES);
-        match carried {
-            Carry::Idle | Carry::Refused(_) => return,
-            Carry::More => {
-                seat.commit_ready.raise();
-                if seat.committed().await.is_err() {
-                    return;
+/// What happens to a slice of compaction.
+enum Slice {
+    /// There is nothing to carry, or no room for it.
+    Done,
+    More,
+    Cold(Warm),
+}
+
+impl Shard {
+    /// Copies what is kept in old segments to the end of the log, when that frees much more than
+    /// it costs: a slice, then a while for the publishers.
+    async fn compact(&self, seat: &LogSeat) {
+        let mut cursor = ReadCursor::default();
+        loop {
+            match self.carry_slice(seat, &mut cursor).await {
+                Slice::Done => return,
+                Slice::More => rt::sleep(CARRY_PAUSE).await,
+                Slice::Cold(warm) => {
+                    let Some(warmed) = rt::blocking(move || warm.run()).await else {
+                        return;
+                    };
+                    seat.log.borrow_mut().warmed(warmed, &mut cursor);
                 }
-                rt::reactor_yield().await;
             }
-            Carry::Cold(warm) => {
-                let Some(warmed) = rt::blocking(move || warm.run()).await else {
-                    return;
-                };
-                seat.log.borrow_mut().warmed(warmed, &mut cursor);
-            }
+        }
+    }
+
+    /// Carries one slice. New messages wait for one commit: what is on its way could trim what is
+    /// carried.
+    async fn carry_slice(&self, seat: &LogSeat, cursor: &mut ReadCursor) -> Slice {
+        seat.held.set(true);
+        let committed = seat.committed().await;
+        let carried = committed.map(|()| seat.log.borrow_mut().carry_some(cursor, CARRY_BYTES));
+        seat.held.set(false);
+        self.append_backlog(seat);
+        seat.commit_ready.raise();
+        match carried {
+            Ok(Carry::More) => Slice::More,
+            Ok(Carry::Cold(warm)) => Slice::Cold(warm),
+            Ok(Carry::Idle | Carry::Refused(_)) | Err(_) => Slice::Done,
         }
     }
 }

@@ -29,6 +29,8 @@ pub(in crate::shard) struct LogSeat {
     pub(super) fs: Arc<dyn Fs>,
     /// Messages that wait for room in the log, in order.
     pub(super) backlog: RefCell<VecDeque<StoreWork>>,
+    /// New messages wait although there is room, while a slice of compaction is appended.
+    pub(super) held: Cell<bool>,
     /// Messages in the log that wait for their commit, in order.
     pub(super) waiting: RefCell<VecDeque<Waiting>>,
     /// Batches that were taken from the log.
@@ -103,6 +105,7 @@ impl LogSeat {
             channels: opened.channels,
             fs,
             backlog: RefCell::default(),
+            held: Cell::new(false),
             waiting: RefCell::default(),
             batches: Cell::new(0),
             commits: RefCell::default(),
@@ -145,6 +148,11 @@ impl LogSeat {
             batch: self.batches.get(),
             end,
         });
+    }
+
+    /// Whether a new message must wait behind others.
+    pub(super) fn must_wait(&self) -> bool {
+        self.held.get() || !self.backlog.borrow().is_empty()
     }
 
     /// Takes the next run of messages that is committed.

@@ -23,6 +23,9 @@ use crate::record::{RECORD_HEADER_BYTES, Record, RecordKind, Records, record_len
 /// A segment is carried when that costs less than this part of what it frees.
 const GAIN_FACTOR: u64 = 4;
 
+/// Segments that keep something, looked at from the oldest on.
+const KEEPERS_MAX: usize = 64;
+
 /// What [`Log::carry_some`] came to.
 #[derive(Debug)]
 pub enum Carry {
@@ -241,8 +244,8 @@ impl Log {
         Ok(())
     }
 
-    /// The oldest segment, when what it keeps is little beside what it holds up: itself, and the
-    /// segments behind it in which nothing is kept.
+    /// The oldest segment, when carrying what it keeps pays. It must be the first there is: those
+    /// before it would have to be dropped anyway.
     fn find_segment(&mut self) -> Option<Carrying> {
         let front = self.segments.iter().next()?;
         let id = front.id;
@@ -254,22 +257,12 @@ impl Log {
         if front.carried || front.live_blocks == 0 || id >= self.committed.segment() {
             return None;
         }
-        let unused = self.segments.iter().skip(1);
-        let unused = unused.take_while(|segment| {
-            segment.live_blocks == 0 && segment.id < self.committed.segment()
-        });
-        let unused: u64 = unused.map(|segment| u64::from(segment.len)).sum();
-        let gain = unused + u64::from(front.len);
-        let mut cost = 0;
+        if !self.carrying_pays() {
+            return None;
+        }
         let mut entries = Vec::new();
         for (_, channel, block) in self.index.blocks_in(id, &front.channels) {
             let from = channel.first.max(block.from);
-            let count = block.last.get().saturating_sub(from.get()) + 1;
-            let heads = count.saturating_mul(u64::try_from(RECORD_HEADER_BYTES).unwrap_or(32));
-            cost += block.kept_bytes(channel.first).saturating_add(heads);
-            if cost.saturating_mul(GAIN_FACTOR) > gain {
-                return None;
-            }
             let first = block.entry_for(from).map_or(0, |(at, _)| at);
             entries.extend(block.entries.iter().skip(first).map(|entry| entry.offset));
         }
@@ -281,5 +274,40 @@ impl Log {
             offset: 0,
             entries,
         })
+    }
+
+    /// Whether carrying what the oldest segments keep, up to some segment, frees much more than it
+    /// costs: what one of them keeps holds all behind it (rule L12).
+    fn carrying_pays(&self) -> bool {
+        let (mut cost, mut gain, mut kept_by) = (0_u64, 0_u64, 0);
+        for segment in self.segments.iter() {
+            // What is damaged stays where it is.
+            let stays = segment.carried && segment.live_blocks > 0;
+            if stays || segment.id >= self.committed.segment() || kept_by > KEEPERS_MAX {
+                return false;
+            }
+            gain += u64::from(segment.len);
+            if segment.live_blocks > 0 {
+                kept_by += 1;
+                cost += self.kept_bytes(segment);
+            }
+            if cost.saturating_mul(GAIN_FACTOR) <= gain {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Bytes of the records that a segment keeps.
+    fn kept_bytes(&self, segment: &Segment) -> u64 {
+        let head = u64::try_from(RECORD_HEADER_BYTES).unwrap_or(32);
+        let blocks = self.index.blocks_in(segment.id, &segment.channels);
+        let bytes = blocks.into_iter().map(|(_, channel, block)| {
+            let from = channel.first.max(block.from);
+            let count = block.last.get().saturating_sub(from.get()) + 1;
+            let heads = count.saturating_mul(head);
+            block.kept_bytes(channel.first).saturating_add(heads)
+        });
+        bytes.sum()
     }
 }

@@ -134,11 +134,12 @@ impl Preparation {
         let slice = SLICE_BYTES.min(self.len - self.zeroed);
         // Written, not only reserved: a write into an unwritten extent stalls the sync behind it.
         file.write_at(u64::from(self.zeroed), &vec![0; to_usize(slice)])?;
+        // Slice by slice: commits would wait while the disk takes all of it at once.
+        file.sync()?;
         self.zeroed += slice;
         if self.zeroed < self.len {
             return Ok(None);
         }
-        file.sync()?;
         self.file = None;
         let path = segment_path(&self.directory, self.id);
         fs.rename(&self.temporary(), &path)?;
