@@ -76,7 +76,8 @@ fn action() -> impl Strategy<Value = Action> {
         1 => Just(Answer::SentThenSkipped),
     ];
     prop_oneof![
-        6 => (0..CHANNELS, 1..200_u64).prop_map(|(channel, count)| Action::Store { channel, count }),
+        6 => (0..CHANNELS, 1..200_u64)
+            .prop_map(|(channel, count)| Action::Store { channel, count }),
         5 => (0..CHANNELS, 0..CURSORS, 0..CLIENTS)
             .prop_map(|(channel, cursor, client)| Action::Join { channel, cursor, client }),
         2 => which().prop_map(|which| Action::Leave { which }),

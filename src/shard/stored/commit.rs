@@ -219,7 +219,7 @@ impl Shard {
             log,
             reason,
             "the log has failed and takes no more writes; stored messages can still be read. \
-             Check the disk, then restart the broker: it opens with everything that was acknowledged"
+             Check the disk, then restart: the broker opens with all that was acknowledged"
         );
         seat.log.borrow_mut().fail(reason.to_owned());
         let waiting = seat.waiting.take();
