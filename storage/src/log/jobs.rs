@@ -176,6 +176,8 @@ impl WriteIndex {
 /// What is to be done beside the commits.
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
+    /// The last job was a slice of a segment in the making.
+    sliced: bool,
     /// A job is out.
     out: bool,
     spares: VecDeque<Spare>,
@@ -296,7 +298,10 @@ impl Log {
             return None;
         }
         self.jobs.discard_small_spares();
-        let urgent = !self.jobs.full && !self.jobs.has_spares();
+        // Short work comes between the slices of a segment that is waited for: under a flood there
+        // is always one, and the pages of sealed segments must be let go all the same.
+        let sliced = std::mem::take(&mut self.jobs.sliced);
+        let urgent = !sliced && !self.jobs.full && !self.jobs.has_spares();
         let work = urgent
             .then(|| self.next_preparation())
             .flatten()
@@ -306,6 +311,7 @@ impl Log {
             .or_else(|| self.next_release())
             .or_else(|| self.next_preparation())?;
         self.jobs.out = true;
+        self.jobs.sliced = matches!(work, Work::Prepare(_));
         Some(Job(work))
     }
 
