@@ -167,7 +167,10 @@ impl Delivery {
             self.ending = Some(ENDING_TURNS);
             self.confirmation.hurry();
         }
-        while self.poll_send(cx)?.is_ready() && self.ending.is_none() {
+        while self.poll_send(cx)?.is_ready()
+            && self.ending.is_none()
+            && !self.confirmation.is_full()
+        {
             match self.subscriber.poll_chunk(cx) {
                 Poll::Ready(Ok(chunk)) => {
                     self.parts.extend(chunk.parts);

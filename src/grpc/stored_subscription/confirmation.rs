@@ -9,6 +9,10 @@ use crate::rt::Instant;
 /// by as much is repeated by nobody but a client that breaks off.
 pub(super) const PING_EVERY: Duration = Duration::from_millis(10);
 
+/// Chunks that may wait for a ping. A client that answers none gets nothing beyond them, and as
+/// many again behind a ping that is on its way.
+const CHUNKS_MAX: usize = 4096;
+
 /// The chunks of one stream that were handed over and not confirmed, and the ping behind them. At
 /// most one is on its way.
 #[derive(Debug, Default)]
@@ -39,6 +43,11 @@ impl Confirmation {
     pub(super) fn sent(&mut self, end: u64, mark: u64) {
         debug_assert!(self.chunks.back().is_none_or(|last| *last <= (end, mark)));
         self.chunks.push_back((end, mark));
+    }
+
+    /// Whether no more chunks are to be handed over for now.
+    pub(super) fn is_full(&self) -> bool {
+        self.chunks.len() >= CHUNKS_MAX
     }
 
     /// What to do next, when `written` bytes of the stream have left. [`Next::Ping`] counts as
@@ -135,6 +144,23 @@ mod tests {
             confirmation.next(30, || now.after(PING_EVERY * 9)),
             Next::Ping
         );
+    }
+
+    #[test]
+    fn a_client_that_answers_no_ping_is_held_back() {
+        let now = rt::now();
+        let mut confirmation = Confirmation::default();
+        confirmation.sent(1, 1);
+        assert_eq!(confirmation.next(1, || now), Next::Ping);
+        for mark in 2..=1 + CHUNKS_MAX as u64 {
+            assert!(!confirmation.is_full());
+            confirmation.sent(mark, mark);
+        }
+        assert!(confirmation.is_full());
+        assert_eq!(confirmation.answered(), Some(1));
+        let later = now.after(PING_EVERY);
+        assert_eq!(confirmation.next(u64::MAX, || later), Next::Ping);
+        assert!(!confirmation.is_full());
     }
 
     #[test]
