@@ -64,7 +64,11 @@ impl Shard {
             }
             let receipt = receipts.expect(payload_len);
             let work = store_work(slot, channel, payload_len, encode, receipt);
-            return lane.push_work(Work::Store(work)).map_err(|Full| StoreBusy);
+            if let Err(Full) = lane.push_work(Work::Store(work)) {
+                // It was asked for room before; a receipt that is given must get its outcome.
+                self.complete(receipt, 1, Err(StoreFailure::Busy));
+            }
+            return Ok(());
         }
         let Some(seat) = self.stored.seat_of(slot) else {
             return Err(StoreBusy);

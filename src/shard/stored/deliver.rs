@@ -19,6 +19,9 @@ use crate::shard::outbox::SHARED_MIN_BYTES;
 /// How long receivers are served before sockets are looked at again.
 const DELIVER_TURN: Duration = Duration::from_micros(400);
 
+/// What framing adds to a message, about: one reservation instead of two.
+const FRAMING_BYTES: usize = 64;
+
 /// A chunk begins with this much memory when more than a few messages wait.
 const CHUNK_BYTES: usize = 64 << 10;
 
@@ -158,6 +161,9 @@ impl Chunk {
         let (timestamp, sequence) = (stored.timestamp_ns, stored.sequence.get());
         let len = stored.payload.len();
         let before = self.tail.len();
+        if len < SHARED_MIN_BYTES {
+            self.tail.reserve(len + FRAMING_BYTES);
+        }
         (self.framing.before)(len, timestamp, sequence, &mut self.tail);
         if len < SHARED_MIN_BYTES {
             self.tail.extend_from_slice(stored.payload);
