@@ -262,11 +262,12 @@ impl Log {
         Ok(())
     }
 
-    /// What a reader was shown last: it has no use for it any more.
+    /// What a reader has behind it: it has no use for it any more. From the beginning of the
+    /// segment on, since the kernel maps neighbours of what is touched, those already let go too.
     pub(super) fn behind(&self, cursor: &ReadCursor) -> Option<(Arc<dyn Region>, Range<u32>)> {
         let (id, range) = cursor.warm.clone()?;
         let region = self.segments.get(id)?.region.clone()?;
-        Some((region, range))
+        Some((region, 0..range.end))
     }
 
     /// Where what is committed ends in a segment.
