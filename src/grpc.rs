@@ -20,7 +20,6 @@ use std::rc::Rc;
 
 use crate::rt::{self, Queue};
 use crate::shard::{Framing, Shard};
-use crate::telemetry::latency::LatencyHistogram;
 use crate::wire::server::{Call, Service};
 use crate::wire::status::{Code, Status};
 use crate::wire_error::Refusal;
@@ -191,12 +190,6 @@ fn refused(shard: &Shard, refusal: Refusal) -> Status {
     };
     counter.increment();
     refusal.into()
-}
-
-/// Records how long a call took.
-fn record(latency: &LatencyHistogram, began: rt::Instant) {
-    let took_ns = rt::now().since(began).as_nanos();
-    latency.record_ns(u64::try_from(took_ns).unwrap_or(u64::MAX));
 }
 
 fn unknown_method(service: &str, method: &str) -> Refusal {

@@ -49,6 +49,7 @@ pub use message::ChannelAt;
 pub use outbox::{Budget, EndReason, Offered, Outbox};
 pub use pump::Seat;
 pub use requests::{Ask, Outcome, Pending, Refused, Responded};
+pub(crate) use stored::record;
 pub use stored::{
     ChannelCounts, ChannelPolicy, EVENT_ENCODING, Framing, LogPlacement, OpenedLog, Receipts,
     Start, StoreBusy, StoreFailure, StoredChunk, StoredRefused, StoredSeed, StoredSettings,

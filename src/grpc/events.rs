@@ -13,10 +13,10 @@ use super::codec::event::{
 use super::codec::{id, subscribe, validate};
 use super::stored_subscription::{self, Pacer};
 use super::subscription::{self, CheckedSubscribe, to_channel_at};
-use super::{Active, Busy, record, refused};
+use super::{Active, Busy, refused};
 use crate::model::Kind;
 use crate::rt;
-use crate::shard::{Full, Receipts, Shard, StoreBusy};
+use crate::shard::{Full, Receipts, Shard, StoreBusy, record};
 use crate::wire::server::Call;
 use crate::wire_error::Refusal;
 

@@ -8,9 +8,9 @@ use prost::Message;
 use ringmq_proto::kubemq::PingResult;
 
 use super::reflection::Reflection;
-use super::{Active, ServerInfo, health, record, refuse, unknown_method};
+use super::{Active, ServerInfo, health, refuse, unknown_method};
 use crate::rt::{self, Queue};
-use crate::shard::{Shard, Shutdown};
+use crate::shard::{Shard, Shutdown, record};
 use crate::wire::framing;
 use crate::wire::server::{Call, MessageReader, ResponseStream};
 use crate::wire::status::{Code, Status};

@@ -170,7 +170,7 @@ pub struct StoredSeed {
 pub enum StoreFailure {
     /// A limit of the channel or of the broker.
     #[error(transparent)]
-    Refused(#[from] StoreRefusal),
+    Refused(StoreRefusal),
     /// A write or a sync failed; the shard takes no more writes. The message may be stored.
     #[error("the log of this channel has failed; the message may or may not be stored")]
     Poisoned,
@@ -182,12 +182,12 @@ pub enum StoreFailure {
     ShuttingDown,
 }
 
-impl From<Refused> for StoreFailure {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::Busy => Self::Busy,
-            Refused::Poisoned => Self::Poisoned,
-            refused => Self::Refused(StoreRefusal::Log(refused)),
+impl From<StoreRefusal> for StoreFailure {
+    fn from(refusal: StoreRefusal) -> Self {
+        match refusal {
+            StoreRefusal::Log(Refused::Busy) => Self::Busy,
+            StoreRefusal::Log(Refused::Poisoned) => Self::Poisoned,
+            refusal => Self::Refused(refusal),
         }
     }
 }
@@ -300,7 +300,7 @@ impl Stored {
 }
 
 /// Records how long something took.
-fn record(latency: &LatencyHistogram, began: rt::Instant) {
+pub(crate) fn record(latency: &LatencyHistogram, began: rt::Instant) {
     let took_ns = rt::now().since(began).as_nanos();
     latency.record_ns(u64::try_from(took_ns).unwrap_or(u64::MAX));
 }

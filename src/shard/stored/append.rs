@@ -188,12 +188,8 @@ impl Shard {
                 Err(StoreBusy)
             }
             Err(refusal) => {
-                let failure = match refusal {
-                    StoreRefusal::Log(refused) => StoreFailure::from(refused),
-                    refusal => StoreFailure::Refused(refusal),
-                };
                 // Receipts have numbers: this one may overtake those that wait for their commit.
-                self.complete(message.receipt, 1, Err(failure));
+                self.complete(message.receipt, 1, Err(refusal.into()));
                 seat.jobs_ready.raise();
                 Ok(())
             }

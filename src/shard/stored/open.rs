@@ -333,8 +333,7 @@ async fn settle_position(
                 rt::sleep(BUSY_STEP).await;
                 continue;
             }
-            Err(StoreRefusal::Log(refused)) => return Err(StoreFailure::from(refused).into()),
-            Err(refusal) => return Err(StoreFailure::Refused(refusal).into()),
+            Err(refusal) => return Err(StoreFailure::from(refusal).into()),
         }
         if let Some((channel, Some((cursor, position)))) = known
             && seat.log.borrow().end() == before
