@@ -233,12 +233,9 @@ impl Peer {
     pub(crate) fn send_framed(&mut self, stream: u32, framed: &[u8], end_stream: bool) -> bool {
         let mut chunks = framed.chunks(DATA_FRAME_BYTES_MAX).peekable();
         while let Some(chunk) = chunks.next() {
-            let bytes = i64::try_from(chunk.len()).expect("a small chunk");
-            if !self.wait(|p| p.can_send(stream, chunk.len())) {
+            if !self.reserve(stream, chunk.len()) {
                 return false;
             }
-            self.connection_window -= bytes;
-            *self.stream_window(stream) -= bytes;
             if !self.send(&Frame::data(
                 stream,
                 chunk,
@@ -254,6 +251,18 @@ impl Peer {
     pub(crate) fn can_send(&mut self, stream: u32, bytes: usize) -> bool {
         let bytes = i64::try_from(bytes).expect("a length in memory");
         self.connection_window >= bytes && *self.stream_window(stream) >= bytes
+    }
+
+    /// Waits until the windows allow so much at once, and takes it from them: for a test that
+    /// writes frames of its own. False when they do not open, or the connection is gone.
+    pub(crate) fn reserve(&mut self, stream: u32, bytes: usize) -> bool {
+        let opened = self.wait(|p| p.can_send(stream, bytes));
+        if opened {
+            let bytes = i64::try_from(bytes).expect("a length in memory");
+            self.connection_window -= bytes;
+            *self.stream_window(stream) -= bytes;
+        }
+        opened
     }
 
     fn stream_window(&mut self, stream: u32) -> &mut i64 {

@@ -97,6 +97,7 @@ fn a_large_event_right_behind_a_small_one_waits_for_its_room() {
             Frame::data(stream, chunk, false).encode(&mut upload);
         }
         Frame::data(stream, [], true).encode(&mut upload);
+        assert!(peer.reserve(stream, events.len()), "the windows open");
         assert!(peer.write(&upload));
         assert_eq!(peer.finish(stream).grpc_status(), Some(0), "{channel}");
     }
