@@ -15,7 +15,7 @@
 
 mod arena;
 pub mod cache;
-pub mod events_store;
+pub mod stored;
 pub mod feeds;
 pub mod pending;
 pub mod subscriptions;

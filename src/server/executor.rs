@@ -12,7 +12,7 @@ use slab::Slab;
 
 use crate::config::Config;
 use crate::config::{Store, Sync, WhenFull};
-use crate::engine::events_store::Limits;
+use crate::engine::stored::Limits;
 use crate::grpc::{GrpcService, ServerInfo};
 use crate::model::ShardId;
 use crate::net::Load;

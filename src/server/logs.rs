@@ -10,7 +10,7 @@ use ringmq_storage::{SlotId, Store};
 
 use super::{Failed, exit};
 use crate::config::Config;
-use crate::engine::events_store::Slots;
+use crate::engine::stored::Slots;
 use crate::rt;
 use crate::shard::{ChannelCounts, LogPlacement, OpenedLog};
 

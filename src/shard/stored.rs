@@ -41,7 +41,7 @@ use ringmq_storage::fs::Fs;
 use ringmq_storage::log::{Log, Refused};
 use slab::Slab;
 
-use crate::engine::events_store::{Limits, Slots, StoreRefusal};
+use crate::engine::stored::{Limits, Slots, StoreRefusal};
 use crate::model::ShardId;
 use crate::rt::{self, file::FileHook};
 use crate::telemetry::counters::Counters;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use ringmq_storage::log::Refused;
 
 use super::Refusal;
-use crate::engine::events_store::StoreRefusal;
+use crate::engine::stored::StoreRefusal;
 use crate::shard::{StoreFailure, StoredRefused};
 
 impl Refusal {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use ringmq::engine::events_store::{ChannelLog, Slots};
+use ringmq::engine::stored::{ChannelLog, Slots};
 use ringmq_storage::log::{Appender, Class, Log, Refused, Usage};
 use ringmq_storage::record::payload::{self, ChannelCreate, CursorCreate};
 use ringmq_storage::record::{RecordHead, RecordKind};

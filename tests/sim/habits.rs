@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use ringmq::engine::events_store::Limits;
+use ringmq::engine::stored::Limits;
 use ringmq_storage::log::{Mutations, Options};
 use ringmq_storage::sim::Random;
 use ringmq_storage::{SlotId, StoreId};

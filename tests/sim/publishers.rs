@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use ringmq::engine::events_store::Slots;
+use ringmq::engine::stored::Slots;
 use ringmq_storage::{ChannelKey, Position};
 
 use super::deeds::{Deeds, Message};

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use ringmq::engine::events_store::{CursorOwner, StoredKind};
+use ringmq::engine::stored::{CursorOwner, StoredKind};
 use ringmq::engine::feeds::{Address, Mark, NewReceiver, ReceiverKey};
 use ringmq_storage::{ChannelKey, CursorId, Position, Sequence};
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
-use ringmq::engine::events_store::Slots;
+use ringmq::engine::stored::Slots;
 use ringmq_storage::{ChannelKey, CursorId, Position};
 
 use super::world::Outcome;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ringmq::engine::events_store::{NewMessage, Slots, StoreRefusal, StoredKind};
+use ringmq::engine::stored::{NewMessage, Slots, StoreRefusal, StoredKind};
 use ringmq_storage::fs::Fs;
 use ringmq_storage::log::{Log, Options, Refused};
 use ringmq_storage::sim::{Random, SimFs};

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use prost::Message;
-use ringmq::engine::events_store::{CursorOwner, Limits, NewMessage, Slots, StoredKind};
+use ringmq::engine::stored::{CursorOwner, Limits, NewMessage, Slots, StoredKind};
 use ringmq_proto::kubemq::EventReceive;
 use ringmq_storage::fs::{Fs, RealFs};
 use ringmq_storage::layout::Layout;

@@ -16,7 +16,7 @@ use super::survey::{LogFiles, survey};
 use super::walk::{GO_ON, Walked, messages, walk};
 use super::{Error, Opened, Verdict, text};
 use crate::cli::arguments::DumpKind;
-use crate::engine::events_store::StoredKind;
+use crate::engine::stored::StoredKind;
 use crate::shard::EVENT_ENCODING;
 
 /// Which messages.

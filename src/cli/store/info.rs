@@ -12,7 +12,7 @@ use super::state::{LogState, replay};
 use super::survey::{Head, LogFiles, SegmentFile, survey};
 use super::walk::{GO_ON, messages, walk};
 use super::{Error, Opened, Verdict, text};
-use crate::engine::events_store::{CursorOwner, StoredKind};
+use crate::engine::stored::{CursorOwner, StoredKind};
 
 /// All that is told of a store.
 #[derive(Serialize)]

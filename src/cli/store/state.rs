@@ -11,7 +11,7 @@ use super::present::Present;
 use super::survey::LogFiles;
 use super::walk::{GO_ON, walk};
 use super::{Error, Opened};
-use crate::engine::events_store::Slots;
+use crate::engine::stored::Slots;
 
 /// The state of a log's slots, as far as it could be made.
 pub(super) struct LogState {

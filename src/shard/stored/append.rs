@@ -9,7 +9,7 @@ use ringmq_storage::log::Refused;
 
 use super::seat::LogSeat;
 use super::{EVENT_ENCODING, ReceiptAddress, Receipts, StoreBusy, StoreFailure, WAITERS_MAX};
-use crate::engine::events_store::{NewMessage, StoreRefusal, StoredKind};
+use crate::engine::stored::{NewMessage, StoreRefusal, StoredKind};
 use crate::rt;
 use crate::shard::message::Work;
 use crate::shard::{Full, Shard};

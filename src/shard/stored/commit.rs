@@ -10,7 +10,7 @@ use ringmq_storage::{Position, SegmentId};
 
 use super::seat::LogSeat;
 use super::{StoreFailure, record};
-use crate::engine::events_store::Effect;
+use crate::engine::stored::Effect;
 use crate::engine::feeds::{Address, ReceiverKey};
 use crate::rt::file::LogFile;
 use crate::rt::{self, Queue};

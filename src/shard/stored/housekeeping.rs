@@ -8,7 +8,7 @@ use ringmq_storage::ChannelKey;
 use ringmq_storage::log::{Carry, ReadCursor, Refused, Warm};
 
 use super::seat::LogSeat;
-use crate::engine::events_store::StoredKind;
+use crate::engine::stored::StoredKind;
 use crate::rt::{self, Queue};
 use crate::shard::Shard;
 

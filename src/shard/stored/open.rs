@@ -9,7 +9,7 @@ use ringmq_storage::{ChannelKey, CursorId, Sequence, SlotId};
 use super::receiver::{StoredSubscriber, WINDOW_BYTES};
 use super::seat::LogSeat;
 use super::{ChannelPolicy, StoreFailure};
-use crate::engine::events_store::{Channel, CursorOwner, StoreRefusal, StoredKind};
+use crate::engine::stored::{Channel, CursorOwner, StoreRefusal, StoredKind};
 use crate::engine::feeds::{Address, NewReceiver};
 use crate::rt::{self, Queue};
 use crate::shard::Shard;

@@ -12,7 +12,7 @@ use ringmq_storage::{ChannelKey, Position, SegmentId};
 
 use super::open::Opening;
 use super::{ChannelCounts, OpenedLog, ReceiptAddress, StoreFailure, StoreWork};
-use crate::engine::events_store::{Effect, Slots};
+use crate::engine::stored::{Effect, Slots};
 use crate::engine::feeds::{Address, Feeds, ReceiverKey};
 use crate::rt::Notify;
 use crate::rt::file::LogFile;

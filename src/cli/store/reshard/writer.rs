@@ -12,7 +12,7 @@ use ringmq_storage::segment::{Preamble, PreambleEntry, SEGMENT_HEADER_BYTES, Seg
 use ringmq_storage::{FrameIndex, Generation, Position, SegmentId, SlotId, StoreId, Term};
 
 use crate::cli::store::{Error, failed};
-use crate::engine::events_store::Slots;
+use crate::engine::stored::Slots;
 
 /// Segments end at a page.
 const PAGE_BYTES: u32 = 4 << 10;

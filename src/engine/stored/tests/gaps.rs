@@ -4,7 +4,7 @@ use ringmq_storage::{ChannelKey, FrameIndex, Sequence};
 use super::model::random_tape;
 use super::rules::Fixture;
 use super::tape::{Tape, restore, section, slot, with_frame};
-use crate::engine::events_store::{CursorOwner, Slots, StoredKind};
+use crate::engine::stored::{CursorOwner, Slots, StoredKind};
 
 /// Replays a tape of which some frames are lost, as recovery does.
 fn replay_without(tape: &Tape, slots: &mut Slots, mut is_lost: impl FnMut(usize) -> bool) {

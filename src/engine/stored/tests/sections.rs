@@ -92,7 +92,7 @@ fn positions_in_any_order_of_names_are_found_again() {
     let sections = [section(&original.slots, slot(3))];
     let restored = restore(&sections).unwrap();
     assert_eq!(section(&restored, slot(3)), sections[0]);
-    let names = |slots: &crate::engine::events_store::Slots| -> Vec<String> {
+    let names = |slots: &crate::engine::stored::Slots| -> Vec<String> {
         slots
             .cursors(key)
             .map(|(_, cursor)| cursor.name.to_string())
@@ -176,7 +176,7 @@ fn an_unknown_layout_is_named() {
 fn a_section_of_another_logs_slot_is_refused() {
     use ringmq_storage::log::Apply;
     let good = section(&broker().slots, slot(3));
-    let mut slots = crate::engine::events_store::Slots::new([slot(4)]);
+    let mut slots = crate::engine::stored::Slots::new([slot(4)]);
     assert!(
         slots
             .restore(&good)

@@ -4,7 +4,7 @@ use ringmq_storage::{ChannelKey, Sequence};
 
 use super::rules::{Fixture, NONE};
 use super::tape::slot;
-use crate::engine::events_store::{CursorOwner, Limits, StoreRefusal, StoredKind};
+use crate::engine::stored::{CursorOwner, Limits, StoreRefusal, StoredKind};
 
 fn kept(broker: &Fixture, key: ChannelKey) -> (u64, u64) {
     let channel = broker.slots.channel(key).unwrap();

@@ -6,7 +6,7 @@ use ringmq_storage::log::Refused;
 use ringmq_storage::{ChannelKey, CursorId, Sequence, SlotId};
 
 use super::tape::{Tape, restore, section, slot, with_frame};
-use crate::engine::events_store::{
+use crate::engine::stored::{
     CursorOwner, Effect, Limits, NewMessage, Slots, StoreRefusal, StoredKind,
 };
 use ringmq_storage::log::Apply;

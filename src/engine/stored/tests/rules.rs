@@ -2,7 +2,7 @@ use ringmq_storage::log::Refused;
 use ringmq_storage::{ChannelKey, CursorId, Sequence};
 
 use super::tape::{Tape, slot};
-use crate::engine::events_store::{
+use crate::engine::stored::{
     Accepted, CursorOwner, Effect, Limits, NewMessage, Slots, StoreRefusal, StoredKind,
 };
 

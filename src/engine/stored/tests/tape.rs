@@ -10,7 +10,7 @@ use ringmq_storage::{
     ChannelKey, FrameIndex, Generation, Position, SegmentId, Sequence, SlotId, StoreId, Term,
 };
 
-use crate::engine::events_store::{ChannelLog, Slots};
+use crate::engine::stored::{ChannelLog, Slots};
 
 /// Records after which a frame is closed.
 const FRAME_RECORDS: u32 = 4;
