@@ -11,12 +11,15 @@
 //! | [`subscriptions`] | who gets a message on a channel |
 //! | [`cache`] | whether a query was answered recently |
 //! | [`pending`] | which caller a response belongs to |
+//! | [`stored`] | what stored channels are, and what is written next |
+//! | [`queues`] | which consumer has which message of a queue |
 //! | [`feeds`] | which receiver of a stored channel gets which messages next |
 
 mod arena;
 pub mod cache;
-pub mod stored;
 pub mod feeds;
 pub mod pending;
+pub mod queues;
+pub mod stored;
 pub mod subscriptions;
 pub mod wheel;

@@ -23,6 +23,7 @@ mod message;
 mod outbox;
 mod publish;
 mod pump;
+mod queues;
 mod requests;
 mod stored;
 mod subscribe;
@@ -48,6 +49,10 @@ pub use lane::{Bounds as LaneBounds, Full};
 pub use message::ChannelAt;
 pub use outbox::{Budget, EndReason, Offered, Outbox};
 pub use pump::Seat;
+pub use queues::{
+    Action, Consumer, ConsumerEvent, Delivery, HandedMessage, PollRequest, Polled, QUEUE_ENCODING,
+    QueueFraming, SettleFailure, Which,
+};
 pub use requests::{Ask, Outcome, Pending, Refused, Responded};
 pub(crate) use stored::record;
 pub use stored::{

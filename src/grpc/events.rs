@@ -14,6 +14,7 @@ use super::codec::{id, subscribe, validate};
 use super::stored_subscription::{self, Pacer};
 use super::subscription::{self, CheckedSubscribe, to_channel_at};
 use super::{Active, Busy, refused};
+use crate::engine::stored::StoredKind;
 use crate::model::Kind;
 use crate::rt;
 use crate::shard::{Full, Receipts, Shard, StoreBusy, record};
@@ -148,7 +149,13 @@ impl<'a> Checked<'a> {
         let (event, event_id, bytes) = (self.event, &self.event_id, self.stored_len());
         let mut encode = |out: &mut Vec<u8>| encode_event_receive(event, event_id, out);
         shard
-            .store_event(event.channel, bytes, &mut encode, receipts)
+            .store_message(
+                StoredKind::EventsStore,
+                event.channel,
+                bytes,
+                &mut encode,
+                receipts,
+            )
             .map_err(|StoreBusy| NoRoom {
                 bytes,
                 stored: true,

@@ -14,6 +14,7 @@
 //! ```
 
 pub mod payload;
+pub mod queue;
 
 use crate::frame::ALIGNMENT;
 use crate::id::{ChannelId, Sequence};
@@ -21,7 +22,7 @@ use crate::id::{ChannelId, Sequence};
 /// Bytes of a record's header.
 pub const RECORD_HEADER_BYTES: usize = 32;
 
-/// What a record says. Numbers 16 to 63 belong to queues and to replication.
+/// What a record says. Numbers 16 to 31 belong to queues, 32 to 63 to replication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum RecordKind {
@@ -40,6 +41,20 @@ pub enum RecordKind {
     CursorMove = 6,
     /// A durable position is gone. Payload: its number.
     CursorDelete = 7,
+    /// Messages of a queue are gone: acknowledged, expired, dropped or moved, as the encoding says.
+    /// The sequence: no body up to it is needed any more; 0 says nothing. Payload: see [`queue`].
+    QueueSettle = 16,
+    /// Messages of a queue go to its tail, under new sequences from that of the record on. Their
+    /// bodies stay where they are. Payload: see [`queue`].
+    QueueRequeue = 17,
+    /// How often messages of a queue have been received. Payload: see [`queue`].
+    QueueCount = 18,
+    /// A message of a queue is to be moved to another one. Payload: see [`queue`].
+    QueueMove = 19,
+    /// A move is called off: the message is where it was.
+    QueueMoveCancel = 20,
+    /// Moves into queues of this slot are over. Payload: see [`queue`].
+    QueueMoveForget = 21,
 }
 
 impl RecordKind {
@@ -54,6 +69,12 @@ impl RecordKind {
             5 => Self::CursorCreate,
             6 => Self::CursorMove,
             7 => Self::CursorDelete,
+            16 => Self::QueueSettle,
+            17 => Self::QueueRequeue,
+            18 => Self::QueueCount,
+            19 => Self::QueueMove,
+            20 => Self::QueueMoveCancel,
+            21 => Self::QueueMoveForget,
             _ => return None,
         })
     }
@@ -239,7 +260,7 @@ mod tests {
             bytes[index] = byte;
             RecordHead::decode(&bytes)
         };
-        for kind in [0, 8, 16, 63, 255] {
+        for kind in [0, 8, 15, 22, 63, 255] {
             assert_eq!(with(4, kind), Err(BadRecord::UnknownKind(kind)));
         }
         assert_eq!(with(5, 0x80), Err(BadRecord::UnknownFlags(0x80)));

@@ -152,7 +152,15 @@ fn known_payload(record: &Record<'_>) -> bool {
             };
             encode_cursor_delete(cursor, &mut again);
         }
-        RecordKind::Message | RecordKind::ChannelDelete | RecordKind::Trim => return true,
+        RecordKind::Message
+        | RecordKind::ChannelDelete
+        | RecordKind::Trim
+        | RecordKind::QueueSettle
+        | RecordKind::QueueRequeue
+        | RecordKind::QueueCount
+        | RecordKind::QueueMove
+        | RecordKind::QueueMoveCancel
+        | RecordKind::QueueMoveForget => return true,
     }
     assert_eq!(again, payload, "one spelling");
     true

@@ -1,7 +1,7 @@
 //! The broker's part of a run: what the shard does with log, engine and feeds, one step at a time.
 
-use ringmq::engine::stored::{Effect, Slots};
 use ringmq::engine::feeds::{Feeds, ReceiverKey};
+use ringmq::engine::stored::{Effect, Slots};
 use ringmq_storage::log::{
     Batch, Carry, CheckpointBuilder, Done, Job, JobOutcome, Log, ReadCursor, ReadEnd, Warm,
 };

@@ -184,6 +184,12 @@ impl Picture {
                 let shown = self.channels.get_mut(&key).unwrap();
                 shown.cursors.retain(|_, cursor| cursor.0 != id.get());
             }
+            RecordKind::QueueSettle
+            | RecordKind::QueueRequeue
+            | RecordKind::QueueCount
+            | RecordKind::QueueMove
+            | RecordKind::QueueMoveCancel
+            | RecordKind::QueueMoveForget => panic!("no queue is in this world"),
         }
     }
 }

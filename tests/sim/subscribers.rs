@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use ringmq::engine::stored::{CursorOwner, StoredKind};
 use ringmq::engine::feeds::{Address, Mark, NewReceiver, ReceiverKey};
+use ringmq::engine::stored::{CursorOwner, StoredKind};
 use ringmq_storage::{ChannelKey, CursorId, Position, Sequence};
 
 use super::broker::Broker;

@@ -123,6 +123,15 @@ impl State {
             RecordKind::CursorCreate => self.apply_cursor_create(record, time_ns, effects),
             RecordKind::CursorMove => self.apply_moves(record, time_ns),
             RecordKind::CursorDelete => self.apply_cursor_delete(record, time_ns, effects),
+            kind @ (RecordKind::QueueSettle
+            | RecordKind::QueueRequeue
+            | RecordKind::QueueCount
+            | RecordKind::QueueMove
+            | RecordKind::QueueMoveCancel
+            | RecordKind::QueueMoveForget) => Err(Diverged::NoChannel {
+                kind,
+                channel: record.head.channel,
+            }),
         }
     }
 

@@ -60,6 +60,12 @@ impl State {
                 self.next_cursor = self.next_cursor.max(cursor.next());
                 Ok(self.cursors.contains_key(&cursor))
             }
+            RecordKind::QueueSettle
+            | RecordKind::QueueRequeue
+            | RecordKind::QueueCount
+            | RecordKind::QueueMove
+            | RecordKind::QueueMoveCancel
+            | RecordKind::QueueMoveForget => Ok(false),
         }
     }
 

@@ -237,6 +237,12 @@ impl Overlay {
                 }
                 self.settle_channel(id, 0);
             }
+            RecordKind::QueueSettle
+            | RecordKind::QueueRequeue
+            | RecordKind::QueueCount
+            | RecordKind::QueueMove
+            | RecordKind::QueueMoveCancel
+            | RecordKind::QueueMoveForget => self.settle_channel(id, 0),
         }
         if self.outstanding == 0 {
             debug_assert!(self.channels.is_empty() && self.cursors.is_empty());

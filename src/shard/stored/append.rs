@@ -12,7 +12,7 @@ use super::{EVENT_ENCODING, ReceiptAddress, Receipts, StoreBusy, StoreFailure, W
 use crate::engine::stored::{NewMessage, StoreRefusal, StoredKind};
 use crate::rt;
 use crate::shard::message::Work;
-use crate::shard::{Full, Shard};
+use crate::shard::{Full, QUEUE_ENCODING, Shard};
 
 /// A message on its way to the shard that has its log, or waiting there for room.
 #[derive(Debug)]
@@ -21,6 +21,7 @@ pub(in crate::shard) struct StoreWork {
     pub data: Bytes,
     pub name_len: u32,
     pub slot: SlotId,
+    pub kind: StoredKind,
     pub receipt: ReceiptAddress,
 }
 
@@ -35,19 +36,21 @@ impl StoreWork {
 /// A message to append.
 struct Message<'a> {
     slot: SlotId,
+    kind: StoredKind,
     channel: &'a str,
     payload_len: usize,
     receipt: ReceiptAddress,
 }
 
 impl Shard {
-    /// Stores an event. `encode` appends its stored form of exactly `payload_len` bytes; it runs
+    /// Stores a message. `encode` appends its stored form of exactly `payload_len` bytes; it runs
     /// once, and only when the message is taken. The next of `receipts` tells what became of it.
     ///
     /// # Errors
     /// [`StoreBusy`]: nothing was taken; wait with [`Shard::store_room`] and try again.
-    pub fn store_event(
+    pub fn store_message(
         self: &Rc<Self>,
+        kind: StoredKind,
         channel: &str,
         payload_len: usize,
         encode: &mut dyn FnMut(&mut Vec<u8>),
@@ -63,7 +66,7 @@ impl Shard {
                 return Err(StoreBusy);
             }
             let receipt = receipts.expect(payload_len);
-            let work = store_work(slot, channel, payload_len, encode, receipt);
+            let work = store_work((kind, slot), channel, payload_len, encode, receipt);
             if let Err(Full) = lane.push_work(Work::Store(work)) {
                 // It was asked for room before; a receipt that is given must get its outcome.
                 self.complete(receipt, 1, Err(StoreFailure::Busy));
@@ -76,6 +79,7 @@ impl Shard {
         let receipt = receipts.expect(payload_len);
         let message = Message {
             slot,
+            kind,
             channel,
             payload_len,
             receipt,
@@ -83,7 +87,7 @@ impl Shard {
         // What came first stays first: behind a message that waits, all wait.
         let waits = seat.must_wait();
         if waits || self.append(seat, &message, encode).is_err() {
-            let work = store_work(slot, channel, payload_len, encode, receipt);
+            let work = store_work((kind, slot), channel, payload_len, encode, receipt);
             seat.backlog.borrow_mut().push_back(work);
         }
         Ok(())
@@ -144,6 +148,7 @@ impl Shard {
         };
         let message = Message {
             slot: work.slot,
+            kind: work.kind,
             channel,
             payload_len: payload.len(),
             receipt: work.receipt,
@@ -164,10 +169,13 @@ impl Shard {
             let mut slots = seat.slots.borrow_mut();
             let request = NewMessage {
                 slot: message.slot,
-                kind: StoredKind::EventsStore,
+                kind: message.kind,
                 channel: message.channel,
                 now_ns: rt::unix_ns().cast_unsigned(),
-                encoding: EVENT_ENCODING,
+                encoding: match message.kind {
+                    StoredKind::EventsStore => EVENT_ENCODING,
+                    StoredKind::Queue => QUEUE_ENCODING,
+                },
                 payload_len: u32::try_from(message.payload_len).unwrap_or(u32::MAX),
                 limits: &policy.limits,
             };
@@ -204,7 +212,7 @@ impl Shard {
 }
 
 fn store_work(
-    slot: SlotId,
+    (kind, slot): (StoredKind, SlotId),
     channel: &str,
     payload_len: usize,
     encode: &mut dyn FnMut(&mut Vec<u8>),
@@ -218,6 +226,7 @@ fn store_work(
         data: data.into(),
         name_len: u32::try_from(channel.len()).unwrap_or(0),
         slot,
+        kind,
         receipt,
     }
 }

@@ -10,8 +10,8 @@ use ringmq_storage::{Position, SegmentId};
 
 use super::seat::LogSeat;
 use super::{StoreFailure, record};
-use crate::engine::stored::Effect;
 use crate::engine::feeds::{Address, ReceiverKey};
+use crate::engine::stored::Effect;
 use crate::rt::file::LogFile;
 use crate::rt::{self, Queue};
 use crate::shard::Shard;

@@ -12,8 +12,8 @@ use ringmq_storage::{ChannelKey, Position, SegmentId};
 
 use super::open::Opening;
 use super::{ChannelCounts, OpenedLog, ReceiptAddress, StoreFailure, StoreWork};
-use crate::engine::stored::{Effect, Slots};
 use crate::engine::feeds::{Address, Feeds, ReceiverKey};
+use crate::engine::stored::{Effect, Slots};
 use crate::rt::Notify;
 use crate::rt::file::LogFile;
 

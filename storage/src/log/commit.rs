@@ -147,13 +147,21 @@ pub(super) fn index_frame(
         }
         index_run(index, segments, frame, run.take());
         match head.kind {
-            RecordKind::Trim => index.trim(key, head.sequence, segments),
+            // What a queue has settled may free the bodies at its front.
+            RecordKind::Trim | RecordKind::QueueSettle => {
+                index.trim(key, head.sequence, segments);
+            }
             RecordKind::ChannelDelete => index.delete(key, segments),
             RecordKind::Message
             | RecordKind::ChannelCreate
             | RecordKind::CursorCreate
             | RecordKind::CursorMove
-            | RecordKind::CursorDelete => {}
+            | RecordKind::CursorDelete
+            | RecordKind::QueueRequeue
+            | RecordKind::QueueCount
+            | RecordKind::QueueMove
+            | RecordKind::QueueMoveCancel
+            | RecordKind::QueueMoveForget => {}
         }
     }
     index_run(index, segments, frame, run);
