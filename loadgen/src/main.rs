@@ -10,6 +10,7 @@ mod connections;
 mod cpu;
 mod events;
 mod payload;
+mod queues;
 mod report;
 mod requests;
 mod stored;
@@ -71,6 +72,9 @@ enum Scenario {
     /// Stored events: durable appends, filling a channel, replaying it.
     #[command(subcommand)]
     Stored(stored::Scenario),
+    /// Queues: send, receive and acknowledge; delays; idle queues.
+    #[command(subcommand)]
+    Queues(queues::Scenario),
 }
 
 /// What every scenario needs to know.
@@ -133,5 +137,6 @@ async fn drive(run: Run, scenario: Scenario) -> anyhow::Result<Report> {
         Scenario::Requests(scenario) => requests::run(run, scenario).await,
         Scenario::Connections(scenario) => connections::run(run, scenario).await,
         Scenario::Stored(scenario) => stored::run(run, scenario).await,
+        Scenario::Queues(scenario) => queues::run(run, scenario).await,
     }
 }

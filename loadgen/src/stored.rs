@@ -2,7 +2,7 @@
 //! it. Every receipt and every delivery is checked against what was sent.
 
 mod fill;
-mod memory;
+pub(crate) mod memory;
 mod publisher;
 mod replay;
 mod store;

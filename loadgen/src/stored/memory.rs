@@ -14,14 +14,14 @@ const PERIOD: Duration = Duration::from_millis(50);
 
 /// Samples a process until it is told to end.
 #[derive(Debug)]
-pub(super) struct Sampler {
+pub(crate) struct Sampler {
     pid: Option<u32>,
     most: Rc<RefCell<Memory>>,
     stop: Rc<Cell<bool>>,
 }
 
 impl Sampler {
-    pub(super) fn start(pid: Option<u32>) -> Self {
+    pub(crate) fn start(pid: Option<u32>) -> Self {
         let sampler = Self {
             pid,
             most: Rc::default(),
@@ -40,7 +40,7 @@ impl Sampler {
     }
 
     /// The most that was seen of each kind, and what it is now, in MiB.
-    pub(super) fn end(self) -> Vec<(String, f64)> {
+    pub(crate) fn end(self) -> Vec<(String, f64)> {
         self.stop.set(true);
         let Some(now) = self.pid.and_then(memory_of) else {
             return Vec::new();

@@ -1,0 +1,80 @@
+//! Queues: messages sent, received and acknowledged; delayed messages; idle queues.
+
+mod consumer;
+mod delayed;
+mod flow;
+mod idle;
+mod producer;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use clap::Subcommand;
+use hdrhistogram::Histogram;
+use ringmq::rt::Notify;
+
+use crate::Run;
+use crate::report::{Report, histogram};
+use crate::stored::memory;
+
+const UPSTREAM: &str = "/kubemq.kubemq/QueuesUpstream";
+const DOWNSTREAM: &str = "/kubemq.kubemq/QueuesDownstream";
+const SEND_REQUEST: &str = "/kubemq.kubemq/SendRequest";
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Scenario {
+    /// Send, receive, acknowledge: as fast as it goes, or at a rate.
+    Flow(flow::Scenario),
+    /// Messages delayed to random moments: how late each is delivered.
+    Delayed(delayed::Scenario),
+    /// Queues without a message: what each costs in memory, and how long their list takes.
+    Idle(idle::Scenario),
+}
+
+pub(crate) async fn run(run: Run, scenario: Scenario) -> anyhow::Result<Report> {
+    let memory = memory::Sampler::start(run.pid);
+    let mut report = match scenario {
+        Scenario::Flow(scenario) => flow::run(run, scenario).await,
+        Scenario::Delayed(scenario) => delayed::run(run, scenario).await,
+        Scenario::Idle(scenario) => idle::run(run, scenario).await,
+    }?;
+    report.figures.extend(memory.end());
+    Ok(report)
+}
+
+/// What the producers and consumers of a run share.
+#[derive(Debug)]
+struct Totals {
+    /// Messages whose result says that they are stored.
+    sent: Cell<u64>,
+    /// Messages that were received.
+    received: Cell<u64>,
+    violations: Cell<u64>,
+    complained: Cell<bool>,
+    latency: RefCell<Histogram<u64>>,
+    /// No more is sent.
+    stop: Cell<bool>,
+    moved: Notify,
+}
+
+impl Totals {
+    fn new() -> Rc<Self> {
+        Rc::new(Self {
+            sent: Cell::new(0),
+            received: Cell::new(0),
+            violations: Cell::new(0),
+            complained: Cell::new(false),
+            latency: RefCell::new(histogram()),
+            stop: Cell::new(false),
+            moved: Notify::new(),
+        })
+    }
+
+    fn violation(&self, text: &str) {
+        if !self.complained.replace(true) {
+            eprintln!("first violation: {text}");
+        }
+        self.violations.set(self.violations.get() + 1);
+        self.moved.raise();
+    }
+}
