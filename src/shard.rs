@@ -18,6 +18,7 @@
 //! A [`Shard`] belongs to one executor and is shared there by `Rc`. Other executors reach it by
 //! the mesh only.
 
+mod keyed;
 mod lane;
 mod message;
 mod outbox;

@@ -51,8 +51,8 @@ pub struct HandedMessage<'a> {
     pub receives: u32,
     /// What stands before its body.
     pub head: QueueHead<'a>,
-    /// Bytes of the body.
-    pub body_len: usize,
+    /// The body behind that.
+    pub body: &'a [u8],
 }
 
 /// How a message becomes a field of an answer: its body goes between these two.

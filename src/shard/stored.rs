@@ -47,6 +47,8 @@ use crate::rt::{self, file::FileHook};
 use crate::telemetry::counters::Counters;
 use crate::telemetry::latency::LatencyHistogram;
 
+use super::keyed::Keyed;
+
 pub use channel_counts::ChannelCounts;
 pub use open::{Start, StoredRefused, StoredSubscribe};
 pub use receipts::Receipts;
@@ -203,8 +205,7 @@ pub(super) struct Stored {
     /// The logs of this shard, ascending.
     pub(super) seats: Vec<Rc<LogSeat>>,
     /// Publishers of this core that wait for receipts.
-    pub(super) receipts: RefCell<Slab<Rc<receipts::Inner>>>,
-    pub(super) receipts_reuse: Cell<u32>,
+    pub(super) receipts: RefCell<Keyed<Rc<receipts::Inner>>>,
     /// Receivers whose connections belong to this core.
     pub(super) receivers: RefCell<receiver::Receivers>,
     /// Questions to other cores whether a receiver lives.
@@ -228,7 +229,6 @@ impl Stored {
             placement,
             seats: logs.into_iter().map(seat).collect(),
             receipts: RefCell::default(),
-            receipts_reuse: Cell::new(0),
             receivers: RefCell::default(),
             probes: RefCell::default(),
             inflight: Cell::new(0),

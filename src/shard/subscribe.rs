@@ -4,9 +4,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::task::Poll;
 
-use slab::Slab;
-
 use super::Shard;
+use super::keyed::Keyed;
 use super::message::Note;
 use super::outbox::{EndReason, Outbox};
 use crate::engine::subscriptions::{SubscriberAddress, Subscription, is_wildcard};
@@ -14,19 +13,12 @@ use crate::model::Kind;
 use crate::rt::Notify;
 
 /// The subscribers whose connections belong to this core.
-///
-/// A key is the place in the table and a count of its reuses, so that the key of one who left
-/// never means another.
 #[derive(Debug, Default)]
-pub(super) struct Subscribers {
-    places: Slab<Local>,
-    reuses: u32,
-}
+pub(super) struct Subscribers(Keyed<Local>);
 
 /// One of them.
 #[derive(Debug)]
 pub(super) struct Local {
-    reuse: u32,
     pub(super) kind: Kind,
     /// `None`: every shard holds the subscription.
     owner: Option<u16>,
@@ -39,32 +31,13 @@ pub(super) struct Local {
 }
 
 impl Subscribers {
-    fn insert(&mut self, local: impl FnOnce(u32) -> Local) -> u64 {
-        self.reuses = self.reuses.wrapping_add(1);
-        let index = self.places.insert(local(self.reuses));
-        (u64::from(self.reuses) << 32) | u64::from(u32::try_from(index).unwrap_or(u32::MAX))
-    }
-
     pub(super) fn find(&self, key: u64) -> Option<&Local> {
-        let (index, reuse) = split(key)?;
-        self.places.get(index).filter(|local| local.reuse == reuse)
-    }
-
-    fn remove(&mut self, key: u64) -> Option<Local> {
-        self.find(key)?;
-        self.places.try_remove(split(key)?.0)
+        self.0.get(key)
     }
 
     pub(super) fn end_all(&self, reason: EndReason) {
-        self.places
-            .iter()
-            .for_each(|(_, local)| local.outbox.end(reason));
+        self.0.iter().for_each(|local| local.outbox.end(reason));
     }
-}
-
-fn split(key: u64) -> Option<(usize, u32)> {
-    let index = usize::try_from(key & u64::from(u32::MAX)).ok()?;
-    Some((index, u32::try_from(key >> 32).ok()?))
 }
 
 /// A live subscription; ends when dropped.
@@ -118,8 +91,7 @@ impl Shard {
             self.budget.clone(),
         ));
         let live = Notify::new();
-        let key = self.subscribers.borrow_mut().insert(|reuse| Local {
-            reuse,
+        let key = self.subscribers.borrow_mut().0.insert(Local {
             kind,
             owner,
             grouped: !group.is_empty(),
@@ -191,7 +163,7 @@ impl Shard {
     }
 
     fn unsubscribe(&self, key: u64) {
-        let Some(local) = self.subscribers.borrow_mut().remove(key) else {
+        let Some(local) = self.subscribers.borrow_mut().0.remove(key) else {
             return;
         };
         let kind = local.kind;

@@ -33,7 +33,6 @@ pub struct Receipts {
 
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Inner {
-    reuse: u32,
     states: RefCell<VecDeque<State>>,
     /// Number of the state at the front.
     base: Cell<u64>,
@@ -115,34 +114,21 @@ impl Shard {
     /// Makes the receipts of a publisher.
     #[must_use]
     pub fn receipts(self: &Rc<Self>) -> Receipts {
-        let reuse = self.stored.receipts_reuse.get().wrapping_add(1);
-        self.stored.receipts_reuse.set(reuse);
-        let inner = Rc::new(Inner {
-            reuse,
-            ..Inner::default()
-        });
-        let index = self.stored.receipts.borrow_mut().insert(inner.clone());
-        let index = u64::from(u32::try_from(index).unwrap_or(u32::MAX));
+        let inner = Rc::new(Inner::default());
+        let key = self.stored.receipts.borrow_mut().insert(inner.clone());
         Receipts {
             shard: self.clone(),
-            key: (u64::from(reuse) << 32) | index,
+            key,
             inner,
         }
     }
 
     fn find_receipts(&self, key: u64) -> Option<Rc<Inner>> {
-        let index = usize::try_from(key & u64::from(u32::MAX)).ok()?;
-        let receipts = self.stored.receipts.borrow();
-        let inner = receipts.get(index)?;
-        (u64::from(inner.reuse) == key >> 32).then(|| inner.clone())
+        self.stored.receipts.borrow().get(key).cloned()
     }
 
     fn forget_receipts(&self, key: u64) {
-        if self.find_receipts(key).is_some()
-            && let Ok(index) = usize::try_from(key & u64::from(u32::MAX))
-        {
-            self.stored.receipts.borrow_mut().try_remove(index);
-        }
+        self.stored.receipts.borrow_mut().remove(key);
     }
 
     /// Brings the outcome of `count` messages, from the addressed one on, to their publisher.
@@ -307,10 +293,10 @@ mod tests {
         assert!(!shard.stored.has_room(30));
         drop(receipts);
         assert!(!shard.stored.has_room(30), "the log still holds its bytes");
-        assert_eq!(shard.stored.receipts.borrow().len(), 1);
+        assert_eq!(shard.stored.receipts.borrow().iter().count(), 1);
         shard.complete(message, 1, Ok(()));
         assert!(shard.stored.has_room(100));
-        assert_eq!(shard.stored.receipts.borrow().len(), 0);
+        assert_eq!(shard.stored.receipts.borrow().iter().count(), 0);
     }
 
     #[test]

@@ -6,12 +6,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use slab::Slab;
 
 use super::StoredRefused;
 use super::seat::LogSeat;
 use crate::engine::feeds::{Address, Mark};
 use crate::rt::Notify;
+use crate::shard::keyed::Keyed;
 use crate::shard::message::Note;
 use crate::shard::{EndReason, Shard};
 use crate::wire::server::ConnectionControl;
@@ -33,17 +33,13 @@ pub struct StoredChunk {
     pub parts: Vec<Bytes>,
 }
 
-/// The receivers of this core. Keys are as those of plain subscribers.
+/// The receivers of this core.
 #[derive(Debug, Default)]
-pub(in crate::shard) struct Receivers {
-    places: Slab<Rc<Local>>,
-    reuses: u32,
-}
+pub(in crate::shard) struct Receivers(Keyed<Rc<Local>>);
 
 /// One receiver.
 #[derive(Debug)]
 pub(in crate::shard) struct Local {
-    reuse: u32,
     /// The shard and the log that feed it.
     owner: u16,
     log: u16,
@@ -61,9 +57,7 @@ pub(in crate::shard) struct Local {
 
 impl Receivers {
     pub(super) fn insert(&mut self, owner: u16, log: u16, control: ConnectionControl) -> u64 {
-        self.reuses = self.reuses.wrapping_add(1);
         let local = Local {
-            reuse: self.reuses,
             owner,
             log,
             queue: RefCell::default(),
@@ -74,24 +68,15 @@ impl Receivers {
             answered: Notify::new(),
             control,
         };
-        let index = self.places.insert(Rc::new(local));
-        (u64::from(self.reuses) << 32) | u64::from(u32::try_from(index).unwrap_or(u32::MAX))
+        self.0.insert(Rc::new(local))
     }
 
     pub(super) fn find(&self, key: u64) -> Option<&Rc<Local>> {
-        let index = usize::try_from(key & u64::from(u32::MAX)).ok()?;
-        let local = self.places.get(index)?;
-        (u64::from(local.reuse) == key >> 32).then_some(local)
-    }
-
-    fn remove(&mut self, key: u64) -> Option<Rc<Local>> {
-        self.find(key)?;
-        self.places
-            .try_remove(usize::try_from(key & u64::from(u32::MAX)).ok()?)
+        self.0.get(key)
     }
 
     pub(in crate::shard) fn end_all(&self, reason: EndReason) {
-        for (_, local) in &self.places {
+        for local in self.0.iter() {
             local.ended.set(Some(reason));
             local.ready.raise();
             local.answered.raise();
@@ -168,7 +153,7 @@ pub(in crate::shard) enum Told {
 impl Shard {
     /// Takes a receiver of this core away.
     pub(super) fn close_receiver(self: &Rc<Self>, key: u64) {
-        let local = self.stored.receivers.borrow_mut().remove(key);
+        let local = self.stored.receivers.borrow_mut().0.remove(key);
         if let Some(local) = local {
             self.counters.subscriptions_events_store.decrement();
             self.counters.subscriptions_removed_events_store.increment();
