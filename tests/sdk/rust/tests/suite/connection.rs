@@ -1,8 +1,8 @@
-//! Connecting, pinging, closing, and what is not built yet.
+//! Connecting, pinging, closing.
 
 use std::time::{Duration, SystemTime};
 
-use kubemq::{ConnectionState, ErrorCode, KubemqClient, QueueMessage};
+use kubemq::{ConnectionState, KubemqClient};
 use ringmq_sdk_suite::{channel, client};
 
 #[tokio::test]
@@ -58,15 +58,4 @@ async fn token_and_shortest_keepalive_are_accepted() {
         .publish_event(&channel("token"), "body", None, None)
         .await
         .unwrap();
-}
-
-#[tokio::test]
-async fn queue_message_is_refused_as_a_later_stage() {
-    let client = client("rust-later").await;
-    let message = QueueMessage::builder()
-        .channel(channel("queue"))
-        .body("x")
-        .build();
-    let error = client.send_queue_message(message).await.unwrap_err();
-    assert_eq!(error.code(), ErrorCode::Fatal, "UNIMPLEMENTED: {error}");
 }
