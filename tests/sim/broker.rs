@@ -3,7 +3,7 @@
 use ringmq::engine::feeds::{Feeds, ReceiverKey};
 use ringmq::engine::stored::{Effect, Slots};
 use ringmq_storage::log::{
-    Batch, Carry, CheckpointBuilder, Done, Job, JobOutcome, Log, ReadCursor, ReadEnd, Warm,
+    Batch, Carry, CheckpointBuilder, Done, Job, JobOutcome, KeepAll, Log, ReadCursor, ReadEnd, Warm,
 };
 use ringmq_storage::{ChannelKey, CursorId, Position, Sequence, SlotId};
 
@@ -263,7 +263,10 @@ impl World {
     /// Copies something out of a mostly dead segment.
     pub(crate) fn carry(&mut self, broker: &mut Broker) {
         let before = broker.log.end();
-        match broker.log.carry_some(&mut broker.carry_cursor, 2_000) {
+        match broker
+            .log
+            .carry_some(&mut broker.carry_cursor, 2_000, &KeepAll)
+        {
             Carry::Cold(warm) => broker.log.warmed(warm.run(), &mut broker.carry_cursor),
             Carry::Idle | Carry::More | Carry::Refused(_) => {}
         }

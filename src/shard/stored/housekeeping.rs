@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ringmq_storage::ChannelKey;
-use ringmq_storage::log::{Carry, ReadCursor, Refused, Warm};
+use ringmq_storage::log::{Carry, KeepAll, ReadCursor, Refused, Warm};
 
 use super::seat::LogSeat;
 use crate::engine::stored::StoredKind;
@@ -210,7 +210,10 @@ impl Shard {
     async fn carry_slice(&self, seat: &LogSeat, cursor: &mut ReadCursor) -> Slice {
         seat.held.set(true);
         let committed = seat.committed().await;
-        let carried = committed.map(|()| seat.log.borrow_mut().carry_some(cursor, CARRY_BYTES));
+        let carried = committed.map(|()| {
+            let mut log = seat.log.borrow_mut();
+            log.carry_some(cursor, CARRY_BYTES, &KeepAll)
+        });
         seat.held.set(false);
         self.append_backlog(seat);
         seat.commit_ready.raise();

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::gather::to_u32;
 use super::index::ENTRY_DISTANCE;
 use super::segments::Segment;
-use super::{Class, Log, ReadCursor, Refused, Warm};
+use super::{Class, Keeps, Log, ReadCursor, Refused, Warm};
 use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use crate::fs::Region;
 use crate::id::{ChannelKey, SegmentId};
@@ -77,8 +77,13 @@ impl Log {
     /// Copies some of what the oldest segment keeps to the end of the log, about `bytes_max`
     /// bytes, when that frees much more than it costs. For times when nothing else is to be done:
     /// it only does something when all that was appended is committed. The cursor is the caller's
-    /// and used for nothing else.
-    pub fn carry_some(&mut self, cursor: &mut ReadCursor, bytes_max: usize) -> Carry {
+    /// and used for nothing else; `keeps` knows which messages are still needed.
+    pub fn carry_some(
+        &mut self,
+        cursor: &mut ReadCursor,
+        bytes_max: usize,
+        keeps: &dyn Keeps,
+    ) -> Carry {
         if self.poisoned.is_some() {
             return Carry::Idle;
         }
@@ -103,7 +108,7 @@ impl Log {
                 return Carry::More;
             };
             carrying.offset = offset;
-            match self.carry_frame(&mut carrying, cursor) {
+            match self.carry_frame(&mut carrying, cursor, keeps) {
                 Ok(carried) => bytes += carried,
                 Err(end) => {
                     self.carrying = Some(carrying);
@@ -120,6 +125,7 @@ impl Log {
         &mut self,
         carrying: &mut Carrying,
         cursor: &ReadCursor,
+        keeps: &dyn Keeps,
     ) -> Result<usize, Carry> {
         let offset = carrying.offset;
         let Some(segment) = self.segments.get(carrying.segment) else {
@@ -146,7 +152,7 @@ impl Log {
         };
         let mut appended = 0;
         if header.kind == carrying.kind
-            && let Some(kept) = self.kept(carrying.segment, &header, payload)
+            && let Some(kept) = self.kept(carrying.segment, &header, payload, keeps)
         {
             appended = kept.payload.len() + FRAME_HEADER_BYTES;
             self.append_carried(&kept).map_err(Carry::Refused)?;
@@ -184,7 +190,13 @@ impl Log {
     }
 
     /// The records of a frame whose messages are kept, and found there by the index.
-    fn kept(&self, segment: SegmentId, header: &FrameHeader, payload: &[u8]) -> Option<Kept> {
+    fn kept(
+        &self,
+        segment: SegmentId,
+        header: &FrameHeader,
+        payload: &[u8],
+        keeps: &dyn Keeps,
+    ) -> Option<Kept> {
         let slot = header.slot?;
         let carried = header.kind == FrameKind::Carried;
         let mut kept = Kept {
@@ -214,7 +226,7 @@ impl Log {
                                 && block.from <= head.sequence
                         })
                 });
-            if counts {
+            if counts && keeps.keeps(key, head.sequence) {
                 // The last record of a frame may lack its padding; not so in the middle of one.
                 let end = from + RECORD_HEADER_BYTES + body.len();
                 kept.payload

@@ -210,7 +210,7 @@ impl Bench {
     fn carry(&mut self) {
         let mut cursor = ReadCursor::default();
         loop {
-            match self.log.carry_some(&mut cursor, 20_000) {
+            match self.log.carry_some(&mut cursor, 20_000, &KeepAll) {
                 Carry::Idle => break,
                 Carry::More | Carry::Refused(Refused::Busy) => {
                     self.commit();

@@ -122,7 +122,7 @@ fn crash_before_the_commit_of_carried_frames_loses_nothing() {
         let mut cursor = ReadCursor::default();
         let mut steps = 0;
         loop {
-            match bench.log.carry_some(&mut cursor, 3000) {
+            match bench.log.carry_some(&mut cursor, 3000, &KeepAll) {
                 Carry::Idle => break,
                 Carry::More | Carry::Refused(_) => {}
                 Carry::Cold(warm) => bench.log.warmed(warm.run(), &mut cursor),
