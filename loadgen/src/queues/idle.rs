@@ -125,7 +125,8 @@ async fn manage(client: &Client, operation: &str, channel: &str) -> anyhow::Resu
         ..Request::default()
     };
     let message = request.encode_to_vec().into();
-    let answer = client.unary(SEND_REQUEST, message, &CallOptions::default());
+    let options = CallOptions::default();
+    let answer = client.unary(SEND_REQUEST, message, &options);
     let answer = answer
         .await
         .map_err(|status| anyhow::anyhow!("{operation}: {status:?}"))?;
