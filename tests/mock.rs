@@ -12,4 +12,5 @@ pub(crate) mod hpack;
 pub(crate) mod kubemq;
 pub(crate) mod peer;
 pub(crate) mod process;
+pub(crate) mod queues;
 pub(crate) mod stored;

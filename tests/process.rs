@@ -26,6 +26,8 @@ mod killed;
 mod limits;
 #[path = "process/many.rs"]
 mod many;
+#[path = "process/queues.rs"]
+mod queues;
 #[path = "process/restart.rs"]
 mod restart;
 #[path = "process/resume.rs"]

@@ -9,6 +9,14 @@ pub(crate) mod path {
     pub(crate) const SUBSCRIBE_TO_REQUESTS: &str = "/kubemq.kubemq/SubscribeToRequests";
     pub(crate) const SEND_REQUEST: &str = "/kubemq.kubemq/SendRequest";
     pub(crate) const SEND_RESPONSE: &str = "/kubemq.kubemq/SendResponse";
+    pub(crate) const SEND_QUEUE_MESSAGE: &str = "/kubemq.kubemq/SendQueueMessage";
+    pub(crate) const SEND_QUEUE_MESSAGES_BATCH: &str = "/kubemq.kubemq/SendQueueMessagesBatch";
+    pub(crate) const RECEIVE_QUEUE_MESSAGES: &str = "/kubemq.kubemq/ReceiveQueueMessages";
+    pub(crate) const ACK_ALL_QUEUE_MESSAGES: &str = "/kubemq.kubemq/AckAllQueueMessages";
+    pub(crate) const STREAM_QUEUE_MESSAGE: &str = "/kubemq.kubemq/StreamQueueMessage";
+    pub(crate) const QUEUES_UPSTREAM: &str = "/kubemq.kubemq/QueuesUpstream";
+    pub(crate) const QUEUES_DOWNSTREAM: &str = "/kubemq.kubemq/QueuesDownstream";
+    pub(crate) const QUEUES_INFO: &str = "/kubemq.kubemq/QueuesInfo";
 }
 
 /// `Subscribe.SubscribeTypeData`.
@@ -26,16 +34,16 @@ pub(crate) const QUERY: u64 = 2;
 
 /// A protobuf message under construction.
 #[derive(Debug, Default)]
-struct Message(Vec<u8>);
+pub(super) struct Message(pub(super) Vec<u8>);
 
 impl Message {
-    fn varint(mut self, field: u64, value: u64) -> Self {
+    pub(super) fn varint(mut self, field: u64, value: u64) -> Self {
         put_varint(&mut self.0, field << 3);
         put_varint(&mut self.0, value);
         self
     }
 
-    fn bytes(mut self, field: u64, value: impl AsRef<[u8]>) -> Self {
+    pub(super) fn bytes(mut self, field: u64, value: impl AsRef<[u8]>) -> Self {
         let value = value.as_ref();
         put_varint(&mut self.0, field << 3 | 2);
         put_varint(&mut self.0, value.len() as u64);
@@ -136,6 +144,28 @@ pub(crate) fn field(message: &[u8], wanted: u64) -> &[u8] {
         }
     }
     &[]
+}
+
+/// The values of a repeated length-delimited field.
+pub(crate) fn fields(message: &[u8], wanted: u64) -> Vec<&[u8]> {
+    let mut found = Vec::new();
+    let mut rest = message;
+    while let Some(key) = take_varint(&mut rest) {
+        let Some(value) = take_varint(&mut rest) else {
+            break;
+        };
+        if key & 7 == 2 {
+            let length = usize::try_from(value).unwrap_or(usize::MAX);
+            let Some((value, after)) = rest.split_at_checked(length) else {
+                break;
+            };
+            rest = after;
+            if key >> 3 == wanted {
+                found.push(value);
+            }
+        }
+    }
+    found
 }
 
 /// The value of a number field; 0 when it is not there.

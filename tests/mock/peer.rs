@@ -110,7 +110,10 @@ pub(crate) struct Peer {
 impl Peer {
     /// Connects without saying anything.
     pub(crate) fn silent(address: SocketAddr) -> Self {
-        let socket = TcpStream::connect(address).expect("the broker listens");
+        Self::over(TcpStream::connect(address).expect("the broker listens"))
+    }
+
+    fn over(socket: TcpStream) -> Self {
         socket.set_nodelay(true).expect("a TCP socket");
         socket
             .set_write_timeout(Some(Duration::from_secs(10)))
@@ -133,6 +136,14 @@ impl Peer {
             replenishes: true,
             answers_pings: true,
         }
+    }
+
+    /// Connects and exchanges settings; `None` when nobody listens any more, or not for long.
+    pub(crate) fn try_connect(address: SocketAddr) -> Option<Self> {
+        let socket = TcpStream::connect(address).ok()?;
+        let mut peer = Self::over(socket);
+        let greeted = peer.greet_with(&[(setting::INITIAL_WINDOW_SIZE, WINDOW_BYTES)]);
+        (greeted && peer.wait(|peer| !peer.settings.is_empty())).then_some(peer)
     }
 
     /// Connects and exchanges settings.
