@@ -31,12 +31,12 @@ use std::path::PathBuf;
 
 pub use error::{Error, Problem};
 pub use fold::{Effective, Unused};
-pub use key::{Allowed, Key, LogFormat, LogLevel, Sync, Unit, WhenFull};
+pub use key::{Allowed, Key, LogFormat, LogLevel, Redelivery, Sync, Unit, WhenFull};
 pub use machine::{Finding, Machine};
 pub use origin::{FileSource, Origin};
-pub use rules::{ChannelLimits, ChannelRule, ChannelRules};
+pub use rules::{ChannelLimits, ChannelRule, ChannelRules, QueueRules};
 pub use secret::Secret;
-pub use settings::{Api, Engine, Grpc, Log, Requests, Rest, Server, Store};
+pub use settings::{Api, Engine, Grpc, Log, Queue, Requests, Rest, Server, Store};
 pub use source::{DEFAULT_FILE, FlagValue, Sources};
 
 /// The checked configuration of a broker. It does not change while the broker runs.
@@ -58,6 +58,8 @@ pub struct Config {
     pub requests: Requests,
     /// The store.
     pub store: Store,
+    /// Queues.
+    pub queue: Queue,
     /// The log.
     pub log: Log,
     /// Where all this comes from.

@@ -12,6 +12,7 @@
 //! | [`cache`] | whether a query was answered recently |
 //! | [`pending`] | which caller a response belongs to |
 //! | [`stored`] | what stored channels are, and what is written next |
+//! | [`runs`] | which sequences are in a set |
 //! | [`queues`] | which consumer has which message of a queue |
 //! | [`feeds`] | which receiver of a stored channel gets which messages next |
 
@@ -20,6 +21,7 @@ pub mod cache;
 pub mod feeds;
 pub mod pending;
 pub mod queues;
+pub mod runs;
 pub mod stored;
 pub mod subscriptions;
 pub mod wheel;

@@ -18,6 +18,8 @@ mod system;
 use std::cell::Cell;
 use std::rc::Rc;
 
+pub use codec::queue::{QueueLimits, queue_framing};
+
 use crate::rt::{self, Queue};
 use crate::shard::{Framing, Shard};
 use crate::wire::server::{Call, Service};

@@ -52,7 +52,7 @@ pub use outbox::{Budget, EndReason, Offered, Outbox};
 pub use pump::Seat;
 pub use queues::{
     Action, Consumer, ConsumerEvent, Delivery, HandedMessage, PollRequest, Polled, QUEUE_ENCODING,
-    QueueFraming, SettleFailure, Which,
+    QueueFraming, QueuePolicy, SettleFailure, Which,
 };
 pub use requests::{Ask, Outcome, Pending, Refused, Responded};
 pub(crate) use stored::record;

@@ -109,6 +109,31 @@ pub enum Refusal {
     StoreFailed,
     /// Nobody answered in time.
     RequestTimedOut,
+    /// A queue's name is missing, too long, or holds what no name may.
+    QueueName,
+    /// A receive asks for no messages, or for more than it may.
+    QueueMessagesMax,
+    /// A message of a queue could not be sent on.
+    QueueSend,
+    /// There is no message where one is to be sent.
+    QueueMessageMissing,
+    /// An expiration is negative, or too far away.
+    QueueExpiration,
+    /// The maximum of receives is negative, or too large.
+    QueueReceiveCount,
+    /// A delay is negative, or too long.
+    QueueDelay,
+    /// The wait of a receive is negative, or too long.
+    QueueWait,
+    /// A batch has no messages.
+    BatchEmpty,
+    /// A batch or an upstream request has more messages than it may.
+    BatchTooLarge {
+        /// The bound.
+        max: usize,
+    },
+    /// An upstream request has no messages.
+    UpstreamEmpty,
     /// A field that must be text is not UTF-8.
     InvalidUtf8,
     /// The message cannot be decoded; the text says why.
@@ -200,6 +225,7 @@ impl Refusal {
             }
             Self::UnknownService { service } => format!("unknown service {service}"),
             Self::MalformedMethod { path } => format!("malformed method name: {path:?}"),
+            Self::BatchTooLarge { max } => format!("a batch may have {max} messages"),
             _ => String::new(),
         })
     }
@@ -245,6 +271,34 @@ impl Refusal {
             }
             Self::ChannelEndsWithDot => "Error 119: invalid channel value, cannot end with `.`",
             Self::ChannelTokenEmpty => "Error 119: invalid channel value, tokens cannot be empty",
+            Self::QueueName => {
+                "Error 120: invalid queue name value, cannot be empty, contains wildcards ,\
+                 white spaces and end with dot"
+            }
+            Self::QueueMessagesMax => {
+                "Error 122: max messages should be between 1 and max message setting in \
+                 kubemq config  "
+            }
+            Self::QueueSend => "Error 130: error during send message to queue",
+            Self::QueueMessageMissing => "Error 131: invalid queue message",
+            Self::QueueExpiration => {
+                "Error 133: invalid expiration seconds, exceed max expiration seconds setting in \
+                 kubemq config"
+            }
+            Self::QueueReceiveCount => {
+                "Error 134: invalid max received count, cannot be negative or exceed \
+                 max receive count setting in kubemq config"
+            }
+            Self::QueueDelay => {
+                "Error 135: invalid delay seconds, exceed max delay seconds setting in \
+                 kubemq config"
+            }
+            Self::QueueWait => {
+                "Error 136: invalid wait timeout, value cannot be negative or exceed \
+                 max wait timeout seconds setting in kubemq config"
+            }
+            Self::BatchEmpty => "empty messages batch",
+            Self::UpstreamEmpty => "no messages to send",
             Self::RequestType => "Error 206: invalid request type",
             Self::SubscribeType => "Error 207: invalid subscribe type",
             Self::RequestTimedOut => "Error 301: timeout for request message",
@@ -264,6 +318,7 @@ impl Refusal {
             | Self::UnknownMethod { .. }
             | Self::UnknownService { .. }
             | Self::MalformedMethod { .. }
+            | Self::BatchTooLarge { .. }
             | Self::ReceiverLimit { .. }
             | Self::ChannelLimit { .. }
             | Self::MessagesLimit { .. }
@@ -295,7 +350,9 @@ impl Refusal {
             | Self::BytesLimit { .. }
             | Self::CursorLimit { .. }
             | Self::StoreFull
-            | Self::StoreBusy => Code::ResourceExhausted,
+            | Self::StoreBusy
+            | Self::BatchTooLarge { .. } => Code::ResourceExhausted,
+            Self::BatchEmpty => Code::Unknown,
             Self::NotReady | Self::ShuttingDown | Self::ChannelDeleted => Code::Unavailable,
             _ => Code::Internal,
         }
@@ -348,6 +405,17 @@ mod tests {
             R::StartOnPlainEvents,
             R::ChannelEndsWithDot,
             R::ChannelTokenEmpty,
+            R::QueueName,
+            R::QueueMessagesMax,
+            R::QueueSend,
+            R::QueueMessageMissing,
+            R::QueueExpiration,
+            R::QueueReceiveCount,
+            R::QueueDelay,
+            R::QueueWait,
+            R::BatchEmpty,
+            R::BatchTooLarge { max: 100 },
+            R::UpstreamEmpty,
             R::RequestType,
             R::SubscribeType,
             R::RequestTimedOut,
@@ -407,6 +475,17 @@ Internal: Error 117: invalid request id, cannot be empty
 Internal: Error 118: event store parameters were set but subscribe type is not event store
 Internal: Error 119: invalid channel value, cannot end with `.`
 Internal: Error 119: invalid channel value, tokens cannot be empty
+Internal: Error 120: invalid queue name value, cannot be empty, contains wildcards ,white spaces and end with dot
+Internal: Error 122: max messages should be between 1 and max message setting in kubemq config\x20\x20
+Internal: Error 130: error during send message to queue
+Internal: Error 131: invalid queue message
+Internal: Error 133: invalid expiration seconds, exceed max expiration seconds setting in kubemq config
+Internal: Error 134: invalid max received count, cannot be negative or exceed max receive count setting in kubemq config
+Internal: Error 135: invalid delay seconds, exceed max delay seconds setting in kubemq config
+Internal: Error 136: invalid wait timeout, value cannot be negative or exceed max wait timeout seconds setting in kubemq config
+Unknown: empty messages batch
+ResourceExhausted: a batch may have 100 messages
+Internal: no messages to send
 Internal: Error 206: invalid request type
 Internal: Error 207: invalid subscribe type
 Internal: Error 301: timeout for request message

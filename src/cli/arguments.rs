@@ -207,7 +207,7 @@ fn value_name(key: &Key) -> &'static str {
         Allowed::OneOf(_) => "WORD",
         Allowed::Path | Allowed::OptionalPath => "PATH",
         Allowed::Address => "ADDRESS",
-        Allowed::OptionalWord => "NAME",
+        Allowed::OptionalWord | Allowed::OptionalChannel => "NAME",
         Allowed::ChannelRules => "RULES",
         Allowed::Range(..) if key.unit == Unit::None => "PORT",
         Allowed::Range(..) | Allowed::PowerOfTwo(..) => "NUMBER",

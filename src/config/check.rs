@@ -1,9 +1,11 @@
 //! From layers to a checked configuration.
 
+use std::time::Duration;
+
 use super::error::{Error, Problem};
 use super::fold::{Effective, Fold, Layers, Unused};
 use super::machine::{Finding, Machine};
-use super::settings::{Api, Engine, Grpc, Log, Node, Requests, Rest, Server, Store};
+use super::settings::{Api, Engine, Grpc, Log, Node, Queue, Requests, Rest, Server, Store};
 use super::source::Sources;
 use super::{Config, Provenance};
 
@@ -22,11 +24,13 @@ pub(super) fn load(sources: &Sources) -> Result<Config, Error> {
         engine: Engine::fold(&mut fold),
         requests: Requests::fold(&mut fold),
         store: Store::fold(&mut fold),
+        queue: Queue::fold(&mut fold),
         log: Log::fold(&mut fold),
         provenance: Provenance::default(),
     };
     let settings = fold.into_effective();
     check_ports(&config, &mut layers.problems);
+    check_queue_times(&config, &mut layers.problems);
     if !layers.problems.is_empty() {
         return Err(Error::new(layers.problems));
     }
@@ -55,6 +59,40 @@ fn check_ports(config: &Config, problems: &mut Vec<Problem>) {
                 first,
                 second,
                 port,
+            });
+        }
+    }
+}
+
+/// A time that counts when nobody says otherwise must be one that somebody may say.
+fn check_queue_times(config: &Config, problems: &mut Vec<Problem>) {
+    let queue = &config.queue;
+    let (wait_max, visibility_max) = (
+        ("queue.max_wait_timeout_seconds", queue.wait_max),
+        ("queue.max_visibility_seconds", queue.visibility_max),
+    );
+    let wait = ("queue.default_wait_timeout_seconds", queue.wait_default);
+    let visibility = ("queue.default_visibility_seconds", queue.visibility_default);
+    let streams = queue.visibility.unwrap_or_default();
+    let rules = config.store.rules.as_slice().iter();
+    let ruled = rules.filter_map(|rule| rule.visibility_seconds).max();
+    let ruled = Duration::from_secs(ruled.unwrap_or_default());
+    for ((key, value), (bound, max)) in [
+        (wait, wait_max),
+        (visibility, visibility_max),
+        (("queue.visibility_seconds", streams), visibility_max),
+        (
+            ("visibility_seconds of a channel rule", ruled),
+            visibility_max,
+        ),
+    ] {
+        if value > max {
+            let (seconds, max_seconds) = (value.as_secs(), max.as_secs());
+            problems.push(Problem::AboveBound {
+                key,
+                seconds,
+                bound,
+                max_seconds,
             });
         }
     }

@@ -104,6 +104,18 @@ pub enum Problem {
         /// The port.
         port: u16,
     },
+    /// A time is longer than the bound for it.
+    #[error("{key} is {seconds} s, but {bound} is {max_seconds} s: lower one or raise the other")]
+    AboveBound {
+        /// What is too long.
+        key: &'static str,
+        /// How long it is.
+        seconds: u64,
+        /// The key of its bound.
+        bound: &'static str,
+        /// The bound.
+        max_seconds: u64,
+    },
 }
 
 impl Error {

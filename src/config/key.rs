@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::model::name;
 
 /// One setting: all that the fold, `--help`, `ringmq config` and `docs/configuration.md` say of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +80,8 @@ pub enum Allowed {
     OptionalPath,
     /// An IPv4 or IPv6 address.
     Address,
+    /// The name of a channel, or empty for none.
+    OptionalChannel,
     /// Limits for channels by pattern, or empty for none.
     ChannelRules,
 }
@@ -98,6 +103,7 @@ impl Key {
             Allowed::Path => "a path".to_owned(),
             Allowed::OptionalPath => "a path, or empty".to_owned(),
             Allowed::Address => "an IPv4 or IPv6 address".to_owned(),
+            Allowed::OptionalChannel => "a channel, or empty".to_owned(),
             Allowed::ChannelRules => "rules, see below; or empty".to_owned(),
         }
     }
@@ -218,6 +224,21 @@ impl Setting for Option<String> {
     }
 }
 
+/// A channel. Empty is none.
+impl Setting for Option<Arc<str>> {
+    fn parse(text: &str, _key: &Key) -> Option<Self> {
+        parse_channel(text).ok()
+    }
+
+    fn expected(text: &str, key: &Key) -> String {
+        let expected = key.expected();
+        match parse_channel(text) {
+            Ok(_) => expected,
+            Err(error) => format!("{expected}: {error}"),
+        }
+    }
+}
+
 impl Setting for PathBuf {
     fn parse(text: &str, _key: &Key) -> Option<Self> {
         (!text.is_empty() && !text.contains('\0')).then(|| Self::from(text))
@@ -298,6 +319,16 @@ words! {
 }
 
 words! {
+    /// Where a message goes whose delivery failed.
+    Redelivery {
+        /// Behind the others, with a new sequence: it does not block them.
+        Tail = "tail",
+        /// Where it was, with its sequence: strict order.
+        InPlace = "in-place" | "in_place",
+    }
+}
+
+words! {
     /// The least serious log line that is written. The numbers are those of the commercial image.
     LogLevel {
         /// Steps inside a request; compiled out of release builds.
@@ -336,6 +367,14 @@ words! {
         /// One JSON object a line.
         Json = "json",
     }
+}
+
+/// Reads a channel's name; an empty text is none.
+pub(super) fn parse_channel(text: &str) -> Result<Option<Arc<str>>, name::NameError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    name::check_channel(text).map(|()| Some(text.into()))
 }
 
 /// Reads a number of bytes: plain, or with a binary unit. `MB` is refused, because one half of the

@@ -127,14 +127,6 @@ pub(super) const KEYS: &[ReferenceKey] = keys! {
         "store.next.segment_size" "STORE_NEXT_SEGMENT_SIZE";
         "store.next.shards" "STORE_NEXT_SHARDS";
 
-        "queue.max_number_of_messages" "QUEUE_MAX_NUMBER_OF_MESSAGES";
-        "queue.max_wait_timeout_seconds" "QUEUE_MAX_WAIT_TIMEOUT_SECONDS";
-        "queue.max_expiration_seconds" "QUEUE_MAX_EXPIRATION_SECONDS";
-        "queue.max_delay_seconds" "QUEUE_MAX_DELAY_SECONDS";
-        "queue.max_receive_count" "QUEUE_MAX_RECEIVE_COUNT";
-        "queue.max_visibility_seconds" "QUEUE_MAX_VISIBILITY_SECONDS";
-        "queue.default_visibility_seconds" "QUEUE_DEFAULT_VISIBILITY_SECONDS";
-        "queue.default_wait_timeout_seconds" "QUEUE_DEFAULT_WAIT_TIMEOUT_SECONDS";
         "queue.max_inflight" "QUEUE_MAX_INFLIGHT";
         "queue.pub_ack_wait_seconds" "QUEUE_PUB_ACK_WAIT_SECONDS";
 

@@ -1,4 +1,4 @@
-//! Limits of stored channels by pattern.
+//! Limits of stored channels, and the ways of queues, by pattern.
 //!
 //! In a file a rule is a table, everywhere else a text:
 //!
@@ -14,11 +14,12 @@
 //! what it does not say is as the settings say for all channels.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::key::{Key, Setting, Unit, WhenFull, parse_bytes};
+use super::key::{Key, Redelivery, Setting, Unit, WhenFull, parse_bytes, parse_channel};
 use super::reference::normalise;
-use super::settings::Store;
+use super::settings::{Queue, Store};
 use crate::model::name::{self, NameError};
 
 /// The rules, in the order in which they are tried.
@@ -38,6 +39,13 @@ pub struct ChannelRule {
     pub bytes_max: Option<u64>,
     /// What happens to a new message at one of these limits.
     pub when_full: Option<WhenFull>,
+    /// Where a message goes whose delivery failed.
+    pub redelivery: Option<Redelivery>,
+    /// How long the consumer of a downstream stream has its messages, in seconds; 0: as long as
+    /// its stream lives.
+    pub visibility_seconds: Option<u64>,
+    /// Queue for dead letters that name none; `Some(None)`: they are dropped.
+    pub dead_letter_queue: Option<Option<Arc<str>>>,
 }
 
 /// The limits of one channel, after the rules.
@@ -53,11 +61,51 @@ pub struct ChannelLimits {
     pub when_full: WhenFull,
 }
 
+/// The ways of one queue, after the rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueRules {
+    /// Where a message goes whose delivery failed.
+    pub redelivery: Redelivery,
+    /// How long the consumer of a downstream stream has its messages when it does not say;
+    /// `None`: as long as its stream lives.
+    pub visibility: Option<Duration>,
+    /// Queue for dead letters that name none; `None`: they are dropped.
+    pub dead_letter_queue: Option<Arc<str>>,
+}
+
 /// More rules than this are a mistake: every new channel tries all of them.
 const RULES_MAX: usize = 1_024;
 
 /// A hundred years.
 const MINUTES_MAX: u64 = 52_560_000;
+
+/// What clients write as a 32-bit number of seconds.
+const SECONDS_MAX: u64 = 0x7fff_ffff;
+
+impl Queue {
+    /// The ways of a queue: those of the first of the store's rules whose pattern matches, and the
+    /// general ones where it has none. It costs what [`Store::limits_for`] does.
+    #[must_use]
+    pub fn rules_for(&self, store: &Store, channel: &str) -> QueueRules {
+        let general = QueueRules {
+            redelivery: self.redelivery,
+            visibility: self.visibility,
+            dead_letter_queue: self.dead_letter_queue.clone(),
+        };
+        let Some(rule) = store.rules.rule_for(channel) else {
+            return general;
+        };
+        let seconds = |seconds: u64| (seconds > 0).then(|| Duration::from_secs(seconds));
+        QueueRules {
+            redelivery: rule.redelivery.unwrap_or(general.redelivery),
+            visibility: rule.visibility_seconds.map_or(general.visibility, seconds),
+            dead_letter_queue: rule
+                .dead_letter_queue
+                .clone()
+                .unwrap_or(general.dead_letter_queue),
+        }
+    }
+}
 
 impl Store {
     /// The limits of a channel: those of the first rule whose pattern matches, and the general
@@ -70,8 +118,7 @@ impl Store {
             bytes_max: self.bytes_max,
             when_full: self.when_full,
         };
-        let mut rules = self.rules.0.iter();
-        let Some(rule) = rules.find(|rule| matches(&rule.pattern, channel)) else {
+        let Some(rule) = self.rules.rule_for(channel) else {
             return general;
         };
         let minutes = |minutes: u64| (minutes > 0).then(|| Duration::from_secs(minutes * 60));
@@ -89,6 +136,10 @@ impl ChannelRules {
     #[must_use]
     pub fn as_slice(&self) -> &[ChannelRule] {
         &self.0
+    }
+
+    fn rule_for(&self, channel: &str) -> Option<&ChannelRule> {
+        self.0.iter().find(|rule| matches(&rule.pattern, channel))
     }
 }
 
@@ -174,8 +225,23 @@ fn read_field(rule: &mut ChannelRule, name: &str, value: &str) -> Result<(), Str
             let word = WhenFull::from_word(value);
             rule.when_full = Some(word.ok_or_else(|| wrong(&WhenFull::WORDS.join(", ")))?);
         }
+        "redelivery" => {
+            let word = Redelivery::from_word(value);
+            rule.redelivery = Some(word.ok_or_else(|| wrong(&Redelivery::WORDS.join(", ")))?);
+        }
+        "visibilityseconds" => {
+            let seconds = value.parse().ok();
+            let seconds = seconds.filter(|seconds| *seconds <= SECONDS_MAX);
+            let expected = || wrong(&format!("0 to {SECONDS_MAX}"));
+            rule.visibility_seconds = Some(seconds.ok_or_else(expected)?);
+        }
+        "deadletterqueue" => {
+            let expected = |error| wrong(&format!("a channel, or nothing: {error}"));
+            rule.dead_letter_queue = Some(parse_channel(value).map_err(expected)?);
+        }
         _ => {
-            let known = "pattern, retention_minutes, messages_max, bytes_max, when_full";
+            let known = "pattern, retention_minutes, messages_max, bytes_max, when_full, \
+                redelivery, visibility_seconds, dead_letter_queue";
             return Err(format!("unknown field {name:?}; known are {known}"));
         }
     }
@@ -205,14 +271,23 @@ impl fmt::Display for ChannelRule {
             ("retention_minutes", self.retention_minutes),
             ("messages_max", self.messages_max),
             ("bytes_max", self.bytes_max),
+            ("visibility_seconds", self.visibility_seconds),
         ];
         for (name, value) in numbers {
             if let Some(value) = value {
                 write!(f, ";{name}={value}")?;
             }
         }
-        self.when_full
-            .map_or(Ok(()), |word| write!(f, ";when_full={}", word.word()))
+        if let Some(when_full) = self.when_full {
+            write!(f, ";when_full={}", when_full.word())?;
+        }
+        if let Some(redelivery) = self.redelivery {
+            write!(f, ";redelivery={}", redelivery.word())?;
+        }
+        if let Some(queue) = &self.dead_letter_queue {
+            write!(f, ";dead_letter_queue={}", queue.as_deref().unwrap_or(""))?;
+        }
+        Ok(())
     }
 }
 
@@ -291,6 +366,32 @@ mod tests {
     }
 
     #[test]
+    fn queues_go_their_own_ways_by_the_same_rules() {
+        let Config {
+            mut store,
+            mut queue,
+            ..
+        } = Config::default();
+        let text = "pattern=fifo;redelivery=in-place;dead_letter_queue=,\
+            pattern=jobs.>;visibility_seconds=30;dead_letter_queue=dead";
+        store.rules = read(text).expect("these are rules");
+        queue.visibility = Some(Duration::from_secs(5));
+        queue.dead_letter_queue = Some("parked".into());
+        let ways = |channel| {
+            let rules = queue.rules_for(&store, channel);
+            let seconds = rules.visibility.map(|visibility| visibility.as_secs());
+            let dead_letters = rules.dead_letter_queue.as_deref().map(str::to_owned);
+            (rules.redelivery, seconds, dead_letters)
+        };
+        let (tail, in_place) = (Redelivery::Tail, Redelivery::InPlace);
+        assert_eq!(ways("other"), (tail, Some(5), Some("parked".to_owned())));
+        assert_eq!(ways("fifo"), (in_place, Some(5), None));
+        assert_eq!(ways("jobs.eu"), (tail, Some(30), Some("dead".to_owned())));
+        store.rules = read("pattern=jobs.>;visibility_seconds=0").expect("these are rules");
+        assert_eq!(queue.rules_for(&store, "jobs.eu").visibility, None);
+    }
+
+    #[test]
     fn what_makes_no_rule_is_named_with_its_number() {
         let rules = [
             ("pattern=a,retention_minutes=5", "2: a rule needs a pattern"),
@@ -312,6 +413,15 @@ mod tests {
             ),
             ("pattern=a;bytes_max=1GB", "1: bytes_max is \"1GB\""),
             ("pattern=a;when_full=maybe", "reject, drop-oldest"),
+            ("pattern=a;redelivery=head", "tail, in-place"),
+            (
+                "pattern=a;visibility_seconds=1m",
+                "1: visibility_seconds is \"1m\"",
+            ),
+            (
+                "pattern=a;dead_letter_queue=b.",
+                "1: dead_letter_queue is \"b.\": allowed is a channel, or nothing: name ends",
+            ),
         ];
         for (text, expected) in rules {
             let found = fault(text);
@@ -323,7 +433,8 @@ mod tests {
     #[test]
     fn rules_are_spelled_as_they_are_read() {
         let text = "pattern=a.>;retention_minutes=1;messages_max=2;bytes_max=3;\
-            when_full=drop-oldest,pattern=b";
+            visibility_seconds=4;when_full=drop-oldest;redelivery=in-place;dead_letter_queue=dead,\
+            pattern=b;dead_letter_queue=";
         let rules = read(text).expect("these are rules");
         assert_eq!(rules.spell(""), text);
         assert_eq!(rules.as_slice().len(), 2);

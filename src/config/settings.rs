@@ -5,10 +5,11 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::fold::Fold;
-use super::key::{Allowed, Key, LogFormat, LogLevel, Sync, Unit, WhenFull};
+use super::key::{Allowed, Key, LogFormat, LogLevel, Redelivery, Sync, Unit, WhenFull};
 use super::rules::ChannelRules;
 
 const BOOL: Allowed = Allowed::OneOf(&["true", "false"]);
@@ -21,6 +22,9 @@ const TIB: u64 = 1 << 40;
 
 /// A hundred years, so that no sum of times can overflow.
 const MINUTES_MAX: u64 = 52_560_000;
+
+/// What clients write as a 32-bit number of seconds: 68 years.
+const SECONDS_MAX: u64 = 0x7fff_ffff;
 
 /// More than a store can hold; keeps what is stored in numbers that every language reads exactly.
 const COUNT_MAX: u64 = 1_000_000_000_000;
@@ -435,6 +439,99 @@ settings! {
             key: "store.channel_rules",
             env: ["STORE_CHANNEL_RULES"],
             allowed: Allowed::ChannelRules,
+        }
+    }
+
+    /// Queues.
+    pub Queue {
+        /// Messages that one unary call may receive. A call that asks for more is refused.
+        messages_max: u32 = "1024" {
+            key: "queue.max_number_of_messages",
+            env: ["QUEUE_MAX_NUMBER_OF_MESSAGES"],
+            allowed: Allowed::Range(1, 1_000_000),
+            unit: Unit::Count("messages per call"),
+        }
+        /// Longest time that a unary call or a stream of single messages may wait for a message.
+        /// A call that asks for more is refused.
+        wait_max: Duration = "3600" {
+            key: "queue.max_wait_timeout_seconds",
+            env: ["QUEUE_MAX_WAIT_TIMEOUT_SECONDS"],
+            allowed: Allowed::Range(1, SECONDS_MAX),
+            unit: Unit::Seconds,
+        }
+        /// How long such a call waits when it does not say.
+        wait_default: Duration = "1" {
+            key: "queue.default_wait_timeout_seconds",
+            env: ["QUEUE_DEFAULT_WAIT_TIMEOUT_SECONDS"],
+            allowed: Allowed::Range(1, SECONDS_MAX),
+            unit: Unit::Seconds,
+        }
+        /// Longest time after which a message may expire. A message that asks for more is refused.
+        expiration_max: Duration = "43200" {
+            key: "queue.max_expiration_seconds",
+            env: ["QUEUE_MAX_EXPIRATION_SECONDS"],
+            allowed: Allowed::Range(1, SECONDS_MAX),
+            unit: Unit::Seconds,
+        }
+        /// Longest time that a message may be delayed. A message that asks for more is refused.
+        delay_max: Duration = "43200" {
+            key: "queue.max_delay_seconds",
+            env: ["QUEUE_MAX_DELAY_SECONDS"],
+            allowed: Allowed::Range(1, SECONDS_MAX),
+            unit: Unit::Seconds,
+        }
+        /// How often a message may ask to be received before it is a dead letter; it counts too for
+        /// a message that does not say. One that asks for more is refused.
+        receives_max: u32 = "1024" {
+            key: "queue.max_receive_count",
+            env: ["QUEUE_MAX_RECEIVE_COUNT"],
+            allowed: Allowed::Range(1, 1_000_000),
+            unit: Unit::Count("deliveries per message"),
+        }
+        /// Longest time for which a consumer may have a message without settling it. A request for
+        /// more is refused.
+        visibility_max: Duration = "43200" {
+            key: "queue.max_visibility_seconds",
+            env: ["QUEUE_MAX_VISIBILITY_SECONDS"],
+            allowed: Allowed::Range(1, SECONDS_MAX),
+            unit: Unit::Seconds,
+        }
+        /// How long the consumer of a stream of single messages has a message when it does not say.
+        visibility_default: Duration = "60" {
+            key: "queue.default_visibility_seconds",
+            env: ["QUEUE_DEFAULT_VISIBILITY_SECONDS"],
+            allowed: Allowed::Range(1, SECONDS_MAX),
+            unit: Unit::Seconds,
+        }
+        /// Whether messages are delivered with the MD5 of their bodies. It costs about as much as
+        /// the rest of a message's way.
+        body_md5: bool = "false" {
+            key: "queue.body_md5",
+            env: ["QUEUE_BODY_MD5"],
+            allowed: BOOL,
+        }
+        /// Where a message goes that a consumer gave back or whose time with it ran out: `tail`
+        /// behind the others, so that it does not block them, `in-place` where it was, for strict
+        /// order.
+        redelivery: Redelivery = "tail" {
+            key: "queue.redelivery",
+            env: ["QUEUE_REDELIVERY"],
+            allowed: Allowed::OneOf(Redelivery::WORDS),
+        }
+        /// How long the consumer of a downstream stream has its messages when it does not say. 0:
+        /// as long as its stream lives, as with the reference.
+        visibility: Option<Duration> = "0" {
+            key: "queue.visibility_seconds",
+            env: ["QUEUE_VISIBILITY_SECONDS"],
+            allowed: Allowed::Range(0, SECONDS_MAX),
+            unit: Unit::Seconds,
+        }
+        /// Queue for dead letters that name none. Empty: they are dropped, as with the reference,
+        /// and counted.
+        dead_letter_queue: Option<Arc<str>> = "" {
+            key: "queue.dead_letter_queue",
+            env: ["QUEUE_DEAD_LETTER_QUEUE"],
+            allowed: Allowed::OptionalChannel,
         }
     }
 

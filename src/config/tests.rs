@@ -404,6 +404,43 @@ fn services_need_ports_of_their_own() {
 }
 
 #[test]
+fn times_of_queues_stay_within_their_bounds() {
+    let text = World::new()
+        .env("QUEUE_DEFAULT_VISIBILITY_SECONDS", "61")
+        .env("QUEUE_MAX_VISIBILITY_SECONDS", "60")
+        .set("queue.visibilitySeconds=70")
+        .set("queue.max_wait_timeout_seconds=5")
+        .set("queue.default_wait_timeout_seconds=6")
+        .set("store.channel_rules=pattern=a;visibility_seconds=80")
+        .refusal();
+    for expected in [
+        "queue.default_wait_timeout_seconds is 6 s, but queue.max_wait_timeout_seconds is 5 s",
+        "queue.default_visibility_seconds is 61 s, but queue.max_visibility_seconds is 60 s",
+        "queue.visibility_seconds is 70 s, but",
+        "visibility_seconds of a channel rule is 80 s, but",
+    ] {
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+#[test]
+fn queue_for_dead_letters_is_a_channel() {
+    let queue = |name: &str| World::new().set(&format!("queue.dead_letter_queue={name}"));
+    let named = |name| queue(name).load().queue.dead_letter_queue;
+    assert_eq!(named("dead.letters").as_deref(), Some("dead.letters"));
+    assert_eq!(named(""), None);
+    for (wrong, why) in [
+        ("a.", "ends with a dot"),
+        ("a.*", "wildcard"),
+        ("a b", "white"),
+    ] {
+        let text = queue(wrong).refusal();
+        assert!(text.contains("a channel, or empty: name "), "{text}");
+        assert!(text.contains(why), "{text}");
+    }
+}
+
+#[test]
 fn what_is_left_open_is_filled_in_from_the_machine() {
     let mut world = World::new();
     world.sources.machine = Machine {

@@ -32,7 +32,7 @@ mod feed;
 mod life;
 #[cfg(test)]
 mod model;
-mod ranges;
+mod outstanding;
 #[cfg(test)]
 mod tests;
 mod turn;

@@ -5,6 +5,17 @@
 //! dispatcher's: it lives as long as the process, and is rebuilt from the state at the start, so
 //! what was leased is visible again at once, in its place.
 
+mod details;
+pub mod state;
+
+pub use super::runs::SequenceRuns;
+pub use details::Detail;
+pub use state::{OpenMove, QueueCounters, QueueState};
+
+/// Encoding of the payload of a queue's message: its head, then the message as consumers get it,
+/// without attributes.
+pub const MESSAGE_ENCODING: u8 = 2;
+
 /// Why messages left a queue. The numbers are those of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]

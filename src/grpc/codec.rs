@@ -19,6 +19,7 @@
 
 pub mod event;
 pub mod id;
+pub mod queue;
 pub mod request;
 pub mod response;
 pub mod scan;

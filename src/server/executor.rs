@@ -10,8 +10,7 @@ use ringmq_storage::SlotId;
 use ringmq_storage::fs::Fs;
 use slab::Slab;
 
-use crate::config::Config;
-use crate::config::{Store, Sync, WhenFull};
+use crate::config::{self, Config, Redelivery, Store, Sync, WhenFull};
 use crate::engine::stored::Limits;
 use crate::grpc::{GrpcService, ServerInfo};
 use crate::model::ShardId;
@@ -20,8 +19,8 @@ use crate::rt::file::FileHook;
 use crate::rt::inbox::Inbox;
 use crate::rt::{self, Conn, Notify, Queue};
 use crate::shard::{
-    ChannelPolicy, LaneBounds, LogPlacement, OpenedLog, Placement, Seat, Settings, Shard,
-    StoredSeed, StoredSettings,
+    ChannelPolicy, LaneBounds, LogPlacement, OpenedLog, Placement, QueuePolicy, Seat, Settings,
+    Shard, StoredSeed, StoredSettings,
 };
 use crate::telemetry::status::ShardReport;
 use crate::wire::server::{ConnectionControl, Ended, Settings as WireSettings, serve};
@@ -297,13 +296,13 @@ fn shard_settings(config: &Config) -> Settings {
 
 fn stored_settings(config: &Config, file_hook: Option<fn() -> Rc<dyn FileHook>>) -> StoredSettings {
     let store = &config.store;
-    let policies = store.clone();
+    let (policies, queues) = (store.clone(), config.queue.clone());
     StoredSettings {
         strict: store.sync == Sync::Strict,
         sync_interval: store.sync_interval,
         inflight_bytes_max: store.inflight_bytes_max,
         framing: crate::grpc::stored_framing(),
-        policy: Box::new(move |channel| channel_policy(&policies, channel)),
+        policy: Box::new(move |channel| channel_policy(&policies, &queues, channel)),
         cursor_expiry: store.subscription_expiry,
         purge_inactive: store.max_purge_inactive,
         file_hook: file_hook.map(|make| make()),
@@ -311,8 +310,9 @@ fn stored_settings(config: &Config, file_hook: Option<fn() -> Rc<dyn FileHook>>)
 }
 
 /// What a channel is allowed, by the settings and their rules.
-fn channel_policy(store: &Store, channel: &str) -> ChannelPolicy {
+fn channel_policy(store: &Store, queues: &config::Queue, channel: &str) -> ChannelPolicy {
     let limits = store.limits_for(channel);
+    let rules = queues.rules_for(store, channel);
     ChannelPolicy {
         limits: Limits {
             channels_max: store.channels_max,
@@ -323,6 +323,13 @@ fn channel_policy(store: &Store, channel: &str) -> ChannelPolicy {
         },
         retention: limits.retention,
         receivers_max: usize::try_from(store.subscribers_max).unwrap_or(usize::MAX),
+        queue: QueuePolicy {
+            in_place: rules.redelivery == Redelivery::InPlace,
+            visibility: rules.visibility,
+            visibility_max: queues.visibility_max,
+            receives_max: queues.receives_max,
+            dead_letter: rules.dead_letter_queue,
+        },
     }
 }
 

@@ -11,6 +11,8 @@
 //! Every poll has exactly one answer. A settlement has one when it fails, or when the consumer
 //! asked to hear of its commit.
 
+mod policy;
+
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -21,6 +23,8 @@ use ringmq_storage::{ChannelKey, Sequence};
 
 use super::{Shard, StoreFailure};
 use crate::engine::queues::MoveReason;
+
+pub use policy::QueuePolicy;
 
 /// Encoding of a queue's message: its head, then the message as consumers get it, without
 /// attributes.

@@ -41,6 +41,7 @@ use ringmq_storage::fs::Fs;
 use ringmq_storage::log::{Log, Refused};
 use slab::Slab;
 
+use super::queues::QueuePolicy;
 use crate::engine::stored::{Limits, Slots, StoreRefusal};
 use crate::model::ShardId;
 use crate::rt::{self, file::FileHook};
@@ -89,6 +90,8 @@ pub struct ChannelPolicy {
     pub retention: Option<Duration>,
     /// Live receivers of the channel; 0: any number.
     pub receivers_max: usize,
+    /// What becomes of a queue's messages.
+    pub queue: QueuePolicy,
 }
 
 /// How a stored message becomes what a client gets: its bytes go between these two.

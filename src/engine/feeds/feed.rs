@@ -5,9 +5,10 @@ use std::rc::Rc;
 
 use ringmq_storage::{CursorId, Sequence};
 
-use super::ranges::{Outstanding, Ranges, before, count};
+use super::outstanding::Outstanding;
 use super::{Address, GROUP_TURN_BYTES_MAX, GROUP_TURN_MESSAGES_MAX, Mark, TURN_BYTES_MAX};
 use crate::engine::arena::Key;
+use crate::engine::runs::{SequenceRuns, before, count};
 
 /// Where a feed stands between turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub(super) struct Feed<R> {
     /// What [`super::Feeds::take_moves`] has said already.
     pub(super) reported: Sequence,
     /// Sent to members that left before they confirmed it. All below `next`.
-    pub(super) redelivery: Ranges,
+    pub(super) redelivery: SequenceRuns,
     pub(super) outstanding: Outstanding,
     /// The members with credit; the one in front is next.
     pub(super) rotation: VecDeque<Key>,
@@ -68,7 +69,7 @@ impl<R: Default> Feed<R> {
             next: position.next(),
             looked_through: Sequence::default(),
             reported: position,
-            redelivery: Ranges::default(),
+            redelivery: SequenceRuns::default(),
             outstanding: Outstanding::default(),
             rotation: VecDeque::new(),
             member_count: 0,

@@ -106,7 +106,8 @@ pub fn validate_subscribe_requests(subscribe: &Subscribe) -> Result<Kind, Refusa
     Ok(kind)
 }
 
-fn check_client_id(id: &str) -> Result<(), Refusal> {
+/// Checks a client id.
+pub(in crate::grpc) fn check_client_id(id: &str) -> Result<(), Refusal> {
     name::check_client_id(id).map_err(Refusal::client_id)
 }
 

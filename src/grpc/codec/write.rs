@@ -59,9 +59,19 @@ pub(super) fn put_bytes_field(number: FieldNumber, value: &[u8], out: &mut impl 
     if value.is_empty() {
         return;
     }
-    put_varint(u64::from(number << 3 | 2), out);
-    put_varint(to_u64(value.len()), out);
+    put_field_prefix(number, value.len(), out);
     out.put_slice(value);
+}
+
+/// What stands before an embedded message, or before text, of `len` bytes. For numbers below 16.
+pub(super) fn field_prefix_len(len: usize) -> usize {
+    1 + encoded_len_varint(to_u64(len))
+}
+
+/// Writes what stands before an embedded message of `len` bytes, which may be empty.
+pub(super) fn put_field_prefix(number: FieldNumber, len: usize, out: &mut impl BufMut) {
+    put_varint(u64::from(number << 3 | 2), out);
+    put_varint(to_u64(len), out);
 }
 
 /// What a field with a number takes; nothing when it is 0. For field numbers below 16.
