@@ -1,4 +1,4 @@
-"""Talks to RingMQ with the official KubeMQ SDK: events, a stored event, a command, a query.
+"""Talks to RingMQ with the official KubeMQ SDK: events, a stored event, a queue, a command, a query.
 
     pip install kubemq==4.1.5
     python docs/examples/quickstart.py    # KUBEMQ_ADDRESS=localhost:50000 is the default
@@ -21,6 +21,8 @@ from kubemq import (
     QueriesSubscription,
     QueryMessage,
     QueryResponse,
+    QueueMessage,
+    QueuesClient,
     StartPosition,
 )
 
@@ -51,7 +53,11 @@ def on_query(query):
     )
 
 
-with PubSubClient(address=address) as pubsub, CQClient(address=address) as cq:
+with (
+    PubSubClient(address=address) as pubsub,
+    QueuesClient(address=address) as queues,
+    CQClient(address=address) as cq,
+):
     pubsub.subscribe_to_events(EventsSubscription("greetings.*", on_event))
     cq.subscribe_to_commands(CommandsSubscription("lights", on_command))
     cq.subscribe_to_queries(QueriesSubscription("weather", on_query))
@@ -71,6 +77,15 @@ with PubSubClient(address=address) as pubsub, CQClient(address=address) as cq:
     )
     if not replayed.wait(10):
         raise SystemExit("the stored event did not arrive")
+
+    # A queue: each message is done once, by whoever comes first.
+    queues.send_queue_message(QueueMessage(channel="work", body=b"paint the fence"))
+    taken = queues.receive_queue_messages(
+        channel="work", max_messages=1, wait_timeout_in_seconds=10
+    )
+    for message in taken.messages:
+        print(f"queue    {message.channel} #{message.sequence}: {message.body.decode()}")
+        message.ack()
 
     done = cq.send_command(CommandMessage("lights", timeout_in_seconds=10, body=b"switch on"))
     print(f"         executed: {done.is_executed}")

@@ -1,5 +1,5 @@
-//! The demo: one event, one stored event, one command and one query, through real connections to
-//! the broker that was just started.
+//! The demo: one event, one stored event, one queue message, one command and one query, through
+//! real connections to the broker that was just started.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -10,7 +10,8 @@ use prost::Message;
 use ringmq_proto::kubemq::request::RequestType;
 use ringmq_proto::kubemq::subscribe::{EventsStoreType, SubscribeType};
 use ringmq_proto::kubemq::{
-    Event, EventReceive, Request, Response, Result as EventResult, Subscribe,
+    Event, EventReceive, QueueMessage, ReceiveQueueMessagesRequest, ReceiveQueueMessagesResponse,
+    Request, Response, Result as EventResult, SendQueueMessageResult, Subscribe,
 };
 
 use crate::rt::start::{Plan, start as start_executors};
@@ -21,6 +22,8 @@ use crate::wire::status::{Code, Status};
 const SEND_EVENT: &str = "/kubemq.kubemq/SendEvent";
 const SEND_REQUEST: &str = "/kubemq.kubemq/SendRequest";
 const SEND_RESPONSE: &str = "/kubemq.kubemq/SendResponse";
+const SEND_QUEUE_MESSAGE: &str = "/kubemq.kubemq/SendQueueMessage";
+const RECEIVE_QUEUE_MESSAGES: &str = "/kubemq.kubemq/ReceiveQueueMessages";
 const SUBSCRIBE_TO_EVENTS: &str = "/kubemq.kubemq/SubscribeToEvents";
 const SUBSCRIBE_TO_REQUESTS: &str = "/kubemq.kubemq/SubscribeToRequests";
 
@@ -61,6 +64,7 @@ async fn run(address: SocketAddr) -> Result<(), Status> {
     let (sender, receiver) = (connect().await?, connect().await?);
     show_event(&sender, &receiver).await?;
     show_stored_event(&sender, &receiver).await?;
+    show_queue_message(&sender, &receiver).await?;
     respond(&receiver, SubscribeType::Commands, "demo.lights").await?;
     show_request(&sender, RequestType::Command, "demo.lights", "switch on").await?;
     respond(&receiver, SubscribeType::Queries, "demo.weather").await?;
@@ -142,6 +146,49 @@ async fn show_stored_event(sender: &Client, receiver: &Client) -> Result<(), Sta
             return Ok(());
         }
     }
+}
+
+/// Sends a queue message, and takes it from the queue.
+async fn show_queue_message(sender: &Client, receiver: &Client) -> Result<(), Status> {
+    const QUEUE: &str = "demo.work";
+    let message = QueueMessage {
+        client_id: "demo-sender".into(),
+        channel: QUEUE.into(),
+        body: Bytes::from_static(b"done once, by whoever comes first"),
+        ..QueueMessage::default()
+    };
+    say(&format!("queue    sent to {QUEUE}:"), &message.body);
+    let began = rt::now();
+    let result = sender.unary(SEND_QUEUE_MESSAGE, encode(&message), &plain());
+    let result = decode::<SendQueueMessageResult>(&result.await?)?;
+    let took = rt::now().since(began);
+    if result.is_error {
+        return Err(Status::new(Code::Internal, result.error));
+    }
+    say(
+        &format!("queue    acknowledged after {took:.0?}:"),
+        b"is_error=false",
+    );
+    let receive = ReceiveQueueMessagesRequest {
+        client_id: "demo-receiver".into(),
+        channel: QUEUE.into(),
+        max_number_of_messages: 10,
+        wait_time_seconds: 5,
+        ..ReceiveQueueMessagesRequest::default()
+    };
+    let answer = receiver.unary(RECEIVE_QUEUE_MESSAGES, encode(&receive), &plain());
+    let answer = decode::<ReceiveQueueMessagesResponse>(&answer.await?)?;
+    if answer.is_error {
+        return Err(Status::new(Code::Internal, answer.error));
+    }
+    for message in answer.messages {
+        let sequence = message.attributes.unwrap_or_default().sequence;
+        say(
+            &format!("queue    taken from {QUEUE} as number {sequence}:"),
+            &message.body,
+        );
+    }
+    Ok(())
 }
 
 /// Answers requests on `channel` until the connection ends.

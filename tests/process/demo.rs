@@ -20,6 +20,8 @@ fn the_demo_shows_each_kind_of_message_and_stays_up() {
         ("event", "received"),
         ("stored", "acknowledged"),
         ("stored", "replayed"),
+        ("queue", "acknowledged"),
+        ("queue", "taken"),
         ("command", "answered"),
         ("query", "answered"),
     ] {

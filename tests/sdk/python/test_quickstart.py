@@ -16,5 +16,5 @@ def test_quickstart_shows_each_kind_of_message(address):
         timeout=100,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    for word in ("event", "stored", "command", "query"):
+    for word in ("event", "stored", "queue", "command", "query"):
         assert word in done.stdout.lower(), done.stdout
