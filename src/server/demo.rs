@@ -159,8 +159,10 @@ async fn show_queue_message(sender: &Client, receiver: &Client) -> Result<(), St
     };
     say(&format!("queue    sent to {QUEUE}:"), &message.body);
     let began = rt::now();
-    let result = sender.unary(SEND_QUEUE_MESSAGE, encode(&message), &plain());
-    let result = decode::<SendQueueMessageResult>(&result.await?)?;
+    let result = sender
+        .unary(SEND_QUEUE_MESSAGE, encode(&message), &plain())
+        .await?;
+    let result = decode::<SendQueueMessageResult>(&result)?;
     let took = rt::now().since(began);
     if result.is_error {
         return Err(Status::new(Code::Internal, result.error));
@@ -176,8 +178,10 @@ async fn show_queue_message(sender: &Client, receiver: &Client) -> Result<(), St
         wait_time_seconds: 5,
         ..ReceiveQueueMessagesRequest::default()
     };
-    let answer = receiver.unary(RECEIVE_QUEUE_MESSAGES, encode(&receive), &plain());
-    let answer = decode::<ReceiveQueueMessagesResponse>(&answer.await?)?;
+    let answer = receiver
+        .unary(RECEIVE_QUEUE_MESSAGES, encode(&receive), &plain())
+        .await?;
+    let answer = decode::<ReceiveQueueMessagesResponse>(&answer)?;
     if answer.is_error {
         return Err(Status::new(Code::Internal, answer.error));
     }
