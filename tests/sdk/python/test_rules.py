@@ -1,12 +1,6 @@
-"""The rules at the head of the SDK specification, as far as events, stored events and requests
-reach.
+"""The rules at the head of the SDK specification that events, stored events and requests are about.
 
-Rules that belong to later stages:
- 1 (no answer to a settlement that succeeded), 2 (failed settlements), 3 (errors of a Get),
- 4 (no CloseByServer), 13 (upstream sends answered within 2 s) and 14 (a Get answered in time)
-   come with the queues;
- 8 (channel management as a query) comes with channel management.
-Rule 12 (pings) is in test_keepalive.py.
+Rules 1 to 4, 8, 13 and 14 are in test_rules_queues.py, rule 12 (pings) is in test_keepalive.py.
 """
 
 import time
