@@ -22,6 +22,7 @@ mod key;
 pub mod machine;
 mod origin;
 mod reference;
+mod routing;
 mod rules;
 mod secret;
 mod settings;
@@ -34,9 +35,10 @@ pub use fold::{Effective, Unused};
 pub use key::{Allowed, Key, LogFormat, LogLevel, Redelivery, Sync, Unit, WhenFull};
 pub use machine::{Finding, Machine};
 pub use origin::{FileSource, Origin};
+pub use routing::{NoUrl, RoutingData};
 pub use rules::{ChannelLimits, ChannelRule, ChannelRules, QueueRules};
 pub use secret::Secret;
-pub use settings::{Api, Engine, Grpc, Log, Queue, Requests, Rest, Server, Store};
+pub use settings::{Api, Engine, Grpc, Log, Queue, Requests, Rest, Routing, Server, Store};
 pub use source::{DEFAULT_FILE, FlagValue, Sources};
 
 /// The checked configuration of a broker. It does not change while the broker runs.
@@ -60,6 +62,8 @@ pub struct Config {
     pub store: Store,
     /// Queues.
     pub queue: Queue,
+    /// Smart routing.
+    pub routing: Routing,
     /// The log.
     pub log: Log,
     /// Where all this comes from.

@@ -8,6 +8,7 @@
 //! | module | what it decides |
 //! |---|---|
 //! | [`wheel`] | which timers are due |
+//! | [`clock`] | what time it is, also when the clock was set back |
 //! | [`subscriptions`] | who gets a message on a channel |
 //! | [`cache`] | whether a query was answered recently |
 //! | [`pending`] | which caller a response belongs to |
@@ -18,6 +19,7 @@
 
 mod arena;
 pub mod cache;
+pub mod clock;
 pub mod feeds;
 pub mod pending;
 pub mod queues;

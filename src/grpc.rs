@@ -9,8 +9,10 @@ mod event_stream;
 mod events;
 pub mod health;
 mod later;
+mod queues;
 pub mod reflection;
 mod requests;
+mod routed;
 mod stored_subscription;
 mod subscription;
 mod system;
@@ -59,6 +61,7 @@ pub struct GrpcService {
     reflection: Rc<Reflection>,
     active: Rc<Cell<usize>>,
     pacer: Rc<Pacer>,
+    queue_limits: Rc<QueueLimits>,
 }
 
 impl std::fmt::Debug for GrpcService {
@@ -79,7 +82,15 @@ impl GrpcService {
             reflection: Rc::new(Reflection::new(ringmq_proto::FILE_DESCRIPTOR_SET)),
             active: Rc::default(),
             pacer: Rc::default(),
+            queue_limits: Rc::default(),
         }
+    }
+
+    /// Sets what the contract bounds; otherwise it is what clients know as defaults.
+    #[must_use]
+    pub fn with_queue_limits(mut self, limits: QueueLimits) -> Self {
+        self.queue_limits = Rc::new(limits);
+        self
     }
 
     /// Work that a drain waits for: unary calls, streams whose events are being stored, and
@@ -134,9 +145,42 @@ impl GrpcService {
                 let response = requests::send_response(shard, call, self.begin());
                 rt::spawn(Queue::Serve, "SendResponse", response);
             }
-            method => {
-                refuse(&self.shard, call, later::refusal(method));
+            method => self.queues(method, call),
+        }
+    }
+
+    fn queues(&self, method: &str, call: Call) {
+        let (shard, limits) = (self.shard.clone(), self.queue_limits.clone());
+        match method {
+            "SendQueueMessage" => {
+                let send = queues::send_message(shard, limits, call, self.begin());
+                rt::spawn(Queue::Serve, "SendQueueMessage", send);
             }
+            "SendQueueMessagesBatch" => {
+                let send = queues::send_batch(shard, limits, call, self.begin());
+                rt::spawn(Queue::Serve, "SendQueueMessagesBatch", send);
+            }
+            "ReceiveQueueMessages" => {
+                let receive = queues::receive(shard, limits, call, self.begin());
+                rt::spawn(Queue::Serve, "ReceiveQueueMessages", receive);
+            }
+            "AckAllQueueMessages" => {
+                let ack_all = queues::ack_all(shard, limits, call, self.begin());
+                rt::spawn(Queue::Serve, "AckAllQueueMessages", ack_all);
+            }
+            "QueuesUpstream" => {
+                let upstream = queues::upstream(shard, limits, self.busy(), call);
+                rt::spawn(Queue::Serve, "QueuesUpstream", upstream);
+            }
+            "QueuesDownstream" => {
+                let downstream = queues::queues_downstream(shard, self.busy(), call);
+                rt::spawn(Queue::Serve, "QueuesDownstream", downstream);
+            }
+            "StreamQueueMessage" => {
+                let stream = queues::stream_queue_message(shard, limits, self.busy(), call);
+                rt::spawn(Queue::Serve, "StreamQueueMessage", stream);
+            }
+            method => refuse(&self.shard, call, later::refusal(method)),
         }
     }
 }

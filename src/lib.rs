@@ -12,6 +12,7 @@ pub mod engine;
 pub mod grpc;
 pub mod model;
 pub mod net;
+pub mod routing;
 pub mod rt;
 pub mod server;
 pub mod shard;

@@ -3,6 +3,7 @@
 mod demo;
 mod executor;
 mod logs;
+mod routing;
 mod signals;
 mod status;
 
@@ -18,6 +19,7 @@ use ringmq_storage::fs::{Fs, RealFs};
 use crate::cli::banner::Banner;
 use crate::config::{Config, machine};
 use crate::net::{Acceptor, Loads};
+use crate::routing::RoutingTable;
 use crate::rt::heartbeat::Heartbeat;
 use crate::rt::inbox::{InboxSender, inbox};
 use crate::rt::start::{Executors, Plan};
@@ -25,6 +27,7 @@ use crate::rt::{self, probe};
 use crate::shard::Seat;
 
 use executor::{Control, Seed};
+use routing::Reload;
 use signals::Event;
 
 /// What the process is to do.
@@ -122,6 +125,8 @@ struct Broker {
     heartbeat: Heartbeat,
     acceptor: Acceptor,
     loads: Loads,
+    /// Runs as long as the broker.
+    _reload: Option<Reload>,
     /// Held for its lock on the directory.
     _store: Store,
 }
@@ -147,9 +152,18 @@ impl Broker {
             )
         })?;
         let plans = plans(config);
+        let (table, watch) = routing::load(&config.routing)?;
         let fs: Arc<dyn Fs> = Arc::new(RealFs);
         let logs = logs::open(&store, config, plans.len(), &fs)?;
-        let (executors, inboxes) = start_executors(config, &plans, &store, logs, &fs, extensions)?;
+        let parts = Parts {
+            store: &store,
+            fs: &fs,
+            table: &table,
+            extensions,
+        };
+        let (executors, inboxes) = start_executors(config, &plans, logs, &parts)?;
+        let reload = Reload::start(&config.routing, watch, inboxes.clone())
+            .map_err(|error| Failed::new(exit::UNAVAILABLE, &error))?;
         let heartbeat = Heartbeat::start(inboxes.clone())
             .map_err(|error| Failed::new(exit::UNAVAILABLE, &error))?;
         let loads = Loads::new(plans.len(), config.grpc.max_connections);
@@ -171,6 +185,7 @@ impl Broker {
             heartbeat,
             acceptor,
             loads,
+            _reload: reload,
             _store: store,
         };
         broker.announce(config, grpc_address, &findings)?;
@@ -295,13 +310,19 @@ fn plans(config: &Config) -> Vec<Plan> {
         .collect()
 }
 
+/// What every executor gets a part of.
+struct Parts<'a> {
+    store: &'a Store,
+    fs: &'a Arc<dyn Fs>,
+    table: &'a RoutingTable,
+    extensions: Extensions,
+}
+
 fn start_executors(
     config: &Config,
     plans: &[Plan],
-    store: &Store,
     logs: logs::Logs,
-    fs: &Arc<dyn Fs>,
-    extensions: Extensions,
+    parts: &Parts<'_>,
 ) -> Result<(Executors, Vec<InboxSender<Control>>), Failed> {
     let count = u16::try_from(plans.len()).unwrap_or(u16::MAX);
     let (ready_tx, ready_rx) = mpsc::channel();
@@ -317,11 +338,12 @@ fn start_executors(
             seat,
             inbox: receiver,
             config: config.clone(),
-            slots: store.placement(),
+            slots: parts.store.placement(),
             placement,
             logs,
-            fs: fs.clone(),
-            file_hook: extensions.file_hook,
+            fs: parts.fs.clone(),
+            routing: parts.table.clone(),
+            file_hook: parts.extensions.file_hook,
             started_at_ns,
             ready: ready_tx.clone(),
         });

@@ -41,6 +41,7 @@ use crate::engine::cache::ResponseCache;
 use crate::engine::pending::{PendingKey, PendingRequests};
 use crate::engine::subscriptions::{SubscriberAddress, SubscriptionId, SubscriptionTable};
 use crate::model::{Kind, ShardId};
+use crate::routing::{self, RouteError, RoutingTable, Target};
 use crate::rt::Notify;
 use crate::telemetry::counters::{Counters, CountersSnapshot};
 use crate::telemetry::latency::Latencies;
@@ -51,8 +52,8 @@ pub use message::ChannelAt;
 pub use outbox::{Budget, EndReason, Offered, Outbox};
 pub use pump::Seat;
 pub use queues::{
-    Action, Consumer, ConsumerEvent, Delivery, HandedMessage, PollRequest, Polled, QUEUE_ENCODING,
-    QueueFraming, QueuePolicy, SettleFailure, Which,
+    Action, BodyPolicy, Consumer, ConsumerEvent, Delivery, HandedMessage, PollRequest, Polled,
+    QUEUE_ENCODING, QueueFraming, QueuePolicy, SettleFailure, Which,
 };
 pub use requests::{Ask, Outcome, Pending, Refused, Responded};
 pub(crate) use stored::record;
@@ -114,6 +115,7 @@ pub struct Shard {
     /// The lanes, by peer; the place of this shard is empty.
     lanes: Vec<Option<Lane>>,
     random: RefCell<Random>,
+    routing: RefCell<RoutingTable>,
     draining: Cell<bool>,
     drained: RefCell<slab::Slab<Notify>>,
     /// What is counted on this core.
@@ -161,6 +163,7 @@ impl Shard {
             timers: Timers::new(),
             lanes: (0..count).map(lane).collect(),
             random: RefCell::default(),
+            routing: RefCell::default(),
             draining: Cell::new(false),
             drained: RefCell::default(),
             counters: Counters::default(),
@@ -184,6 +187,19 @@ impl Shard {
         } else {
             self.placement.owner(channel)
         }
+    }
+
+    /// Finds the targets of a route for a sender of the kind `own`; at least one is of that kind.
+    ///
+    /// # Errors
+    /// [`RouteError`].
+    pub fn route(&self, route: &str, own: Kind) -> Result<Vec<Target>, RouteError> {
+        routing::expand(route, own, &self.routing.borrow())
+    }
+
+    /// Replaces the table that routes ask.
+    pub fn set_routing_table(&self, table: RoutingTable) {
+        self.routing.replace(table);
     }
 
     /// Fills `bytes` from the operating system's generator, by way of a buffer.

@@ -42,5 +42,6 @@ mod vitals;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use alarm::Alarm;
 pub use outlet::Gone;
 pub use status::{Code, Status};

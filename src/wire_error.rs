@@ -9,13 +9,17 @@
 //! No INTERNAL text holds `transport`, `connection` or `RST_STREAM`: some clients take those for a
 //! lost connection and park their subscription for ever.
 
+mod queue_streams;
 mod store;
 
 use std::borrow::Cow;
 
 use crate::model::Kind;
 use crate::model::name::NameError;
+use crate::routing::RouteError;
 use crate::wire::status::{Code, Status};
+
+pub use queue_streams::QueueStreamRefusal;
 
 /// Why the broker does not do what a caller asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,8 +142,8 @@ pub enum Refusal {
     InvalidUtf8,
     /// The message cannot be decoded; the text says why.
     Undecodable(&'static str),
-    /// The name is a route, and this version does not route.
-    RoutingUnavailable,
+    /// The name is a route that leads nowhere.
+    Route(RouteError),
     /// This version does not serve the kind.
     KindUnavailable {
         /// The kind that was asked for.
@@ -226,6 +230,7 @@ impl Refusal {
             Self::UnknownService { service } => format!("unknown service {service}"),
             Self::MalformedMethod { path } => format!("malformed method name: {path:?}"),
             Self::BatchTooLarge { max } => format!("a batch may have {max} messages"),
+            Self::Route(error) => format!("routing: {error}"),
             _ => String::new(),
         })
     }
@@ -306,7 +311,13 @@ impl Refusal {
             Self::GroupName => "nats: invalid queue name",
             Self::ClientIdInUse => "stan: clientID already registered",
             Self::InvalidUtf8 => "string field contains invalid UTF-8",
-            Self::RoutingUnavailable => "routing is not available in this version of RingMQ",
+            Self::Route(RouteError::NoOwnTarget(own)) => match own {
+                Kind::Queues => "no valid queue message channel destination was found in routes",
+                Kind::EventsStore => {
+                    "no valid events_store channel destination was found in routes"
+                }
+                _ => "no valid events channel destination was found in routes",
+            },
             Self::MeshFull => "too many messages between the cores of the broker, try again later",
             Self::PendingRequestsFull => {
                 "too many requests wait for their responses, try again later"
@@ -314,6 +325,7 @@ impl Refusal {
             Self::BuffersFull => "the delivery buffers of the broker are full, try again later",
             Self::NotReady => "grpc server is not ready to accept requests",
             Self::Undecodable(_)
+            | Self::Route(_)
             | Self::KindUnavailable { .. }
             | Self::UnknownMethod { .. }
             | Self::UnknownService { .. }
@@ -336,8 +348,7 @@ impl Refusal {
     #[must_use]
     pub const fn code(&self) -> Code {
         match self {
-            Self::RoutingUnavailable
-            | Self::KindUnavailable { .. }
+            Self::KindUnavailable { .. }
             | Self::UnknownMethod { .. }
             | Self::UnknownService { .. }
             | Self::MalformedMethod { .. } => Code::Unimplemented,
@@ -424,7 +435,11 @@ mod tests {
             R::ClientIdInUse,
             R::InvalidUtf8,
             R::Undecodable("unexpected end of message"),
-            R::RoutingUnavailable,
+            R::Route(RouteError::NoOwnTarget(Kind::Events)),
+            R::Route(RouteError::NoOwnTarget(Kind::EventsStore)),
+            R::Route(RouteError::NoOwnTarget(Kind::Queues)),
+            R::Route(RouteError::TooManyTargets),
+            R::Route(RouteError::TooLong),
             R::KindUnavailable {
                 kind: Kind::Queues,
                 method: "QueuesUpstream",
@@ -494,7 +509,11 @@ Internal: nats: invalid queue name
 Internal: stan: clientID already registered
 Internal: string field contains invalid UTF-8
 Internal: grpc: error unmarshalling request: unexpected end of message
-Unimplemented: routing is not available in this version of RingMQ
+Internal: no valid events channel destination was found in routes
+Internal: no valid events_store channel destination was found in routes
+Internal: no valid queue message channel destination was found in routes
+Internal: routing: more than 256 targets
+Internal: routing: longer than 65536 bytes with what the table adds
 Unimplemented: queues are not available in this version of RingMQ: QueuesUpstream
 Unimplemented: unknown method Nope for service kubemq.kubemq
 Unimplemented: unknown service a.B

@@ -209,6 +209,8 @@ fn value_name(key: &Key) -> &'static str {
         Allowed::Address => "ADDRESS",
         Allowed::OptionalWord | Allowed::OptionalChannel => "NAME",
         Allowed::ChannelRules => "RULES",
+        Allowed::RoutingTable => "JSON",
+        Allowed::Empty => "NOTHING",
         Allowed::Range(..) if key.unit == Unit::None => "PORT",
         Allowed::Range(..) | Allowed::PowerOfTwo(..) => "NUMBER",
     }

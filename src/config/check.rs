@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::error::{Error, Problem};
 use super::fold::{Effective, Fold, Layers, Unused};
 use super::machine::{Finding, Machine};
-use super::settings::{Api, Engine, Grpc, Log, Node, Queue, Requests, Rest, Server, Store};
+use super::settings::{
+    Api, Engine, Grpc, Log, Node, Queue, Requests, Rest, Routing, Server, Store,
+};
 use super::source::Sources;
 use super::{Config, Provenance};
 
@@ -25,12 +27,14 @@ pub(super) fn load(sources: &Sources) -> Result<Config, Error> {
         requests: Requests::fold(&mut fold),
         store: Store::fold(&mut fold),
         queue: Queue::fold(&mut fold),
+        routing: Routing::fold(&mut fold),
         log: Log::fold(&mut fold),
         provenance: Provenance::default(),
     };
     let settings = fold.into_effective();
     check_ports(&config, &mut layers.problems);
     check_queue_times(&config, &mut layers.problems);
+    config.routing.check(&mut layers.problems);
     if !layers.problems.is_empty() {
         return Err(Error::new(layers.problems));
     }
@@ -156,6 +160,7 @@ impl Config {
                     .to_owned(),
             ));
         }
+        warnings.extend(self.routing.unused_table());
         warnings.extend(self.too_much_memory(machine));
         self.provenance.warnings.extend(warnings);
     }

@@ -94,6 +94,14 @@ pub enum Problem {
         /// What it asks for.
         what: &'static str,
     },
+    /// Two settings say where one thing is.
+    #[error("{first} and {second} are both set: only one of them can count")]
+    Both {
+        /// One setting.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+    },
     /// Two services want one port.
     #[error("{first} and {second} are both {port}: each needs a port of its own")]
     SamePort {

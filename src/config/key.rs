@@ -84,6 +84,10 @@ pub enum Allowed {
     OptionalChannel,
     /// Limits for channels by pattern, or empty for none.
     ChannelRules,
+    /// A routing table as JSON, also in base64; or empty for none.
+    RoutingTable,
+    /// Nothing: the key is known, and what it asks for is not served.
+    Empty,
 }
 
 impl Key {
@@ -105,6 +109,8 @@ impl Key {
             Allowed::Address => "an IPv4 or IPv6 address".to_owned(),
             Allowed::OptionalChannel => "a channel, or empty".to_owned(),
             Allowed::ChannelRules => "rules, see below; or empty".to_owned(),
+            Allowed::RoutingTable => "a JSON array, also in base64; or empty".to_owned(),
+            Allowed::Empty => "empty".to_owned(),
         }
     }
 

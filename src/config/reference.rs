@@ -141,12 +141,6 @@ pub(super) const KEYS: &[ReferenceKey] = keys! {
         "broker.slice_max_age_seconds" "BROKER_SLICE_MAX_AGE_SECONDS";
         "broker.parallel_recovery" "BROKER_PARALLEL_RECOVERY";
 
-        "routing.enable" "ROUTING_ENABLE";
-        "routing.data" "ROUTING_DATA";
-        "routing.file_path" "ROUTING_FILE_PATH";
-        "routing.url" "ROUTING_URL";
-        "routing.auto_reload" "ROUTING_AUTO_RELOAD";
-
         "client.grpc_host";
         "client.grpc_port";
         "client.api_address";

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::fold::Fold;
 use super::key::{Allowed, Key, LogFormat, LogLevel, Redelivery, Sync, Unit, WhenFull};
+use super::routing::{NoUrl, RoutingData};
 use super::rules::ChannelRules;
 
 const BOOL: Allowed = Allowed::OneOf(&["true", "false"]);
@@ -532,6 +533,51 @@ settings! {
             key: "queue.dead_letter_queue",
             env: ["QUEUE_DEAD_LETTER_QUEUE"],
             allowed: Allowed::OptionalChannel,
+        }
+    }
+
+    /// Smart routing.
+    pub Routing {
+        /// Whether names `routes:<key>` are looked up in a routing table. Lists of channels need no
+        /// table.
+        enable: bool = "false" {
+            key: "routing.enable",
+            env: ["ROUTING_ENABLE"],
+            allowed: BOOL,
+        }
+        /// The routing table itself: a JSON array of objects with `Key` and `Routes`.
+        data: RoutingData = "" {
+            key: "routing.data",
+            env: ["ROUTING_DATA"],
+            allowed: Allowed::RoutingTable,
+        }
+        /// File with the routing table. Empty: none.
+        file_path: Option<PathBuf> = "" {
+            key: "routing.file_path",
+            env: ["ROUTING_FILE_PATH"],
+            allowed: Allowed::OptionalPath,
+        }
+        /// Address to fetch the routing table from. This version fetches nothing: with a value it
+        /// does not start.
+        url: NoUrl = "" {
+            key: "routing.url",
+            env: ["ROUTING_URL"],
+            allowed: Allowed::Empty,
+        }
+        /// How often it is looked whether the file with the routing table has changed. A new table
+        /// that is bad is refused, and the one before stays. 0: never.
+        auto_reload: Option<Duration> = "0" {
+            key: "routing.auto_reload",
+            env: ["ROUTING_AUTO_RELOAD"],
+            allowed: Allowed::Range(0, 86_400),
+            unit: Unit::Seconds,
+        }
+        /// Whether a key of the routing table must match the whole of what is asked for. `false`: a
+        /// part of it is enough, as in the reference; for old tables.
+        anchored: bool = "true" {
+            key: "routing.anchored",
+            env: ["ROUTING_ANCHORED"],
+            allowed: BOOL,
         }
     }
 

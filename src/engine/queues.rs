@@ -6,6 +6,7 @@
 //! what was leased is visible again at once, in its place.
 
 mod details;
+pub mod dispatcher;
 pub mod state;
 
 pub use super::runs::SequenceRuns;

@@ -169,9 +169,7 @@ impl SequenceRuns {
             }
             None => (first, last),
         };
-        while let Some((&right, &right_last)) =
-            self.rest.range(first.next()..=last.next()).next()
-        {
+        while let Some((&right, &right_last)) = self.rest.range(first.next()..=last.next()).next() {
             self.rest.remove(&right);
             self.count -= count(right, right_last);
             last = last.max(right_last);
@@ -265,7 +263,9 @@ mod tests {
     }
 
     fn numbers(runs: &[(u64, u64)]) -> BTreeSet<u64> {
-        runs.iter().flat_map(|&(first, last)| first..=last).collect()
+        runs.iter()
+            .flat_map(|&(first, last)| first..=last)
+            .collect()
     }
 
     #[test]
@@ -273,7 +273,10 @@ mod tests {
         assert_eq!(listed(&runs(&[(1, 2), (5, 6), (3, 4)])), [(1, 6)]);
         assert_eq!(listed(&runs(&[(7, 9), (1, 3)])), [(1, 3), (7, 9)]);
         assert_eq!(listed(&runs(&[(4, 3)])), []);
-        assert_eq!(listed(&runs(&[(1, 1), (9, 9), (5, 5), (6, 8)])), [(1, 1), (5, 9)]);
+        assert_eq!(
+            listed(&runs(&[(1, 1), (9, 9), (5, 5), (6, 8)])),
+            [(1, 1), (5, 9)]
+        );
     }
 
     /// Every three insertions followed by every removal over a small space, against a set of
@@ -317,7 +320,9 @@ mod tests {
     fn many_random_changes_agree_with_a_set() {
         let mut state = 1_u64;
         let mut random = move |below: u64| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             (state >> 33) % below
         };
         let (mut runs, mut set) = (SequenceRuns::new(), BTreeSet::new());

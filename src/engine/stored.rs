@@ -26,6 +26,7 @@ mod idle;
 mod limits;
 mod overlay;
 mod prepare;
+mod queue;
 mod section;
 mod slot;
 mod state;
@@ -36,6 +37,7 @@ mod tests;
 pub use effects::Effect;
 pub use limits::{CHANNEL_NAME_BYTES_MAX, CURSOR_NAME_BYTES_MAX, Limits, StoreRefusal};
 pub use prepare::{Accepted, ChannelLog, NewMessage};
+pub use queue::Arrived;
 pub use state::{Channel, Cursor, CursorOwner, StoredKind};
 
 use ringmq_storage::checkpoint::Section;
@@ -129,16 +131,16 @@ impl Slots {
         })
     }
 
-    /// How many channels there are.
+    /// How many channels with messages there are.
     #[must_use]
     pub fn channel_count(&self) -> usize {
-        self.states().map(|state| state.channels.len()).sum()
+        self.states().map(State::stored_count).sum()
     }
 
     /// The same with what is on its way.
     fn channel_count_to_be(&self) -> u64 {
         let slots = self.slots.iter().flatten();
-        let counts = slots.map(|slot| slot.overlay.channel_count(slot.state.channels.len()));
+        let counts = slots.map(|slot| slot.overlay.channel_count(slot.state.stored_count()));
         u64::try_from(counts.sum::<usize>()).unwrap_or(u64::MAX)
     }
 

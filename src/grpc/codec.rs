@@ -17,9 +17,12 @@
 //! unknown ones included, byte for byte. An event becomes another message, `EventReceive`, and its
 //! unknown fields are dropped: their numbers mean nothing there.
 
+pub mod copy;
+pub mod downstream;
 pub mod event;
 pub mod id;
 pub mod queue;
+pub mod queue_stream;
 pub mod request;
 pub mod response;
 pub mod scan;

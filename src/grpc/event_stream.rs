@@ -14,8 +14,11 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::codec::event::EventView;
+use super::codec::validate;
 use super::events::{Checked, NoRoom, count_received};
+use super::routed::Routed;
 use super::{Busy, refused};
+use crate::model::name::Target;
 use crate::rt;
 use crate::shard::{Receipts, Shard};
 use crate::wire::server::{Call, MessageReader, ResponseStream};
@@ -55,6 +58,14 @@ struct Publisher {
 
 /// The client has gone.
 struct Gone;
+
+/// What became of an event that was not held up.
+enum Taken {
+    /// It is on its way, or was refused.
+    Done,
+    /// It goes to a route.
+    Route,
+}
 
 /// What a publish stream does next.
 enum Next {
@@ -115,7 +126,13 @@ impl Publisher {
             let Poll::Ready(outcome) = self.receipts.poll_front(cx) else {
                 break;
             };
-            match outcome.map_err(Refusal::from) {
+            let outcome = outcome.map_err(Refusal::from);
+            if let Some(fate) = self.results.routed_front() {
+                fate.outcome(&self.shard, outcome);
+                self.results.copy_settled();
+                continue;
+            }
+            match outcome {
                 Ok(()) => self.results.stored(),
                 Err(refusal) => {
                     self.results.not_stored(&refusal.text());
@@ -148,9 +165,18 @@ impl Publisher {
         let mut message = first;
         loop {
             // Without an await as long as there is room: that is every time but under a flood.
-            while let Err(no_room) = self.publish(&message, now_ns) {
-                if !self.wait_for_room(no_room, &message).await? {
-                    break;
+            loop {
+                match self.publish(&message, now_ns) {
+                    Ok(Taken::Done) => break,
+                    Ok(Taken::Route) => {
+                        Box::pin(self.publish_routed(&message, now_ns)).await?;
+                        break;
+                    }
+                    Err(no_room) => {
+                        if !self.wait_for_room(no_room, &message).await? {
+                            break;
+                        }
+                    }
                 }
             }
             if self.results.is_full() {
@@ -165,21 +191,26 @@ impl Publisher {
     }
 
     /// Publishes one event.
-    fn publish(&mut self, message: &[u8], now_ns: i64) -> Result<(), NoRoom> {
+    fn publish(&mut self, message: &[u8], now_ns: i64) -> Result<Taken, NoRoom> {
         let event = match EventView::parse(message) {
             Ok(event) => event,
             Err(error) => {
                 // The id where it can still be read: the client matches results by it.
                 let event_id = EventView::event_id_of(message).unwrap_or_default();
                 self.refuse(event_id, error.into());
-                return Ok(());
+                return Ok(Taken::Done);
             }
         };
-        let checked = match Checked::new(&self.shard, &event, now_ns) {
+        let checked = match validate::validate_event(&event) {
+            Ok(Target::Channel) => Checked::new(&self.shard, &event, now_ns),
+            Ok(Target::Route) => return Ok(Taken::Route),
+            Err(refusal) => Err(refusal),
+        };
+        let checked = match checked {
             Ok(checked) => checked,
             Err(refusal) => {
                 self.refuse(event.event_id, refusal);
-                return Ok(());
+                return Ok(Taken::Done);
             }
         };
         if event.store {
@@ -190,29 +221,63 @@ impl Publisher {
             checked.send(&self.shard, None)?;
             count_received(&self.shard, message);
         }
+        Ok(Taken::Done)
+    }
+
+    /// Publishes an event to the targets of its route.
+    async fn publish_routed(&mut self, message: &[u8], now_ns: i64) -> Result<(), Gone> {
+        // It was parsed and checked a moment ago.
+        let Ok(event) = EventView::parse(message) else {
+            return Ok(());
+        };
+        let shard = self.shard.clone();
+        let mut routed = match Routed::event(&shard, &event, message, now_ns) {
+            Ok(routed) => routed,
+            Err(refusal) => {
+                self.refuse(event.event_id, refusal);
+                return Ok(());
+            }
+        };
+        while let Err(no_room) = routed.send(&shard, &self.receipts) {
+            if let Err(refusal) = self.room(no_room, routed.channel()).await? {
+                routed.give_up(&shard, refusal);
+            }
+        }
+        let (event_id, fate) = routed.into_fate();
+        if fate.awaited() > 0 {
+            let (bytes, silent) = (message.len(), !event.store);
+            self.results.wait_routed(&event_id, bytes, silent, fate);
+        } else if let Some(failure) = fate.failure() {
+            self.results.refuse(&event_id, &failure);
+        }
+        debug_assert_eq!(self.receipts.outstanding(), self.results.waiting_count());
         Ok(())
     }
 
-    /// Waits until the event may be tried again, while its forerunners are answered; false when
-    /// it was refused instead.
+    /// Waits until the event may be tried again; false when it was refused instead.
     async fn wait_for_room(&mut self, no_room: NoRoom, message: &[u8]) -> Result<bool, Gone> {
-        let shard = self.shard.clone();
         let (event_id, channel) =
             EventView::parse(message).map_or(("", ""), |event| (event.event_id, event.channel));
-        let mut room = pin!(no_room.wait(&shard, channel));
-        let room = std::future::poll_fn(|cx| {
-            if self.poll_answers(cx).is_ready() {
-                return Poll::Ready(Err(Gone));
-            }
-            room.as_mut().poll(cx).map(Ok)
-        });
-        match room.await? {
+        match self.room(no_room, channel).await? {
             Ok(()) => Ok(true),
             Err(refusal) => {
                 self.refuse(event_id, refusal);
                 Ok(false)
             }
         }
+    }
+
+    /// Waits for room on the way to a channel, while the forerunners are answered.
+    async fn room(&mut self, no_room: NoRoom, channel: &str) -> Result<Result<(), Refusal>, Gone> {
+        let shard = self.shard.clone();
+        let mut room = pin!(no_room.wait(&shard, channel));
+        std::future::poll_fn(|cx| {
+            if self.poll_answers(cx).is_ready() {
+                return Poll::Ready(Err(Gone));
+            }
+            room.as_mut().poll(cx).map(Ok)
+        })
+        .await
     }
 
     fn refuse(&mut self, event_id: &str, refusal: Refusal) {

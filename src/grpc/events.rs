@@ -11,11 +11,13 @@ use super::codec::event::{
     event_receive_len, event_result,
 };
 use super::codec::{id, subscribe, validate};
+use super::routed;
 use super::stored_subscription::{self, Pacer};
 use super::subscription::{self, CheckedSubscribe, to_channel_at};
 use super::{Active, Busy, refused};
 use crate::engine::stored::StoredKind;
 use crate::model::Kind;
+use crate::model::name::Target;
 use crate::rt;
 use crate::shard::{Full, Receipts, Shard, StoreBusy, record};
 use crate::wire::server::Call;
@@ -56,6 +58,11 @@ struct HandedOver {
 
 async fn hand_over(shard: &Rc<Shard>, message: &[u8], now_ns: i64) -> Result<HandedOver, Refusal> {
     let event = EventView::parse(message)?;
+    if validate::validate_event(&event)? == Target::Route {
+        let result = Box::pin(routed::send_event(shard, &event, message, now_ns)).await?;
+        let receipts = None;
+        return Ok(HandedOver { result, receipts });
+    }
     let checked = Checked::new(shard, &event, now_ns)?;
     let receipts = event.store.then(|| shard.receipts());
     while let Err(no_room) = checked.send(shard, receipts.as_ref()) {
@@ -85,7 +92,7 @@ pub(super) fn count_received(shard: &Shard, message: &[u8]) {
     shard.counters.events_received_bytes.add(bytes);
 }
 
-/// An event that may go out.
+/// An event that was checked and may go out.
 pub(super) struct Checked<'a> {
     event: &'a EventView<'a>,
     /// Given or generated.
@@ -99,7 +106,6 @@ impl<'a> Checked<'a> {
         event: &'a EventView<'a>,
         now_ns: i64,
     ) -> Result<Self, Refusal> {
-        validate::validate_event(event)?;
         if shard.is_draining() {
             return Err(Refusal::ShuttingDown);
         }
@@ -156,10 +162,7 @@ impl<'a> Checked<'a> {
                 &mut encode,
                 receipts,
             )
-            .map_err(|StoreBusy| NoRoom {
-                bytes,
-                stored: true,
-            })
+            .map_err(|StoreBusy| NoRoom::in_log(bytes))
     }
 }
 
@@ -171,6 +174,14 @@ pub(super) struct NoRoom {
 }
 
 impl NoRoom {
+    /// The log takes no message of so many bytes for now.
+    pub(super) const fn in_log(bytes: usize) -> Self {
+        Self {
+            bytes,
+            stored: true,
+        }
+    }
+
     /// Waits for room; a refusal when too many wait already.
     pub(super) async fn wait(self, shard: &Shard, channel: &str) -> Result<(), Refusal> {
         if self.stored {

@@ -6,16 +6,7 @@ use crate::wire_error::Refusal;
 
 /// The answer to a method that is not served.
 pub(super) fn refusal(method: &str) -> Refusal {
-    const QUEUE_METHODS: [&str; 8] = [
-        "SendQueueMessage",
-        "SendQueueMessagesBatch",
-        "ReceiveQueueMessages",
-        "StreamQueueMessage",
-        "AckAllQueueMessages",
-        "QueuesDownstream",
-        "QueuesUpstream",
-        "QueuesInfo",
-    ];
+    const QUEUE_METHODS: [&str; 1] = ["QueuesInfo"];
     match QUEUE_METHODS.iter().find(|known| **known == method) {
         Some(method) => Refusal::KindUnavailable {
             kind: Kind::Queues,

@@ -12,9 +12,10 @@ use slab::Slab;
 
 use crate::config::{self, Config, Redelivery, Store, Sync, WhenFull};
 use crate::engine::stored::Limits;
-use crate::grpc::{GrpcService, ServerInfo};
+use crate::grpc::{GrpcService, QueueLimits, ServerInfo};
 use crate::model::ShardId;
 use crate::net::Load;
+use crate::routing::RoutingTable;
 use crate::rt::file::FileHook;
 use crate::rt::inbox::Inbox;
 use crate::rt::{self, Conn, Notify, Queue};
@@ -47,6 +48,8 @@ pub(super) enum Control {
     },
     /// Say what you count.
     Status(mpsc::Sender<ShardReport>),
+    /// Ask this routing table from now on.
+    Routing(RoutingTable),
     /// Take nothing new: end subscriptions and publish streams, refuse new requests.
     Drain,
     /// Say how many unary calls are in progress.
@@ -65,6 +68,7 @@ pub(super) struct Seed {
     pub placement: LogPlacement,
     pub logs: Vec<OpenedLog>,
     pub fs: Arc<dyn Fs>,
+    pub routing: RoutingTable,
     pub file_hook: Option<fn() -> Rc<dyn FileHook>>,
     pub started_at_ns: i64,
     pub ready: mpsc::Sender<()>,
@@ -105,6 +109,7 @@ pub(super) async fn main(id: usize, seed: Seed) {
         placement: log_placement,
         logs,
         fs,
+        routing,
         file_hook,
         started_at_ns,
         ready,
@@ -118,13 +123,16 @@ pub(super) async fn main(id: usize, seed: Seed) {
         fs,
     };
     let shard = Shard::new(id, count, shard_settings(&config), placement, stored);
+    shard.set_routing_table(routing);
     shard.run(seat).await;
     let info = ServerInfo {
         host: ping_host(&config.host),
         started_at_seconds: started_at_ns / 1_000_000_000,
     };
     let executor = Rc::new(Executor {
-        service: Rc::new(GrpcService::new(shard.clone(), info)),
+        service: Rc::new(
+            GrpcService::new(shard.clone(), info).with_queue_limits(queue_limits(&config.queue)),
+        ),
         shard,
         wire: Rc::new(wire_settings(&config)),
         connections: RefCell::default(),
@@ -155,6 +163,7 @@ impl Executor {
             Control::Status(answer) => {
                 let _asker_may_be_gone = answer.send(self.status());
             }
+            Control::Routing(table) => self.shard.set_routing_table(table),
             Control::Drain => self.shard.drain(),
             Control::CallsInProgress(answer) => {
                 let _asker_may_be_gone = answer.send(self.service.active_calls());
@@ -306,6 +315,20 @@ fn stored_settings(config: &Config, file_hook: Option<fn() -> Rc<dyn FileHook>>)
         cursor_expiry: store.subscription_expiry,
         purge_inactive: store.max_purge_inactive,
         file_hook: file_hook.map(|make| make()),
+    }
+}
+
+/// What the contract's calls of queues may ask for.
+const fn queue_limits(queues: &config::Queue) -> QueueLimits {
+    QueueLimits {
+        messages_max: queues.messages_max,
+        wait_max: queues.wait_max,
+        wait_default: queues.wait_default,
+        expiration_max: queues.expiration_max,
+        delay_max: queues.delay_max,
+        receives_max: queues.receives_max,
+        visibility_max: queues.visibility_max,
+        visibility_default: queues.visibility_default,
     }
 }
 

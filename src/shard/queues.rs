@@ -28,7 +28,7 @@ pub use policy::QueuePolicy;
 
 /// Encoding of a queue's message: its head, then the message as consumers get it, without
 /// attributes.
-pub const QUEUE_ENCODING: u8 = 2;
+pub const QUEUE_ENCODING: u8 = crate::engine::queues::MESSAGE_ENCODING;
 
 /// One delivery: the messages of one answer to a poll. A settlement names it, so that a late one
 /// never settles a later delivery of the same message (rule E9).
@@ -67,6 +67,19 @@ pub struct QueueFraming {
     pub before: fn(u32, &HandedMessage<'_>, &mut BytesMut),
     /// Writes what comes behind it.
     pub after: fn(&HandedMessage<'_>, &mut BytesMut),
+    /// Reads the policy that a stored body carries.
+    pub policy: fn(&[u8]) -> BodyPolicy<'_>,
+}
+
+/// The policy in the body of a stored message: what its sender asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BodyPolicy<'a> {
+    /// How long it may wait to be consumed; zero: for ever.
+    pub expiration: Duration,
+    /// How often it may be received; 0: nothing is said.
+    pub receives_max: u32,
+    /// The queue of its dead letters; empty: none.
+    pub dead_letter: &'a str,
 }
 
 /// What a consumer asks for.

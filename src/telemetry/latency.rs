@@ -163,6 +163,8 @@ families! {
     send_response
     /// `SendEvent` of stored events, from the call to the answer.
     send_event_store
+    /// `SendQueueMessage`, from the call to the answer.
+    send_queue_message
     /// Stored messages, from being gathered to being committed.
     append_commit
     /// Writes of a batch to its segment.

@@ -52,18 +52,38 @@ pub(crate) struct Account {
     wake_at_bytes: Cell<usize>,
     /// How much must be written before it is woken, whatever is buffered.
     wake_at_written: Cell<u64>,
+    /// Some of what was handed over was thrown away: the stream was reset, or the connection died.
+    lost: Cell<bool>,
     output: Rc<ConnectionOutput>,
+    sort: Sort,
+}
+
+/// What a stream carries: its bytes are counted with those of its sort.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sort {
+    /// Messages, as long as the call lives.
+    Stream,
+    /// One answer.
+    Answer,
 }
 
 impl Account {
+    /// What streams of this sort hold on this connection.
+    fn pool(&self) -> &Cell<usize> {
+        match self.sort {
+            Sort::Stream => &self.output.streams_bytes,
+            Sort::Answer => &self.output.answers_bytes,
+        }
+    }
+
     fn buffered(&self) -> usize {
         usize::try_from(self.sent.get() - self.written.get()).unwrap_or(usize::MAX)
     }
 
     fn went_on(&self, count: usize) {
         self.written.set(self.written.get() + count as u64);
-        let streams = &self.output.streams_bytes;
-        streams.set(streams.get().saturating_sub(count));
+        let pool = self.pool();
+        pool.set(pool.get().saturating_sub(count));
         let reached = self.written.get() >= self.wake_at_written.get();
         if reached {
             self.wake_at_written.set(u64::MAX);
@@ -119,8 +139,8 @@ impl Chunk {
         let chunk = Self::new(Owner::Stream(Rc::clone(account)), bytes, framed);
         let count = chunk.remaining();
         account.sent.set(account.sent.get() + count as u64);
-        let streams = &account.output.streams_bytes;
-        streams.set(streams.get() + count);
+        let pool = account.pool();
+        pool.set(pool.get() + count);
         chunk
     }
 
@@ -200,6 +220,9 @@ impl Drop for Chunk {
         // What is left of a chunk when it goes was thrown away with its stream.
         let lost = self.remaining();
         if lost > 0 {
+            if let Owner::Stream(account) = &self.owner {
+                account.lost.set(true);
+            }
             self.went_on(lost);
             if let Owner::Stream(account) = &self.owner {
                 account.wake();
@@ -221,6 +244,7 @@ impl Outlet {
         stream: SendStream<Chunk>,
         output: &Rc<ConnectionOutput>,
         limits: OutputLimits,
+        sort: Sort,
     ) -> Self {
         let account = Account {
             sent: Cell::new(0),
@@ -228,7 +252,9 @@ impl Outlet {
             waiter: RefCell::new(None),
             wake_at_bytes: Cell::new(0),
             wake_at_written: Cell::new(u64::MAX),
+            lost: Cell::new(false),
             output: Rc::clone(output),
+            sort,
         };
         Self {
             stream,
@@ -271,6 +297,17 @@ impl Outlet {
         self.account.wake_at_written.set(count);
         self.account.register(cx);
         Poll::Pending
+    }
+
+    /// Ready when all that was handed over has been written towards the socket.
+    ///
+    /// # Errors
+    /// [`Gone`]: some of it never will be.
+    pub(crate) fn poll_all_written(&self, cx: &Context<'_>) -> Poll<Result<(), Gone>> {
+        if self.account.lost.get() {
+            return Poll::Ready(Err(Gone));
+        }
+        self.poll_written(self.account.sent.get(), cx).map(Ok)
     }
 
     /// Hands data over; more than the granted capacity is taken, too, and counts.

@@ -69,6 +69,8 @@ impl From<StoreRefusal> for Refusal {
             StoreRefusal::NameLength { .. } => Self::ChannelTooLong,
             // Deleted at this very moment: the next try creates it.
             StoreRefusal::NoChannel | StoreRefusal::Log(Refused::Busy) => Self::StoreBusy,
+            // Of moves only, whose makers take it for success.
+            StoreRefusal::AlreadyHere => Self::StoreBusy,
             StoreRefusal::Log(Refused::Full) => Self::StoreFull,
             StoreRefusal::Log(Refused::Poisoned) => Self::StoreFailed,
             StoreRefusal::Log(Refused::TooLarge { len, max }) => Self::StoredTooLarge {

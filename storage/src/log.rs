@@ -39,7 +39,7 @@ mod tests;
 
 use std::path::PathBuf;
 
-pub use self::carry::Carry;
+pub use self::carry::{Carry, Look};
 pub use self::checkpoints::CheckpointBuilder;
 pub use self::gather::Batch;
 pub use self::index::Usage;
@@ -50,7 +50,7 @@ pub use self::read::{ReadCursor, ReadEnd, Seek, Stored};
 pub use self::recover::{DamagedRange, Opened, RecoveryReport};
 pub use self::warm::{Warm, Warmed};
 
-use self::carry::Carrying;
+use self::carry::{Carrying, Looks};
 use self::gather::Gather;
 use self::index::Index;
 use self::jobs::Jobs;
@@ -195,8 +195,7 @@ pub struct Log {
     committed: Position,
     frames: u64,
     carrying: Option<Carrying>,
-    /// When it was last looked for something to carry: trims, and the oldest segment.
-    carried_at: (u64, SegmentId),
+    looks: Looks,
     poisoned: Option<String>,
 }
 

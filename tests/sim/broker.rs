@@ -3,7 +3,7 @@
 use ringmq::engine::feeds::{Feeds, ReceiverKey};
 use ringmq::engine::stored::{Effect, Slots};
 use ringmq_storage::log::{
-    Batch, Carry, CheckpointBuilder, Done, Job, JobOutcome, KeepAll, Log, ReadCursor, ReadEnd, Warm,
+    Batch, Carry, CheckpointBuilder, Done, Job, JobOutcome, Log, ReadCursor, ReadEnd, Warm,
 };
 use ringmq_storage::{ChannelKey, CursorId, Position, Sequence, SlotId};
 
@@ -265,7 +265,7 @@ impl World {
         let before = broker.log.end();
         match broker
             .log
-            .carry_some(&mut broker.carry_cursor, 2_000, &KeepAll)
+            .carry_some(&mut broker.carry_cursor, 2_000, &broker.slots)
         {
             Carry::Cold(warm) => broker.log.warmed(warm.run(), &mut broker.carry_cursor),
             Carry::Idle | Carry::More | Carry::Refused(_) => {}

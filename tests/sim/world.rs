@@ -330,6 +330,7 @@ impl World {
                 now_ns: self.now_ns,
                 encoding: 1,
                 payload_len: u32::try_from(payload.len()).unwrap(),
+                moved: None,
                 limits: &self.habits.limits,
             };
             let mut log = Witnessed {

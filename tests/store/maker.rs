@@ -10,7 +10,7 @@ use ringmq::engine::stored::{CursorOwner, Limits, NewMessage, Slots, StoredKind}
 use ringmq_proto::kubemq::EventReceive;
 use ringmq_storage::fs::{Fs, RealFs};
 use ringmq_storage::layout::Layout;
-use ringmq_storage::log::{Carry, JobOutcome, KeepAll, Log, Options, ReadCursor, Refused};
+use ringmq_storage::log::{Carry, JobOutcome, Log, Options, ReadCursor, Refused};
 use ringmq_storage::{ChannelKey, Sequence, SlotId, Store};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -84,6 +84,7 @@ impl Maker {
                 now_ns,
                 encoding: 1,
                 payload_len: u32::try_from(payload.len()).unwrap(),
+                moved: None,
                 limits: &Limits::default(),
             };
             let stored = slots.prepare_message(log, request, &mut |out| {
@@ -150,7 +151,7 @@ impl Maker {
         for (log, slots) in &mut self.logs {
             let mut cursor = ReadCursor::default();
             loop {
-                match log.carry_some(&mut cursor, 256 << 10, &KeepAll) {
+                match log.carry_some(&mut cursor, 256 << 10, slots) {
                     Carry::Idle => break,
                     Carry::More => commit(&*self.fs, log, slots),
                     Carry::Cold(warm) => log.warmed(warm.run(), &mut cursor),

@@ -190,6 +190,9 @@ impl Report {
                 kind: match channel.kind {
                     StoredKind::EventsStore => "events_store",
                     StoredKind::Queue => "queues",
+                    StoredKind::Events => "events",
+                    StoredKind::Commands => "commands",
+                    StoredKind::Queries => "queries",
                 },
                 name,
                 messages: channel.messages(),

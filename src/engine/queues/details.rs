@@ -48,15 +48,25 @@ impl Details {
         self.len == 0
     }
 
+    /// The highest sequence.
+    pub(super) fn last(&self) -> Option<Sequence> {
+        let (_, chunk) = self.chunks.last_key_value()?;
+        chunk.last().map(|(sequence, _)| *sequence)
+    }
+
     pub(super) fn get(&self, sequence: Sequence) -> Option<&Detail> {
         let (_, chunk) = self.chunks.range(..=sequence).next_back()?;
-        let place = chunk.binary_search_by_key(&sequence, |(key, _)| *key).ok()?;
+        let place = chunk
+            .binary_search_by_key(&sequence, |(key, _)| *key)
+            .ok()?;
         chunk.get(place).map(|(_, detail)| detail)
     }
 
     pub(super) fn get_mut(&mut self, sequence: Sequence) -> Option<&mut Detail> {
         let (_, chunk) = self.chunks.range_mut(..=sequence).next_back()?;
-        let place = chunk.binary_search_by_key(&sequence, |(key, _)| *key).ok()?;
+        let place = chunk
+            .binary_search_by_key(&sequence, |(key, _)| *key)
+            .ok()?;
         chunk.get_mut(place).map(|(_, detail)| detail)
     }
 
@@ -81,7 +91,9 @@ impl Details {
             None => {
                 let lowest = self.chunks.pop_first();
                 let lowest = lowest.map(|(_, chunk)| chunk);
-                self.chunks.entry(sequence).or_insert(lowest.unwrap_or_default())
+                self.chunks
+                    .entry(sequence)
+                    .or_insert(lowest.unwrap_or_default())
             }
         };
         let place = match chunk.binary_search_by_key(&sequence, |(key, _)| *key) {
@@ -178,7 +190,9 @@ mod tests {
     fn random() -> impl FnMut(u64) -> u64 {
         let mut state = 1_u64;
         move |below| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             (state >> 33) % below
         }
     }

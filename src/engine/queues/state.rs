@@ -1,5 +1,7 @@
 //! The state of one queue: what committed records say of it, and nothing else.
 
+mod section;
+
 use std::collections::BTreeMap;
 
 use ringmq_storage::Sequence;
@@ -206,8 +208,7 @@ impl QueueState {
     /// The sequence under which the body of a message was stored.
     #[must_use]
     pub fn body_of(&self, sequence: Sequence) -> Sequence {
-        self.detail(sequence)
-            .map_or(sequence, |detail| detail.body)
+        self.detail(sequence).map_or(sequence, |detail| detail.body)
     }
 
     /// How often a message has been received, as far as that was written down.
@@ -222,6 +223,16 @@ impl QueueState {
         let displaced = self.exceptions.as_ref().map(|found| &found.displaced);
         displaced.is_some_and(|bodies| bodies.contains(body))
             || (self.live.contains(body) && self.body_of(body) == body)
+    }
+
+    /// The first sequence from `from` on under which a live message may have its body; what lies
+    /// between is needed by none.
+    #[must_use]
+    pub fn next_body(&self, from: Sequence) -> Option<Sequence> {
+        let first_of = |runs: &SequenceRuns| runs.iter_from(from).next().map(|(first, _)| first);
+        let exceptions = self.exceptions.as_ref();
+        let displaced = exceptions.and_then(|found| first_of(&found.displaced));
+        first_of(&self.live).into_iter().chain(displaced).min()
     }
 
     /// The last sequence up to which no live message has its body.
@@ -287,9 +298,10 @@ impl QueueState {
 
     /// Gives the memory back when there is nothing to be said.
     fn shrink(&mut self) {
-        let plain = self.exceptions.as_ref().is_some_and(|exceptions| {
-            exceptions.details.is_empty() && exceptions.moves.is_empty()
-        });
+        let plain = self
+            .exceptions
+            .as_ref()
+            .is_some_and(|exceptions| exceptions.details.is_empty() && exceptions.moves.is_empty());
         if plain {
             debug_assert!(
                 self.exceptions
@@ -298,6 +310,36 @@ impl QueueState {
             );
             self.exceptions = None;
         }
+    }
+
+    /// A queue without messages whose last sequence was `last`.
+    pub(crate) fn empty(last: Sequence) -> Self {
+        Self {
+            last,
+            ..Self::default()
+        }
+    }
+
+    /// Counts everything up to `sequence` as given.
+    pub(crate) fn reach(&mut self, sequence: Sequence) {
+        self.last = self.last.max(sequence);
+    }
+
+    /// Removes the messages whose bodies lie up to `through`: a lost record said that they are
+    /// not needed.
+    pub(crate) fn forget_bodies(&mut self, through: Sequence) {
+        let details = self.details_from(through.next());
+        let displaced = details.filter(|(_, detail)| detail.body <= through);
+        let displaced: Vec<Sequence> = displaced.map(|(sequence, _)| sequence).collect();
+        for sequence in displaced {
+            self.remove(sequence, sequence);
+        }
+        // A body never lies behind its message.
+        self.remove(Sequence::new(0), through);
+        if self.is_empty() {
+            self.bytes = 0;
+        }
+        self.shrink();
     }
 
     /// A message was stored under the sequence behind the last one.
@@ -349,11 +391,13 @@ impl QueueState {
         let removed = self.live.remove(first, last);
         if let Some(exceptions) = self.exceptions.as_mut().filter(|_| removed > 0) {
             let displaced = &mut exceptions.displaced;
-            exceptions.details.remove_range(first, last, |sequence, detail| {
-                if detail.body != sequence {
-                    displaced.remove(detail.body, detail.body);
-                }
-            });
+            exceptions
+                .details
+                .remove_range(first, last, |sequence, detail| {
+                    if detail.body != sequence {
+                        displaced.remove(detail.body, detail.body);
+                    }
+                });
             while let Some((&sequence, _)) = exceptions.moves.range(first..=last).next() {
                 exceptions.moves.remove(&sequence);
             }

@@ -5,10 +5,13 @@
 
 use ringmq_storage::frame::{Frame, FrameKind};
 use ringmq_storage::record::payload::{self, BadPayload, ChannelCreate, CursorCreate};
+use ringmq_storage::record::queue::QueueHead;
 use ringmq_storage::record::{BadRecord, Record, RecordKind, Records};
 use ringmq_storage::{ChannelId, CursorId, FrameIndex, Sequence};
 
 use super::effects::SlotEffects;
+use crate::engine::queues::MoveReason;
+
 use super::overlay::Overlay;
 use super::state::{Channel, Cursor, CursorOwner, State, StoredKind};
 use super::{CHANNEL_NAME_BYTES_MAX, CURSOR_NAME_BYTES_MAX};
@@ -31,7 +34,7 @@ pub(super) enum Diverged {
         kind: RecordKind,
         source: BadPayload,
     },
-    #[error("{kind:?}: unknown kind of channel or of owner {number}")]
+    #[error("{kind:?}: unknown number {number} for a kind, an owner or a reason")]
     Number { kind: RecordKind, number: u8 },
     #[error("{kind:?}: a name of {len} bytes")]
     Name { kind: RecordKind, len: usize },
@@ -51,6 +54,22 @@ pub(super) enum Diverged {
         channel: ChannelId,
         expected: Sequence,
         found: Sequence,
+    },
+    #[error("{kind:?}: channel {channel} is of another kind")]
+    OtherKind {
+        kind: RecordKind,
+        channel: ChannelId,
+    },
+    #[error("{kind:?}: channel {channel} needs messages up to {through}")]
+    Floor {
+        kind: RecordKind,
+        channel: ChannelId,
+        through: Sequence,
+    },
+    #[error("message {sequence} of channel {channel} was moved here before")]
+    Arrived {
+        channel: ChannelId,
+        sequence: Sequence,
     },
     #[error("{kind:?}: {found} lies behind the last message {last} of channel {channel}")]
     Beyond {
@@ -123,19 +142,16 @@ impl State {
             RecordKind::CursorCreate => self.apply_cursor_create(record, time_ns, effects),
             RecordKind::CursorMove => self.apply_moves(record, time_ns),
             RecordKind::CursorDelete => self.apply_cursor_delete(record, time_ns, effects),
-            kind @ (RecordKind::QueueSettle
-            | RecordKind::QueueRequeue
-            | RecordKind::QueueCount
-            | RecordKind::QueueMove
-            | RecordKind::QueueMoveCancel
-            | RecordKind::QueueMoveForget) => Err(Diverged::NoChannel {
-                kind,
-                channel: record.head.channel,
-            }),
+            RecordKind::QueueSettle => self.apply_settle(record, time_ns),
+            RecordKind::QueueRequeue => self.apply_requeue(record, time_ns, effects),
+            RecordKind::QueueCount => self.apply_count(record, time_ns),
+            RecordKind::QueueMove => self.apply_move(record, time_ns, effects),
+            RecordKind::QueueMoveCancel => self.apply_move_cancel(record, time_ns, effects),
+            RecordKind::QueueMoveForget => self.apply_forget(record),
         }
     }
 
-    fn channel_of(&mut self, record: &Record<'_>) -> Result<&mut Channel, Diverged> {
+    pub(super) fn channel_of(&mut self, record: &Record<'_>) -> Result<&mut Channel, Diverged> {
         let (kind, channel) = (record.head.kind, record.head.channel);
         let found = self.channels.get_mut(&channel);
         found.ok_or(Diverged::NoChannel { kind, channel })
@@ -147,8 +163,13 @@ impl State {
         time_ns: u64,
         effects: &mut SlotEffects<'_>,
     ) -> Result<(), Diverged> {
+        let kind = record.head.kind;
         let (id, found) = (record.head.channel, record.head.sequence);
+        let has_gap = self.has_gap;
         let channel = self.channel_of(record)?;
+        if !channel.kind.has_messages() {
+            return Err(Diverged::OtherKind { kind, channel: id });
+        }
         let expected = channel.last.next();
         if found != expected {
             return Err(Diverged::Sequence {
@@ -161,6 +182,23 @@ impl State {
         channel.last_timestamp_ns = time_ns;
         channel.last_active_ns = time_ns;
         effects.stored(id, found, &mut channel.effect_place);
+        let Some(queue) = &mut channel.queue else {
+            return Ok(());
+        };
+        let (head, _) = QueueHead::decode(record.payload)
+            .map_err(|source| Diverged::Payload { kind, source })?;
+        queue.store(found, &head, record.head.payload_len);
+        if let Some((number, moved)) = head.moved {
+            MoveReason::from_u8(number).ok_or(Diverged::Number { kind, number })?;
+            // Behind a gap its end may be lost; it has not come twice.
+            if !self.arrived.insert(moved) && !has_gap {
+                let sequence = found;
+                return Err(Diverged::Arrived {
+                    channel: id,
+                    sequence,
+                });
+            }
+        }
         Ok(())
     }
 
@@ -208,6 +246,7 @@ impl State {
         let (kind, id, through) = (record.head.kind, record.head.channel, record.head.sequence);
         let channel = self.channel_of(record)?;
         check_position(kind, id, through, channel.last)?;
+        check_floor(kind, id, through, channel)?;
         // One that was overtaken by another changes nothing.
         if through >= channel.first {
             channel.first = through.next();
@@ -295,13 +334,14 @@ impl Channel {
             last_timestamp_ns: 0,
             created_ns: time_ns,
             last_active_ns: time_ns,
+            queue: (kind == StoredKind::Queue).then(Box::default),
             cursors: Vec::new(),
             effect_place: u32::MAX,
         }
     }
 }
 
-fn check_name(kind: RecordKind, name: &str, bytes_max: usize) -> Result<(), Diverged> {
+pub(super) fn check_name(kind: RecordKind, name: &str, bytes_max: usize) -> Result<(), Diverged> {
     let len = name.len();
     if (1..=bytes_max).contains(&len) {
         Ok(())
@@ -310,7 +350,24 @@ fn check_name(kind: RecordKind, name: &str, bytes_max: usize) -> Result<(), Dive
     }
 }
 
-fn check_position(
+/// What a queue needs is not trimmed.
+pub(super) fn check_floor(
+    kind: RecordKind,
+    id: ChannelId,
+    through: Sequence,
+    channel: &Channel,
+) -> Result<(), Diverged> {
+    match &channel.queue {
+        Some(queue) if through > queue.floor() => Err(Diverged::Floor {
+            kind,
+            channel: id,
+            through,
+        }),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn check_position(
     kind: RecordKind,
     channel: ChannelId,
     found: Sequence,

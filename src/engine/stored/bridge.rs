@@ -7,12 +7,15 @@
 //!
 //! Only in recovery: a live log has no gaps.
 
-use ringmq_storage::record::payload::{self, ChannelCreate, CursorCreate};
+use ringmq_storage::record::payload::{self, BadPayload, ChannelCreate, CursorCreate};
+use ringmq_storage::record::queue;
 use ringmq_storage::record::{Record, RecordKind};
 use ringmq_storage::{ChannelId, FrameIndex, Sequence};
 
 use super::apply::Diverged;
 use super::state::{Channel, CursorOwner, State, StoredKind};
+use crate::engine::queues::MESSAGE_ENCODING;
+use crate::engine::runs::before;
 
 impl State {
     /// The frames up to `through` are lost: the next one that is applied may lie behind a gap.
@@ -28,8 +31,12 @@ impl State {
         let id = record.head.channel;
         match kind {
             RecordKind::Message => {
-                let before = Sequence::new(sequence.get().saturating_sub(1));
-                self.channel_or_placeholder(id, time_ns).reach(before);
+                let stored = match record.head.encoding {
+                    MESSAGE_ENCODING => StoredKind::Queue,
+                    _ => StoredKind::EventsStore,
+                };
+                let channel = self.channel_or_placeholder(id, stored, time_ns);
+                channel.reach(before(sequence));
                 Ok(true)
             }
             RecordKind::ChannelCreate => {
@@ -50,7 +57,7 @@ impl State {
             RecordKind::Trim => {
                 self.next_channel = self.next_channel.max(id.next());
                 let channel = self.channels.get_mut(&id);
-                Ok(channel.map(|channel| channel.reach(sequence)).is_some())
+                Ok(channel.map(|channel| channel.trimmed(sequence)).is_some())
             }
             RecordKind::CursorCreate => self.bridge_cursor(record),
             RecordKind::CursorMove => self.bridge_moves(record, time_ns).map(|()| false),
@@ -64,9 +71,39 @@ impl State {
             | RecordKind::QueueRequeue
             | RecordKind::QueueCount
             | RecordKind::QueueMove
-            | RecordKind::QueueMoveCancel
-            | RecordKind::QueueMoveForget => Ok(false),
+            | RecordKind::QueueMoveCancel => self.bridge_queue(record),
+            RecordKind::QueueMoveForget => Ok(true),
         }
+    }
+
+    /// Messages that the gap has swallowed are not there, and what is said of them is ignored.
+    /// Those whose settlement is lost come once more, unless a later record knows better.
+    fn bridge_queue(&mut self, record: &Record<'_>) -> Result<bool, Diverged> {
+        let (kind, id) = (record.head.kind, record.head.channel);
+        let bad = |source: BadPayload| Diverged::Payload { kind, source };
+        let (sequence, payload) = (record.head.sequence, record.payload);
+        let (mut reached, mut floor) = (sequence, Sequence::new(0));
+        match kind {
+            RecordKind::QueueSettle => {
+                let (_, runs) = queue::decode_settle(payload).map_err(bad)?;
+                reached = runs.map(|run| run.last).max().unwrap_or_default();
+                (reached, floor) = (reached.max(sequence), sequence);
+            }
+            RecordKind::QueueRequeue => reached = before(sequence),
+            RecordKind::QueueCount => {
+                let entries = queue::decode_counted(payload).map_err(bad)?;
+                let ends = entries.map(|entry| entry.first.get() + u64::from(entry.count));
+                reached = before(Sequence::new(ends.max().unwrap_or_default()));
+            }
+            _ => {}
+        }
+        let Some(channel) = self.channels.get_mut(&id) else {
+            self.next_channel = self.next_channel.max(id.next());
+            return Ok(false);
+        };
+        channel.reach(reached);
+        channel.trimmed(floor);
+        Ok(true)
     }
 
     fn bridge_cursor(&mut self, record: &Record<'_>) -> Result<bool, Diverged> {
@@ -110,14 +147,19 @@ impl State {
     }
 
     /// The channel, or one that is made for what was lost.
-    fn channel_or_placeholder(&mut self, id: ChannelId, time_ns: u64) -> &mut Channel {
+    fn channel_or_placeholder(
+        &mut self,
+        id: ChannelId,
+        kind: StoredKind,
+        time_ns: u64,
+    ) -> &mut Channel {
         if !self.channels.contains_key(&id) {
             self.next_channel = self.next_channel.max(id.next());
             let mut name = format!("recovered.{}.{id}", self.slot);
-            while self.find(StoredKind::EventsStore, &name).is_some() {
+            while self.find(kind, &name).is_some() {
                 name.push_str(".again");
             }
-            let made = Channel::new(StoredKind::EventsStore, &name, time_ns);
+            let made = Channel::new(kind, &name, time_ns);
             let inserted = self.insert_channel(id, made);
             debug_assert!(inserted, "neither the number nor the name is taken");
         }
@@ -130,5 +172,18 @@ impl Channel {
     /// Counts everything up to `sequence` as stored.
     fn reach(&mut self, sequence: Sequence) {
         self.last = self.last.max(sequence);
+        if let Some(queue) = &mut self.queue {
+            queue.reach(sequence);
+        }
+    }
+
+    /// What follows says that nothing up to `through` is needed.
+    fn trimmed(&mut self, through: Sequence) {
+        self.reach(through);
+        if let Some(queue) = &mut self.queue
+            && through > queue.floor()
+        {
+            queue.forget_bodies(through);
+        }
     }
 }

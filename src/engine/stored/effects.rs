@@ -30,6 +30,20 @@ pub enum Effect {
         /// The channel.
         key: ChannelKey,
     },
+    /// A message of a queue is on its way to another one.
+    MoveCommitted {
+        /// The queue.
+        key: ChannelKey,
+        /// The message.
+        sequence: Sequence,
+    },
+    /// A message of a queue stays where it was.
+    MoveCancelled {
+        /// The queue.
+        key: ChannelKey,
+        /// The message.
+        sequence: Sequence,
+    },
     /// A durable position was created.
     CursorCreated {
         /// The channel.
@@ -127,6 +141,16 @@ impl SlotEffects<'_> {
     pub(super) fn deleted(&mut self, channel: ChannelId) {
         let key = self.key(channel);
         self.push(Effect::Deleted { key });
+    }
+
+    pub(super) fn move_committed(&mut self, channel: ChannelId, sequence: Sequence) {
+        let key = self.key(channel);
+        self.push(Effect::MoveCommitted { key, sequence });
+    }
+
+    pub(super) fn move_cancelled(&mut self, channel: ChannelId, sequence: Sequence) {
+        let key = self.key(channel);
+        self.push(Effect::MoveCancelled { key, sequence });
     }
 
     pub(super) fn cursor_created(&mut self, channel: ChannelId, cursor: CursorId) {

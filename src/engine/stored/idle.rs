@@ -48,7 +48,10 @@ impl Slots {
         self.idle_channels_from = self.visit_round(from, |slot, looked_at| {
             *looked_at += slot.state.channels.len();
             for (id, channel) in &slot.state.channels {
-                let empty = channel.messages() == 0 && channel.cursor_count() == 0;
+                // What an operator has registered stays until it is deleted.
+                let empty = channel.kind.has_messages()
+                    && channel.messages() == 0
+                    && channel.cursor_count() == 0;
                 let busy = slot.overlay.channel(*id).is_some();
                 if channel.last_active_ns < before_ns && empty && !busy {
                     let (slot, channel) = (slot.state.slot, *id);

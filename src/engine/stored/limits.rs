@@ -14,13 +14,13 @@ pub const CURSOR_NAME_BYTES_MAX: usize = crate::model::name::CLIENT_ID_BYTES_MAX
 /// log, so changing them does not change the past.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Stored channels, of any kind; one more is refused.
+    /// Channels with messages, of any kind; one more is refused.
     pub channels_max: u64,
     /// How many of them are in other logs.
     pub channels_elsewhere: u64,
     /// Messages that a channel keeps.
     pub messages_max: u64,
-    /// Bytes that the messages of a channel may take in the log.
+    /// Bytes that the messages of a channel may take in the log; for a queue those of payloads.
     pub bytes_max: u64,
     /// What happens when a channel is full: the oldest messages make room; otherwise the new one
     /// is refused.
@@ -68,6 +68,9 @@ pub enum StoreRefusal {
     /// The channel does not exist, or not any more.
     #[error("no such channel")]
     NoChannel,
+    /// The message has been moved here already, or is about to be: it is not stored twice.
+    #[error("the move has arrived already")]
+    AlreadyHere,
     /// The log did not take the record.
     #[error(transparent)]
     Log(#[from] Refused),

@@ -4,25 +4,38 @@
 //! many of them are still to come; it vanishes with the last. The overlay is never durable: it is
 //! empty after a start, and recovery does not touch it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use foldhash::fast::{FixedState, RandomState};
 use ringmq_storage::record::payload::{self, ChannelCreate, CursorCreate};
+use ringmq_storage::record::queue::{self, MoveId, QueueHead, Run};
 use ringmq_storage::record::{Record, RecordKind};
 use ringmq_storage::{ChannelId, CursorId, Sequence};
 
 use super::state::{Channel, Cursor, CursorOwner, StoredKind};
+use crate::engine::queues::SettleReason;
+use crate::engine::runs::count;
 
 /// A channel as its records will leave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PendingChannel {
     /// Records that are not applied yet.
     outstanding: u32,
+    pub(super) kind: StoredKind,
     pub(super) first: Sequence,
     pub(super) last: Sequence,
+    /// Messages that are not applied yet.
+    pub(super) arriving: u64,
     /// Bytes of the messages that are not applied yet.
     pub(super) bytes: u64,
     pub(super) cursors: u64,
+    /// Messages of a queue whose settlement is not applied yet.
+    pub(super) settling: u64,
+    /// Messages of a queue that were said to be too many, and whose settlement was not prepared
+    /// yet.
+    pub(super) surplus: u64,
+    /// Records that send messages of a queue to its tail and are not applied yet.
+    pub(super) requeues: u32,
     pub(super) deleted: bool,
 }
 
@@ -47,33 +60,42 @@ pub(super) struct Overlay {
     cursors: HashMap<CursorId, PendingCursor, FixedState>,
     /// Channels whose creation is on its way, by kind and name.
     created: [HashMap<Box<str>, ChannelId, RandomState>; StoredKind::COUNT],
+    /// Moves into queues that are on their way.
+    arriving: BTreeSet<MoveId>,
     /// The same for positions.
     created_cursors: BTreeMap<(ChannelId, CursorOwner, Box<str>), CursorId>,
 }
 
 impl PendingChannel {
     /// A channel that has nothing but its creation.
-    pub(super) const NEW: Self = Self {
-        outstanding: 0,
-        first: Sequence::new(1),
-        last: Sequence::new(0),
-        bytes: 0,
-        cursors: 0,
-        deleted: false,
-    };
+    pub(super) const fn new(kind: StoredKind) -> Self {
+        Self {
+            outstanding: 0,
+            kind,
+            first: Sequence::new(1),
+            last: Sequence::new(0),
+            arriving: 0,
+            bytes: 0,
+            cursors: 0,
+            settling: 0,
+            surplus: 0,
+            requeues: 0,
+            deleted: false,
+        }
+    }
 
     pub(super) fn of(channel: &Channel) -> Self {
         Self {
             first: channel.first,
             last: channel.last,
             cursors: channel.cursors.len().try_into().unwrap_or(u64::MAX),
-            ..Self::NEW
+            ..Self::new(channel.kind)
         }
     }
 
-    /// Messages that will be kept.
-    pub(super) const fn messages(&self) -> u64 {
-        (self.last.get() + 1).saturating_sub(self.first.get())
+    /// Messages that will be kept; not of a queue.
+    pub(super) fn messages(&self) -> u64 {
+        count(self.first, self.last)
     }
 }
 
@@ -112,7 +134,7 @@ impl Overlay {
         created.get(name).copied()
     }
 
-    /// How many channels there will be, when `applied` are there by what is applied.
+    /// How many channels with messages there will be, when `applied` are there by what is applied.
     pub(super) fn channel_count(&self, applied: usize) -> usize {
         (applied + self.creations).saturating_sub(self.deletions)
     }
@@ -155,17 +177,34 @@ impl Overlay {
     }
 
     pub(super) fn create(&mut self, kind: StoredKind, name: &str, id: ChannelId) {
-        self.change(id, PendingChannel::NEW);
+        self.change(id, PendingChannel::new(kind));
         if let Some(created) = self.created.get_mut(kind.index()) {
             created.insert(name.into(), id);
         }
         self.next_channel = id.next();
-        self.creations += 1;
+        self.creations += usize::from(kind.has_messages());
     }
 
     pub(super) fn delete(&mut self, id: ChannelId, before: PendingChannel) {
         self.change(id, before).deleted = true;
-        self.deletions += 1;
+        self.deletions += usize::from(before.kind.has_messages());
+    }
+
+    /// Notes that so many messages of a queue more were said to be too many.
+    pub(super) fn add_surplus(&mut self, id: ChannelId, messages: u64) {
+        if let Some(pending) = self.channels.get_mut(&id) {
+            pending.surplus = pending.surplus.saturating_add(messages);
+        }
+    }
+
+    /// Notes that a message of a queue comes from another one.
+    pub(super) fn arrive(&mut self, id: MoveId) {
+        self.arriving.insert(id);
+    }
+
+    /// Whether a moved message is on its way.
+    pub(super) fn is_arriving(&self, id: &MoveId) -> bool {
+        !self.arriving.is_empty() && self.arriving.contains(id)
     }
 
     pub(super) fn create_cursor(
@@ -208,23 +247,26 @@ impl Overlay {
         self.outstanding -= 1;
         let id = record.head.channel;
         match record.head.kind {
-            RecordKind::Message => self.settle_channel(id, record.head.payload_len.into()),
-            RecordKind::Trim => self.settle_channel(id, 0),
+            RecordKind::Message => self.settle_message(record),
+            RecordKind::Trim | RecordKind::QueueCount => self.settle_channel(id),
+            RecordKind::QueueMove | RecordKind::QueueMoveCancel => self.settle_channel(id),
             RecordKind::ChannelDelete => {
-                self.deletions -= 1;
-                self.settle_channel(id, 0);
+                let kind = self.channel(id).map(|pending| pending.kind);
+                self.deletions -= usize::from(kind.is_some_and(StoredKind::has_messages));
+                self.settle_channel(id);
             }
             RecordKind::ChannelCreate => {
-                self.creations -= 1;
+                let kind = self.channel(id).map(|pending| pending.kind);
+                self.creations -= usize::from(kind.is_some_and(StoredKind::has_messages));
                 self.settle_create(record);
-                self.settle_channel(id, 0);
+                self.settle_channel(id);
             }
             RecordKind::CursorCreate => {
                 if let Ok(create) = CursorCreate::decode(record.payload) {
                     self.settle_created_cursor(id, &create);
                     self.settle_cursor(create.cursor);
                 }
-                self.settle_channel(id, 0);
+                self.settle_channel(id);
             }
             RecordKind::CursorMove => {
                 for (cursor, _) in payload::decode_moves(record.payload).into_iter().flatten() {
@@ -235,21 +277,49 @@ impl Overlay {
                 if let Ok(cursor) = payload::decode_cursor_delete(record.payload) {
                     self.settle_cursor(cursor);
                 }
-                self.settle_channel(id, 0);
+                self.settle_channel(id);
             }
-            RecordKind::QueueSettle
-            | RecordKind::QueueRequeue
-            | RecordKind::QueueCount
-            | RecordKind::QueueMove
-            | RecordKind::QueueMoveCancel
-            | RecordKind::QueueMoveForget => self.settle_channel(id, 0),
+            RecordKind::QueueSettle => {
+                if let Ok((_, runs)) = queue::decode_settle(record.payload)
+                    && let Some(pending) = self.channels.get_mut(&id)
+                {
+                    let settled = runs.map(|run| count(run.first, run.last));
+                    pending.settling = settled.fold(pending.settling, u64::saturating_sub);
+                }
+                self.settle_channel(id);
+            }
+            RecordKind::QueueRequeue => {
+                if let Some(pending) = self.channels.get_mut(&id) {
+                    pending.requeues = pending.requeues.saturating_sub(1);
+                }
+                self.settle_channel(id);
+            }
+            // It concerns no channel.
+            RecordKind::QueueMoveForget => {}
         }
         if self.outstanding == 0 {
             debug_assert!(self.channels.is_empty() && self.cursors.is_empty());
             debug_assert!(self.created.iter().all(HashMap::is_empty));
-            debug_assert!(self.created_cursors.is_empty());
+            debug_assert!(self.created_cursors.is_empty() && self.arriving.is_empty());
             debug_assert_eq!((self.creations, self.deletions), (0, 0));
         }
+    }
+
+    fn settle_message(&mut self, record: &Record<'_>) {
+        let id = record.head.channel;
+        if !self.arriving.is_empty()
+            && let Some(pending) = self.channel(id)
+            && pending.kind == StoredKind::Queue
+            && let Ok((head, _)) = QueueHead::decode(record.payload)
+            && let Some((_, moved)) = head.moved
+        {
+            self.arriving.remove(&moved);
+        }
+        if let Some(pending) = self.channels.get_mut(&id) {
+            pending.arriving -= 1;
+            pending.bytes -= u64::from(record.head.payload_len);
+        }
+        self.settle_channel(id);
     }
 
     fn settle_create(&mut self, record: &Record<'_>) {
@@ -276,15 +346,15 @@ impl Overlay {
         }
     }
 
-    fn settle_channel(&mut self, id: ChannelId, bytes: u64) {
+    fn settle_channel(&mut self, id: ChannelId) {
         let Some(pending) = self.channels.get_mut(&id) else {
             debug_assert!(false, "a record of channel {id} that nobody has prepared");
             return;
         };
         pending.outstanding -= 1;
-        pending.bytes -= bytes;
         if pending.outstanding == 0 {
-            debug_assert_eq!(pending.bytes, 0);
+            debug_assert_eq!((pending.arriving, pending.bytes), (0, 0));
+            debug_assert_eq!((pending.settling, pending.requeues), (0, 0));
             self.channels.remove(&id);
         }
     }
@@ -297,6 +367,18 @@ impl Overlay {
         pending.outstanding -= 1;
         if pending.outstanding == 0 {
             self.cursors.remove(&id);
+        }
+    }
+}
+
+impl PendingChannel {
+    /// Notes that messages of a queue will be gone.
+    pub(super) fn settle(&mut self, reason: SettleReason, runs: &[Run]) {
+        let settled = runs.iter().map(|run| count(run.first, run.last));
+        let settled = settled.fold(0, u64::saturating_add);
+        self.settling = self.settling.saturating_add(settled);
+        if reason == SettleReason::Overflow {
+            self.surplus = self.surplus.saturating_sub(settled);
         }
     }
 }

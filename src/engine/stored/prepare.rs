@@ -4,9 +4,9 @@
 //! the next decision builds on it; one that it refuses leaves no trace.
 
 use ringmq_storage::log::{Appender, Log, Refused, Usage};
+use ringmq_storage::record::queue::MoveId;
 use ringmq_storage::{ChannelKey, CursorId, Sequence, SlotId};
 
-use super::overlay::PendingChannel;
 use super::slot::{NewCursor, check_room};
 use super::state::{CursorOwner, StoredKind};
 use super::{Limits, Slots, StoreRefusal};
@@ -46,6 +46,8 @@ pub struct NewMessage<'a> {
     pub encoding: u8,
     /// Bytes of the payload.
     pub payload_len: u32,
+    /// The move that it comes by, when it comes from another queue.
+    pub moved: Option<MoveId>,
     /// What the channel is allowed.
     pub limits: &'a Limits,
 }
@@ -59,6 +61,9 @@ pub struct Accepted {
     pub sequence: Sequence,
     /// Its time: the clock, or the slot's last time when the clock is behind.
     pub timestamp_ns: u64,
+    /// Of a queue that drops its oldest messages when it is full: how many must go now. Those that
+    /// were told before, and whose settlement is on its way, are not told again.
+    pub overflow: u64,
 }
 
 impl Slots {
@@ -74,20 +79,19 @@ impl Slots {
         request: NewMessage<'_>,
         write: &mut dyn FnMut(&mut Vec<u8>),
     ) -> Result<Accepted, StoreRefusal> {
-        let found = self
-            .slot_mut(request.slot)
-            .find(request.kind, request.channel);
+        debug_assert!(request.kind.has_messages());
+        debug_assert!(request.moved.is_none() || request.kind == StoredKind::Queue);
+        let slot = self.slot_mut(request.slot);
+        if request.moved.is_some_and(|id| slot.has_arrived(&id)) {
+            return Err(StoreRefusal::AlreadyHere);
+        }
+        let found = slot.find(request.kind, request.channel);
         let id = match found {
             Some((id, _)) => id,
             None => {
                 // Before the channel is made: one that could hold no message is not.
                 let bytes = u64::from(request.payload_len);
-                check_room(
-                    &PendingChannel::NEW,
-                    bytes,
-                    request.limits,
-                    &mut Usage::default,
-                )?;
+                check_room(0, bytes, request.limits, || 0)?;
                 self.check_channels(request.limits)?;
                 let (slot, now_ns) = (self.slot_mut(request.slot), request.now_ns);
                 slot.create_channel(log, request.kind, request.channel, now_ns)?
@@ -114,7 +118,10 @@ impl Slots {
         let channel = match found {
             Some((id, _)) => id,
             None => {
-                self.check_channels(limits)?;
+                // A register has no bound of its own: only operators write into it.
+                if kind.has_messages() {
+                    self.check_channels(limits)?;
+                }
                 self.slot_mut(slot)
                     .create_channel(log, kind, name, now_ns)?
             }

@@ -3,10 +3,10 @@
 //! Equal states have equal bytes, whatever led to them. All numbers are little-endian.
 //!
 //! ```text
-//!  0 u16 layout, 1            16 u32 positions
-//!  2 u16 reserved, 0          20 u32 reserved, 0
+//!  0 u16 layout, 2            16 u32 positions
+//!  2 u16 reserved, 0          20 u32 moves that have arrived
 //!  4 u32 next channel         24 u64 digest of the state; reserved, 0
-//!  8 u32 next position        32 channels by number, then positions by number
+//!  8 u32 next position        32 channels by number, then positions by number, then moves
 //! 12 u32 channels
 //!
 //! channel, 48 bytes and its name     position, 28 bytes and its name
@@ -18,20 +18,33 @@
 //! 16 u64 last message                12 u64 last message that counts as delivered
 //! 24 u64 time of the last message    20 u64 time of its last use
 //! 32 u64 time of its creation
-//! 40 u64 time of its last use
+//! 40 u64 time of its last use           move that has arrived, 16 bytes: its id
+//! ..     name, then the part of a queue    0 u16 slot where it began
+//!                                          2 u16 reserved, 0
+//!                                          4 u32 channel
+//!                                          8 u64 message
 //! ```
+//!
+//! The part of a queue is described in `engine::queues::state`. Layout 1, which is still read, is
+//! the same without it and without moves: it is older than queues.
 //!
 //! Times are nanoseconds since 1970-01-01 UTC.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ringmq_storage::record::queue::MoveId;
 use ringmq_storage::{ChannelId, CursorId, FrameIndex, Sequence, SlotId};
 
 use super::state::{Channel, Cursor, CursorOwner, State, StoredKind};
 use super::{CHANNEL_NAME_BYTES_MAX, CURSOR_NAME_BYTES_MAX};
+use crate::engine::queues::QueueState;
 
-const LAYOUT: u16 = 1;
+const LAYOUT: u16 = 2;
+
+/// The layout before queues had messages.
+const LAYOUT_WITHOUT_QUEUES: u16 = 1;
+
 const HEAD_BYTES: usize = 32;
 const CHANNEL_BYTES: usize = 48;
 const CURSOR_BYTES: usize = 28;
@@ -52,6 +65,8 @@ pub(super) enum BadSection {
     Channel(u32),
     #[error("position {0} of the section is not valid")]
     Cursor(u32),
+    #[error("a move of the section is not valid")]
+    Move,
 }
 
 impl State {
@@ -71,7 +86,8 @@ impl State {
         out.extend_from_slice(&self.next_cursor.get().to_le_bytes());
         out.extend_from_slice(&count(self.channels.len()));
         out.extend_from_slice(&count(self.cursors.len()));
-        out.extend_from_slice(&[0; 12]);
+        out.extend_from_slice(&count(self.arrived.len()));
+        out.extend_from_slice(&[0; 8]);
         for (id, channel) in &self.channels {
             out.extend_from_slice(&id.get().to_le_bytes());
             out.extend_from_slice(&[channel.kind as u8, 0]);
@@ -87,6 +103,9 @@ impl State {
                 out.extend_from_slice(&number.to_le_bytes());
             }
             out.extend_from_slice(channel.name.as_bytes());
+            if let Some(queue) = &channel.queue {
+                queue.encode(out);
+            }
         }
         for (id, cursor) in &self.cursors {
             out.extend_from_slice(&id.get().to_le_bytes());
@@ -96,6 +115,11 @@ impl State {
             out.extend_from_slice(&cursor.position.get().to_le_bytes());
             out.extend_from_slice(&cursor.last_active_ns.to_le_bytes());
             out.extend_from_slice(cursor.name.as_bytes());
+        }
+        for id in &self.arrived {
+            out.extend_from_slice(&u32::from(id.slot.index()).to_le_bytes());
+            out.extend_from_slice(&id.channel.get().to_le_bytes());
+            out.extend_from_slice(&id.sequence.get().to_le_bytes());
         }
     }
 
@@ -108,9 +132,10 @@ impl State {
     ) -> Result<Self, BadSection> {
         let mut reader = Reader { rest: bytes };
         let layout = reader.u16()?;
-        if layout != LAYOUT {
+        if layout != LAYOUT && layout != LAYOUT_WITHOUT_QUEUES {
             return Err(BadSection::Layout(layout));
         }
+        let has_queues = layout == LAYOUT;
         reader.zero(2)?;
         let mut state = Self::new(slot);
         state.applied = applied;
@@ -118,12 +143,19 @@ impl State {
         state.next_channel = ChannelId::new(reader.u32()?);
         state.next_cursor = CursorId::new(reader.u32()?);
         let (channels, cursors) = (reader.u32()?, reader.u32()?);
-        reader.zero(12)?;
+        let moves = reader.u32()?;
+        reader.zero(8)?;
+        if !has_queues && moves > 0 {
+            return Err(BadSection::Reserved);
+        }
         for _ in 0..channels {
-            state.decode_channel(&mut reader)?;
+            state.decode_channel(&mut reader, has_queues)?;
         }
         for _ in 0..cursors {
             state.decode_cursor(&mut reader)?;
+        }
+        for _ in 0..moves {
+            state.decode_move(&mut reader)?;
         }
         if !reader.rest.is_empty() {
             return Err(BadSection::Long);
@@ -132,7 +164,11 @@ impl State {
         Ok(state)
     }
 
-    fn decode_channel(&mut self, reader: &mut Reader<'_>) -> Result<(), BadSection> {
+    fn decode_channel(
+        &mut self,
+        reader: &mut Reader<'_>,
+        has_queues: bool,
+    ) -> Result<(), BadSection> {
         let number = reader.u32()?;
         let kind = StoredKind::from_u8(reader.u8()?);
         reader.zero(1)?;
@@ -156,14 +192,30 @@ impl State {
             && (1..=behind).contains(&first)
             && timed;
         let kind = kind.filter(|_| sound).ok_or(bad)?;
+        let (first, last) = (Sequence::new(first), Sequence::new(last));
+        let queue = match kind {
+            StoredKind::EventsStore => None,
+            StoredKind::Queue if has_queues => Some(reader.queue(last).ok_or(bad)?),
+            StoredKind::Queue => Some(QueueState::empty(last)),
+            StoredKind::Events | StoredKind::Commands | StoredKind::Queries => {
+                (last.get() == 0).then_some(None).ok_or(bad)?
+            }
+        };
+        if queue
+            .as_ref()
+            .is_some_and(|queue| first > queue.floor().next())
+        {
+            return Err(bad);
+        }
         let channel = Channel {
             kind,
             name: Arc::from(name),
-            first: Sequence::new(first),
-            last: Sequence::new(last),
+            first,
+            last,
             last_timestamp_ns,
             created_ns,
             last_active_ns,
+            queue: queue.map(Box::new),
             cursors: Vec::new(),
             effect_place: u32::MAX,
         };
@@ -203,6 +255,20 @@ impl State {
         };
         self.cursors.insert(id, cursor);
         Ok(())
+    }
+
+    fn decode_move(&mut self, reader: &mut Reader<'_>) -> Result<(), BadSection> {
+        let bad = BadSection::Move;
+        let slot = SlotId::new(reader.u16()?).ok_or(bad)?;
+        reader.zero(2)?;
+        let id = MoveId {
+            slot,
+            channel: ChannelId::new(reader.u32()?),
+            sequence: Sequence::new(u64::from_le_bytes(reader.take()?)),
+        };
+        let ascends = self.arrived.last().is_none_or(|last| *last < id);
+        self.arrived.insert(id);
+        ascends.then_some(()).ok_or(bad)
     }
 
     fn sort_cursors(&mut self) -> Result<(), BadSection> {
@@ -264,6 +330,10 @@ impl<'a> Reader<'a> {
         self.rest = rest;
         let zero = bytes.iter().all(|byte| *byte == 0);
         zero.then_some(()).ok_or(BadSection::Reserved)
+    }
+
+    fn queue(&mut self, last: Sequence) -> Option<QueueState> {
+        QueueState::decode(&mut self.rest, last, CHANNEL_NAME_BYTES_MAX)
     }
 
     fn name(&mut self, len: u16, bytes_max: usize) -> Option<&'a str> {

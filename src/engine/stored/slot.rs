@@ -1,7 +1,7 @@
 //! Deciding upon one slot: each step appends a record and, when the log has taken it, notes it in
 //! the overlay.
 
-use ringmq_storage::log::{Appender, Class, Refused, Usage};
+use ringmq_storage::log::{Appender, Class, Refused};
 use ringmq_storage::record::payload::{self, ChannelCreate, CursorCreate};
 use ringmq_storage::record::{RecordHead, RecordKind};
 use ringmq_storage::{ChannelId, ChannelKey, CursorId, Sequence, SlotId};
@@ -26,7 +26,7 @@ impl Slot {
         }
     }
 
-    fn append(
+    pub(super) fn append(
         &mut self,
         log: &mut dyn Appender,
         now_ns: u64,
@@ -44,7 +44,7 @@ impl Slot {
     }
 
     /// A channel as it will be; `None` when it will not be there.
-    fn channel(&self, id: ChannelId) -> Option<PendingChannel> {
+    pub(super) fn channel(&self, id: ChannelId) -> Option<PendingChannel> {
         let pending = match self.overlay.channel(id) {
             Some(pending) => *pending,
             None => PendingChannel::of(self.state.channels.get(&id)?),
@@ -92,9 +92,23 @@ impl Slot {
         write: &mut dyn FnMut(&mut Vec<u8>),
     ) -> Result<Accepted, StoreRefusal> {
         let channel = self.channel(id).ok_or(StoreRefusal::NoChannel)?;
+        assert!(channel.kind.has_messages(), "who stores has a kind for it");
         let key = self.key(id);
         let bytes = u64::from(request.payload_len);
-        check_room(&channel, bytes, request.limits, &mut || log.usage(key))?;
+        if channel.kind == StoredKind::Queue {
+            let messages = self.messages_to_be(id, &channel);
+            let taken = || self.queue_bytes(id).saturating_add(channel.bytes);
+            check_room(messages, bytes, request.limits, taken)?;
+        } else {
+            let taken = || {
+                let usage = log.usage(key);
+                // What a purge takes away counts no more, even while it is on its way.
+                let gone = channel.first > usage.last;
+                let kept = if gone { 0 } else { usage.bytes };
+                kept.saturating_add(channel.bytes)
+            };
+            check_room(channel.messages(), bytes, request.limits, taken)?;
+        }
         let sequence = channel.last.next();
         let head = RecordHead {
             kind: RecordKind::Message,
@@ -107,9 +121,16 @@ impl Slot {
         let timestamp_ns = self.append(log, request.now_ns, head, Class::Message, write)?;
         let pending = self.overlay.change(id, channel);
         pending.last = sequence;
+        pending.arriving += 1;
         pending.bytes += bytes;
         let pending = *pending;
-        if request.limits.drop_oldest
+        if let Some(moved) = request.moved {
+            self.overlay.arrive(moved);
+        }
+        let mut overflow = 0;
+        if request.limits.drop_oldest && pending.kind == StoredKind::Queue {
+            overflow = self.overflow(id, request.limits);
+        } else if request.limits.drop_oldest
             && let Some(through) = surplus(&pending, request.limits, log, key)
         {
             // The message is stored already: when the log has no room for this, the next message
@@ -122,6 +143,7 @@ impl Slot {
             key,
             sequence,
             timestamp_ns,
+            overflow,
         })
     }
 
@@ -133,7 +155,12 @@ impl Slot {
         now_ns: u64,
     ) -> Result<(), StoreRefusal> {
         let channel = self.channel(id).ok_or(StoreRefusal::NoChannel)?;
-        let through = through.min(channel.last);
+        let through = match self.queue(id) {
+            // What is needed stays, whoever asks.
+            Some(queue) => through.min(queue.floor()),
+            None if channel.kind == StoredKind::Queue => return Ok(()),
+            None => through.min(channel.last),
+        };
         if through < channel.first {
             return Ok(());
         }
@@ -272,7 +299,7 @@ impl Slot {
         }
     }
 
-    fn key(&self, channel: ChannelId) -> ChannelKey {
+    pub(super) fn key(&self, channel: ChannelId) -> ChannelKey {
         ChannelKey {
             slot: self.state.slot,
             channel,
@@ -290,15 +317,15 @@ pub(super) struct NewCursor<'a> {
     pub(super) limits: &'a Limits,
 }
 
-/// Whether a channel may take a message of `bytes` more.
+/// Whether a channel of so many messages may take one of `bytes` more.
 pub(super) fn check_room(
-    channel: &PendingChannel,
+    messages: u64,
     bytes: u64,
     limits: &Limits,
-    usage: &mut dyn FnMut() -> Usage,
+    taken: impl FnOnce() -> u64,
 ) -> Result<(), StoreRefusal> {
     let max = limits.messages_max;
-    if max > 0 && !limits.drop_oldest && channel.messages() >= max {
+    if max > 0 && !limits.drop_oldest && messages >= max {
         return Err(StoreRefusal::MessagesLimit { max });
     }
     let max = limits.bytes_max;
@@ -309,14 +336,7 @@ pub(super) fn check_room(
         // What is too large on its own would only empty the channel.
         0
     } else {
-        let usage = usage();
-        // What a purge takes away counts no more, even while it is on its way.
-        let kept = if channel.first > usage.last {
-            0
-        } else {
-            usage.bytes
-        };
-        kept.saturating_add(channel.bytes)
+        taken()
     };
     if taken.saturating_add(bytes) > max {
         return Err(StoreRefusal::BytesLimit { max });
@@ -348,7 +368,12 @@ fn surplus(
     (through >= channel.first).then_some(through)
 }
 
-fn head(kind: RecordKind, channel: ChannelId, sequence: Sequence, len: usize) -> RecordHead {
+pub(super) fn head(
+    kind: RecordKind,
+    channel: ChannelId,
+    sequence: Sequence,
+    len: usize,
+) -> RecordHead {
     RecordHead {
         kind,
         encoding: 0,
@@ -359,7 +384,7 @@ fn head(kind: RecordKind, channel: ChannelId, sequence: Sequence, len: usize) ->
     }
 }
 
-fn copy(bytes: &[u8]) -> impl FnMut(&mut Vec<u8>) {
+pub(super) fn copy(bytes: &[u8]) -> impl FnMut(&mut Vec<u8>) {
     |out| out.extend_from_slice(bytes)
 }
 

@@ -1,11 +1,15 @@
 //! The state of one slot: what its applied records say, and nothing else.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
+use ringmq_storage::record::queue::MoveId;
 use ringmq_storage::{ChannelId, CursorId, FrameIndex, Sequence, SlotId};
+
+use crate::engine::queues::QueueState;
+use crate::engine::runs::count;
 
 /// What a stored channel is for. The numbers are those of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,10 +19,22 @@ pub enum StoredKind {
     EventsStore = 1,
     /// Stored until consumed.
     Queue = 2,
+    /// Events: not stored. A channel that an operator has created is listed until it is deleted.
+    Events = 3,
+    /// Commands; as events.
+    Commands = 4,
+    /// Queries; as events.
+    Queries = 5,
 }
 
 impl StoredKind {
-    pub(super) const COUNT: usize = 2;
+    pub(super) const COUNT: usize = 5;
+
+    /// Whether its channels have messages; those of the others are names in a register.
+    #[must_use]
+    pub const fn has_messages(self) -> bool {
+        matches!(self, Self::EventsStore | Self::Queue)
+    }
 
     /// Reads a number of the log.
     #[must_use]
@@ -26,6 +42,9 @@ impl StoredKind {
         match number {
             1 => Some(Self::EventsStore),
             2 => Some(Self::Queue),
+            3 => Some(Self::Events),
+            4 => Some(Self::Commands),
+            5 => Some(Self::Queries),
             _ => None,
         }
     }
@@ -34,6 +53,9 @@ impl StoredKind {
         match self {
             Self::EventsStore => 0,
             Self::Queue => 1,
+            Self::Events => 2,
+            Self::Commands => 3,
+            Self::Queries => 4,
         }
     }
 }
@@ -69,7 +91,8 @@ pub struct Channel {
     pub kind: StoredKind,
     /// Its name.
     pub name: Arc<str>,
-    /// The first message that is kept; the one behind `last` when none is.
+    /// The first message that is kept; the one behind `last` when none is. Of a queue: none before
+    /// it has a body that is needed.
     pub first: Sequence,
     /// The last message that was stored, kept or not; 0 when there was none.
     pub last: Sequence,
@@ -77,8 +100,10 @@ pub struct Channel {
     pub last_timestamp_ns: u64,
     /// When it was created.
     pub created_ns: u64,
-    /// When a message came, or a position was created, moved or deleted.
+    /// When a message came, was settled or counted, or a position was created, moved or deleted.
     pub last_active_ns: u64,
+    /// What is more to be said of a queue; `None` for all other kinds.
+    pub(super) queue: Option<Box<QueueState>>,
     /// Its positions, by owner and name.
     pub(super) cursors: Vec<CursorId>,
     /// Where its last effect was put; no part of the state.
@@ -88,8 +113,17 @@ pub struct Channel {
 impl Channel {
     /// Messages that are kept.
     #[must_use]
-    pub const fn messages(&self) -> u64 {
-        (self.last.get() + 1).saturating_sub(self.first.get())
+    pub fn messages(&self) -> u64 {
+        match &self.queue {
+            Some(queue) => queue.len(),
+            None => count(self.first, self.last),
+        }
+    }
+
+    /// The state of a queue; `None` for all other kinds.
+    #[must_use]
+    pub fn queue(&self) -> Option<&QueueState> {
+        self.queue.as_deref()
     }
 
     /// Durable positions.
@@ -130,6 +164,10 @@ pub(super) struct State {
     pub(super) next_cursor: CursorId,
     pub(super) channels: BTreeMap<ChannelId, Channel>,
     pub(super) cursors: BTreeMap<CursorId, Cursor>,
+    /// Moves into queues of this slot that are not over where they began.
+    pub(super) arrived: BTreeSet<MoveId>,
+    /// Channels without messages.
+    registered: usize,
     /// Frames before those that are applied now were lost; never when live, no part of the state.
     pub(super) has_gap: bool,
     names: [Names; StoredKind::COUNT],
@@ -145,6 +183,8 @@ impl State {
             next_cursor: CursorId::new(1),
             channels: BTreeMap::new(),
             cursors: BTreeMap::new(),
+            arrived: BTreeSet::new(),
+            registered: 0,
             has_gap: false,
             names: Default::default(),
         }
@@ -158,6 +198,11 @@ impl State {
         self.names(kind)?.get(name).copied()
     }
 
+    /// Channels that have messages.
+    pub(super) fn stored_count(&self) -> usize {
+        self.channels.len() - self.registered
+    }
+
     /// Takes a channel in. `false` when its number or its name is taken; nothing changes then.
     pub(super) fn insert_channel(&mut self, id: ChannelId, channel: Channel) -> bool {
         let taken = self.channels.contains_key(&id);
@@ -168,6 +213,7 @@ impl State {
             return false;
         }
         names.insert(channel.name.clone(), id);
+        self.registered += usize::from(!channel.kind.has_messages());
         self.channels.insert(id, channel);
         true
     }
@@ -177,6 +223,7 @@ impl State {
         let Some(channel) = self.channels.remove(&id) else {
             return false;
         };
+        self.registered -= usize::from(!channel.kind.has_messages());
         if let Some(names) = self.names.get_mut(channel.kind.index()) {
             let removed = names.remove(&channel.name);
             debug_assert_eq!(removed, Some(id));

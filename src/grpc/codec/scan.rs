@@ -215,7 +215,7 @@ fn take_array<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], DecodeError> 
 }
 
 #[inline]
-fn take_varint(rest: &mut &[u8]) -> Result<u64, DecodeError> {
+pub(super) fn take_varint(rest: &mut &[u8]) -> Result<u64, DecodeError> {
     // Keys, short lengths and booleans: one byte.
     match rest.split_first() {
         Some((&byte, after)) if byte < 0x80 => {

@@ -11,17 +11,27 @@ use crate::model::Kind;
 use crate::model::name::{self, NameError, Target};
 use crate::wire_error::Refusal;
 
-/// Checks an event, stored or not.
+/// Checks an event, stored or not; tells whether it goes to a route, whose parts have yet to be
+/// checked.
 ///
 /// # Errors
-/// The first refusal of: client id, channel, emptiness. A route is refused in place of the
-/// channel's faults.
-pub fn validate_event(event: &EventView<'_>) -> Result<(), Refusal> {
+/// The first refusal of: client id, channel, emptiness.
+pub fn validate_event(event: &EventView<'_>) -> Result<Target, Refusal> {
     check_client_id(event.client_id)?;
-    match name::check_target(event.channel).map_err(Refusal::channel)? {
-        Target::Channel => {}
-        Target::Route => return Err(Refusal::RoutingUnavailable),
+    let target = name::check_target(event.channel).map_err(Refusal::channel)?;
+    if event.is_empty() {
+        return Err(Refusal::EventEmpty);
     }
+    Ok(target)
+}
+
+/// Checks an event that a route has sent to one channel: the name is taken as it is.
+///
+/// # Errors
+/// The first refusal of: client id, channel, emptiness.
+pub fn validate_event_to_channel(event: &EventView<'_>) -> Result<(), Refusal> {
+    check_client_id(event.client_id)?;
+    name::check_channel(event.channel).map_err(Refusal::channel)?;
     if event.is_empty() {
         return Err(Refusal::EventEmpty);
     }
@@ -164,7 +174,7 @@ mod tests {
         }
     }
 
-    fn check_event(event: &Event) -> Result<(), Refusal> {
+    fn check_event(event: &Event) -> Result<Target, Refusal> {
         validate_event(&EventView::parse(&event.encode_to_vec()).unwrap())
     }
 
@@ -205,7 +215,7 @@ mod tests {
 
     #[test]
     fn events_are_refused_for_the_first_fault() {
-        assert_eq!(check_event(&event()), Ok(()));
+        assert_eq!(check_event(&event()), Ok(Target::Channel));
         for (channel, refusal) in bad_channels() {
             let bad = Event {
                 channel: channel.into(),
@@ -242,14 +252,14 @@ mod tests {
                 metadata: "m".into(),
                 ..empty
             }),
-            Ok(())
+            Ok(Target::Channel)
         );
         assert_eq!(
             check_event(&Event {
                 client_id: "a b".into(),
                 ..event()
             }),
-            Ok(())
+            Ok(Target::Channel)
         );
         let control = Event {
             client_id: "a\nb".into(),
@@ -264,24 +274,26 @@ mod tests {
     }
 
     #[test]
-    fn routed_events_are_refused_for_now() {
+    fn a_route_is_told_from_a_channel_behind_the_other_checks() {
         for channel in ["a;b", "events: a", "queues:q", "routes:r", "a b;c"] {
             let routed = Event {
                 channel: channel.into(),
                 ..event()
             };
-            assert_eq!(
-                check_event(&routed),
-                Err(Refusal::RoutingUnavailable),
-                "{channel:?}"
-            );
+            assert_eq!(check_event(&routed), Ok(Target::Route), "{channel:?}");
+            let empty = Event {
+                metadata: String::new(),
+                body: Bytes::new(),
+                ..routed
+            };
+            assert_eq!(check_event(&empty), Err(Refusal::EventEmpty), "{channel:?}");
         }
         assert_eq!(
             check_event(&Event {
                 channel: "a:b/c".into(),
                 ..event()
             }),
-            Ok(())
+            Ok(Target::Channel)
         );
     }
 

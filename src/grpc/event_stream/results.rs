@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 
 use crate::grpc::codec::event::{EventView, event_result_frame};
+use crate::grpc::routed::Fate;
 use crate::wire::framing::PREFIX_BYTES;
 
 /// Stored events of one stream that may wait for their receipts; then it is not read on.
@@ -43,6 +44,15 @@ struct Entry {
     result_bytes: usize,
     /// Of the event, while its result waits.
     stored_bytes: Option<usize>,
+    /// Of an event that went to a route: it waits for several receipts.
+    routed: Option<Box<RoutedEntry>>,
+}
+
+#[derive(Debug)]
+struct RoutedEntry {
+    fate: Fate,
+    /// A plain event has a result only when a target has not taken it.
+    silent: bool,
 }
 
 impl Results {
@@ -52,9 +62,55 @@ impl Results {
         self.entries.push_back(Entry {
             result_bytes,
             stored_bytes: Some(stored_bytes),
+            routed: None,
         });
         self.waiting_count += 1;
         self.waiting_bytes += stored_bytes;
+    }
+
+    /// Adds the result of an event that went to a route and of which copies are being stored.
+    /// When it is `silent`, only a failure is told.
+    pub(super) fn wait_routed(&mut self, event_id: &str, bytes: usize, silent: bool, fate: Fate) {
+        let (copies, result_bytes) = (fate.awaited(), self.write(event_id, true, ""));
+        debug_assert!(copies > 0, "a routed event that waits for nothing");
+        let stored_bytes = bytes.saturating_mul(copies);
+        self.entries.push_back(Entry {
+            result_bytes,
+            stored_bytes: Some(stored_bytes),
+            routed: Some(Box::new(RoutedEntry { fate, silent })),
+        });
+        self.waiting_count += copies;
+        self.waiting_bytes = self.waiting_bytes.saturating_add(stored_bytes);
+    }
+
+    /// The copies of the oldest event that waits, when it went to a route.
+    pub(super) fn routed_front(&mut self) -> Option<&mut Fate> {
+        let entry = self.entries.front_mut()?.routed.as_mut()?;
+        Some(&mut entry.fate)
+    }
+
+    /// One of these copies has had its receipt; the last one makes the result.
+    pub(super) fn copy_settled(&mut self) {
+        if self.routed_front().is_some_and(|fate| fate.awaited() > 0) {
+            self.waiting_count = self.waiting_count.saturating_sub(1);
+            return;
+        }
+        let Some(mut entry) = self.take_first() else {
+            return;
+        };
+        let routed = entry.routed.take();
+        let (failure, silent) = routed.map_or((None, false), |routed| {
+            (routed.fate.failure(), routed.silent)
+        });
+        match failure {
+            Some(failure) => self.write_anew(&entry, &failure),
+            None if silent => {
+                self.gather_done();
+                drop(self.frames.split_to(entry.result_bytes));
+            }
+            None => self.ready_bytes += entry.result_bytes,
+        }
+        self.pass_settled();
     }
 
     /// Adds the result of an event that was refused at once.
@@ -66,6 +122,7 @@ impl Results {
             self.entries.push_back(Entry {
                 result_bytes,
                 stored_bytes: None,
+                routed: None,
             });
         }
     }
@@ -81,16 +138,21 @@ impl Results {
     /// The oldest event that waits is not stored.
     pub(super) fn not_stored(&mut self, error: &str) {
         if let Some(entry) = self.take_first() {
-            self.gather_done();
-            let success = self.frames.split_to(entry.result_bytes);
-            let message = success.get(PREFIX_BYTES..).unwrap_or_default();
-            let event_id = EventView::event_id_of(message).unwrap_or_default();
-            event_result_frame(event_id, false, error, &mut self.done);
+            self.write_anew(&entry, error);
             self.pass_settled();
         }
     }
 
-    /// Whether any event waits for its receipt.
+    /// Writes a failure in place of the success that an entry was given.
+    fn write_anew(&mut self, entry: &Entry, error: &str) {
+        self.gather_done();
+        let success = self.frames.split_to(entry.result_bytes);
+        let message = success.get(PREFIX_BYTES..).unwrap_or_default();
+        let event_id = EventView::event_id_of(message).unwrap_or_default();
+        event_result_frame(event_id, false, error, &mut self.done);
+    }
+
+    /// Whether any receipt is outstanding.
     pub(super) fn are_waiting(&self) -> bool {
         self.waiting_count > 0
     }
@@ -146,6 +208,7 @@ impl Results {
         while let Some(Entry {
             result_bytes,
             stored_bytes: None,
+            ..
         }) = self.entries.front()
         {
             self.ready_bytes += result_bytes;

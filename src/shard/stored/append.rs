@@ -173,10 +173,12 @@ impl Shard {
                 channel: message.channel,
                 now_ns: rt::unix_ns().cast_unsigned(),
                 encoding: match message.kind {
-                    StoredKind::EventsStore => EVENT_ENCODING,
                     StoredKind::Queue => QUEUE_ENCODING,
+                    // The other kinds store nothing.
+                    _ => EVENT_ENCODING,
                 },
                 payload_len: u32::try_from(message.payload_len).unwrap_or(u32::MAX),
+                moved: None,
                 limits: &policy.limits,
             };
             let prepared = slots.prepare_message(&mut *log, request, write);

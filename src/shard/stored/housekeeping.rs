@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ringmq_storage::ChannelKey;
-use ringmq_storage::log::{Carry, KeepAll, ReadCursor, Refused, Warm};
+use ringmq_storage::log::{Carry, Look, ReadCursor, Refused, Warm};
 
 use super::seat::LogSeat;
 use crate::engine::stored::StoredKind;
@@ -192,6 +192,18 @@ impl Shard {
     async fn compact(&self, seat: &LogSeat) {
         let mut cursor = ReadCursor::default();
         loop {
+            let look = {
+                let mut log = seat.log.borrow_mut();
+                log.look_for_carrying(&*seat.slots.borrow())
+            };
+            match look {
+                Look::Nothing => return,
+                Look::More => {
+                    rt::reactor_yield().await;
+                    continue;
+                }
+                Look::Found => {}
+            }
             match self.carry_slice(seat, &mut cursor).await {
                 Slice::Done => return,
                 Slice::More => rt::sleep(CARRY_PAUSE).await,
@@ -212,7 +224,7 @@ impl Shard {
         let committed = seat.committed().await;
         let carried = committed.map(|()| {
             let mut log = seat.log.borrow_mut();
-            log.carry_some(cursor, CARRY_BYTES, &KeepAll)
+            log.carry_some(cursor, CARRY_BYTES, &*seat.slots.borrow())
         });
         seat.held.set(false);
         self.append_backlog(seat);

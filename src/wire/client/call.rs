@@ -13,7 +13,7 @@ use http::{HeaderMap, StatusCode};
 use crate::wire::control::ConnectionControl;
 use crate::wire::framing::{Encoding, GatherLimit};
 use crate::wire::inlet::Inlet;
-use crate::wire::outlet::{Chunk, Gone, Outlet, OutputLimits};
+use crate::wire::outlet::{Chunk, Gone, Outlet, OutputLimits, Sort};
 use crate::wire::status::{Code, GRPC_ENCODING, GRPC_STATUS, Status};
 
 /// The sending half of a call; both halves hold it, the receiving one to cancel.
@@ -24,7 +24,12 @@ pub(super) fn outlet(
     control: &ConnectionControl,
     limits: OutputLimits,
 ) -> SharedOutlet {
-    Rc::new(RefCell::new(Outlet::new(stream, control.output(), limits)))
+    Rc::new(RefCell::new(Outlet::new(
+        stream,
+        control.output(),
+        limits,
+        Sort::Stream,
+    )))
 }
 
 /// The sending half of a bidirectional call. Dropped, it ends this half.

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::Shared;
 use crate::wire::control::ConnectionControl;
-use crate::wire::outlet::{Chunk, Gone, Outlet};
+use crate::wire::outlet::{Chunk, Gone, Outlet, Sort};
 use crate::wire::status::{Code, GRPC_MESSAGE, GRPC_STATUS, Status};
 
 const GRPC_CONTENT: HeaderValue = HeaderValue::from_static("application/grpc");
@@ -56,7 +56,20 @@ impl Responder {
     ///
     /// # Errors
     /// `CANCELLED` when the caller is gone.
-    pub fn start(mut self) -> Result<ResponseStream, Status> {
+    pub fn start(self) -> Result<ResponseStream, Status> {
+        self.start_as(Sort::Stream)
+    }
+
+    /// Begins the one answer of a unary call whose way to the caller matters: see
+    /// [`ResponseStream::finish_in_full`]. It counts as an answer (`Settings::answers_bytes_max`).
+    ///
+    /// # Errors
+    /// `CANCELLED` when the caller is gone.
+    pub fn start_unary(self) -> Result<ResponseStream, Status> {
+        self.start_as(Sort::Answer)
+    }
+
+    fn start_as(mut self, sort: Sort) -> Result<ResponseStream, Status> {
         let gone = || Status::new(Code::Cancelled, "context canceled");
         let mut respond = self.respond.take().ok_or_else(gone)?;
         let stream = respond
@@ -66,6 +79,7 @@ impl Responder {
             stream,
             self.shared.control.output(),
             self.shared.settings.output_limits(),
+            sort,
         );
         Ok(ResponseStream {
             outlet,
@@ -175,6 +189,15 @@ impl ResponseStream {
     /// Ends the call, behind everything that was handed over.
     pub fn finish(mut self, status: Status) {
         self.send_trailers(status);
+    }
+
+    /// Ends the call, and waits until all that was handed over has gone on towards the socket.
+    ///
+    /// # Errors
+    /// [`Gone`] when some of it was thrown away: the caller reset the call, or the connection died.
+    pub async fn finish_in_full(mut self, status: Status) -> Result<(), Gone> {
+        self.send_trailers(status);
+        std::future::poll_fn(|cx| self.outlet.poll_all_written(cx)).await
     }
 
     /// Ready when the caller is gone. Only the last poller is woken.

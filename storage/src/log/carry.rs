@@ -8,28 +8,39 @@
 //!
 //! Frames that were carried themselves go first: what a channel has in carried frames is older
 //! than what was stored in the same segment, so its messages come to lie in their order again.
+//!
+//! When all that is needed of a segment was carried and committed, the index forgets the rest of
+//! it. A crash before the segment is dropped brings the rest back, from the segment's index on
+//! disk; then there is nothing left to carry, and it is forgotten again.
 
+mod kept;
+mod look;
+
+use std::ops::Range;
 use std::sync::Arc;
 
+use self::kept::Kept;
+pub use self::look::Look;
+pub(super) use self::look::Looks;
 use super::gather::to_u32;
 use super::index::ENTRY_DISTANCE;
 use super::segments::Segment;
 use super::{Class, Keeps, Log, ReadCursor, Refused, Warm};
 use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use crate::fs::Region;
-use crate::id::{ChannelKey, SegmentId};
-use crate::record::{RECORD_HEADER_BYTES, Record, RecordKind, Records, record_len};
+use crate::id::SegmentId;
 
-/// A segment is carried when that costs less than this part of what it frees.
-const GAIN_FACTOR: u64 = 4;
+/// A frame that is looked through counts as much as this part of it that is copied.
+const LOOK_SHARE: usize = 2;
 
-/// Segments that keep something, looked at from the oldest on.
-const KEEPERS_MAX: usize = 64;
+/// Channels of a segment that are looked at in one go.
+const CHANNELS_MAX: usize = 1024;
 
 /// What [`Log::carry_some`] came to.
 #[derive(Debug)]
 pub enum Carry {
-    /// There is nothing to carry. It is looked for again when channels have been trimmed.
+    /// There is nothing to carry. It is looked for again when channels have been trimmed, messages
+    /// of queues settled, or another segment was filled.
     Idle,
     /// Frames were appended, or might have been: call again after the next commit.
     More,
@@ -47,69 +58,99 @@ pub(super) struct Carrying {
     /// Kind of the frames that are carried now.
     kind: FrameKind,
     offset: u32,
-    /// Entries of the index for what is kept, in order: frames that matter begin there, or less
-    /// than the distance of two entries behind.
-    entries: Vec<u32>,
+    /// Entries of the index for what is needed, in order: frames that matter begin there, or less
+    /// than the distance of two entries behind. `None`: anywhere.
+    entries: Option<Vec<u32>>,
+    /// All that can be carried is appended; once it is committed the rest of the segment is
+    /// forgotten: so many of its channels are done.
+    forgotten: Option<usize>,
+    /// Frames, messages and bytes that were appended.
+    carried: Carried,
+}
+
+/// What was appended for a segment.
+#[derive(Clone, Copy, Debug, Default)]
+struct Carried {
+    frames: u64,
+    messages: u64,
+    bytes: u64,
 }
 
 impl Carrying {
+    fn new(segment: SegmentId, entries: Option<Vec<u32>>) -> Self {
+        Self {
+            segment,
+            kind: FrameKind::Carried,
+            offset: super::FIRST_FRAME,
+            entries,
+            forgotten: None,
+            carried: Carried::default(),
+        }
+    }
+
     /// The next place at or behind its own that matters.
-    fn next_offset(&self) -> Option<u32> {
-        let behind = self.entries.partition_point(|entry| *entry <= self.offset);
-        let before = behind.checked_sub(1).and_then(|at| self.entries.get(at));
+    fn next_offset(&self, end: u32) -> Option<u32> {
+        let Some(entries) = &self.entries else {
+            return Some(self.offset).filter(|offset| *offset < end);
+        };
+        let behind = entries.partition_point(|entry| *entry <= self.offset);
+        let before = behind.checked_sub(1).and_then(|at| entries.get(at));
         if before.is_some_and(|entry| self.offset < entry.saturating_add(ENTRY_DISTANCE)) {
             return Some(self.offset);
         }
-        self.entries.get(behind).copied()
+        entries.get(behind).copied()
     }
 }
 
 /// A segment's mapping, and where what may be read of it ends.
 type Readable = (Arc<dyn Region>, u32);
 
-/// The records of a frame that count.
-struct Kept {
-    header: FrameHeader,
-    payload: Vec<u8>,
-}
-
 impl Log {
     /// Copies some of what the oldest segment keeps to the end of the log, about `bytes_max`
     /// bytes, when that frees much more than it costs. For times when nothing else is to be done:
     /// it only does something when all that was appended is committed. The cursor is the caller's
     /// and used for nothing else; `keeps` knows which messages are still needed.
+    ///
+    /// It looks for something to carry when [`look_for_carrying`](Self::look_for_carrying) has
+    /// found nothing before.
     pub fn carry_some(
         &mut self,
         cursor: &mut ReadCursor,
         bytes_max: usize,
         keeps: &dyn Keeps,
     ) -> Carry {
-        if self.poisoned.is_some() {
-            return Carry::Idle;
+        while self.carrying.is_none() {
+            match self.look_for_carrying(keeps) {
+                Look::Nothing => return Carry::Idle,
+                Look::More | Look::Found => {}
+            }
         }
         // What is appended and not committed may trim or delete what would be carried.
         if self.committed < self.end() || self.written > self.committed {
             return Carry::More;
         }
-        let carrying = self.carrying.take().or_else(|| self.find_segment());
-        let Some(mut carrying) = carrying else {
+        let Some(mut carrying) = self.carrying.take().filter(|_| self.poisoned.is_none()) else {
             return Carry::Idle;
         };
+        if carrying.forgotten.is_some() {
+            self.forget_rest(carrying, keeps);
+            return Carry::More;
+        }
+        let segment = self.segments.get(carrying.segment);
+        let end = segment.and_then(|segment| segment.end).unwrap_or(0);
         let mut bytes = 0;
         while bytes < bytes_max {
-            let Some(offset) = carrying.next_offset() else {
+            let Some(offset) = carrying.next_offset(end) else {
                 if carrying.kind == FrameKind::Carried {
-                    (carrying.kind, carrying.offset) = (FrameKind::Entry, 0);
+                    (carrying.kind, carrying.offset) = (FrameKind::Entry, super::FIRST_FRAME);
                     continue;
                 }
-                if let Some(segment) = self.segments.get_mut(carrying.segment) {
-                    segment.carried = true;
-                }
-                return Carry::More;
+                carrying.forgotten = Some(0);
+                break;
             };
             carrying.offset = offset;
             match self.carry_frame(&mut carrying, cursor, keeps) {
-                Ok(carried) => bytes += carried,
+                Ok(spent) => bytes += spent,
                 Err(end) => {
                     self.carrying = Some(carrying);
                     return end;
@@ -120,7 +161,7 @@ impl Log {
         Carry::More
     }
 
-    /// Carries the frame at the place and goes on to the next; the bytes that were appended.
+    /// Carries the frame at the place and goes on to the next; what that counts.
     fn carry_frame(
         &mut self,
         carrying: &mut Carrying,
@@ -129,7 +170,7 @@ impl Log {
     ) -> Result<usize, Carry> {
         let offset = carrying.offset;
         let Some(segment) = self.segments.get(carrying.segment) else {
-            carrying.entries.clear();
+            carrying.offset = u32::MAX;
             return Ok(0);
         };
         if let Some(end) = segment.skip_at(offset) {
@@ -147,18 +188,75 @@ impl Log {
         let bytes = bytes.unwrap_or_default();
         let found = found.and_then(|header| Some((header, header.payload(&bytes).ok()?)));
         let Some((header, payload)) = found else {
-            carrying.offset = u32::MAX;
+            // What lies behind cannot be found: it stays.
+            self.note_damage(carrying, offset..end);
             return Ok(0);
         };
+        let behind = offset + to_u32(header.frame_len());
         let mut appended = 0;
-        if header.kind == carrying.kind
-            && let Some(kept) = self.kept(carrying.segment, &header, payload, keeps)
-        {
-            appended = kept.payload.len() + FRAME_HEADER_BYTES;
-            self.append_carried(&kept).map_err(Carry::Refused)?;
+        if header.kind == carrying.kind {
+            let kept = self.kept(carrying.segment, &header, payload, keeps);
+            let Ok(kept) = kept else {
+                self.note_damage(carrying, offset..behind);
+                return Ok(0);
+            };
+            if kept.header.record_count > 0 {
+                appended = kept.payload.len() + FRAME_HEADER_BYTES;
+                self.append_carried(&kept).map_err(Carry::Refused)?;
+                carrying.carried.frames += 1;
+                carrying.carried.messages += u64::from(kept.header.record_count);
+                carrying.carried.bytes += u64::from(to_u32(appended));
+            }
         }
-        carrying.offset = offset + to_u32(header.frame_len());
-        Ok(appended)
+        carrying.offset = behind;
+        Ok(appended.max(header.frame_len() / LOOK_SHARE))
+    }
+
+    fn note_damage(&mut self, carrying: &mut Carrying, range: Range<u32>) {
+        carrying.offset = range.end;
+        if let Some(segment) = self.segments.get_mut(carrying.segment) {
+            segment.add_damage(range);
+        }
+    }
+
+    /// All that could be carried of a segment is committed elsewhere: what is left of it is not
+    /// needed, or damaged. What is damaged and needed stays where it is, and its segment with it.
+    fn forget_rest(&mut self, mut carrying: Carrying, keeps: &dyn Keeps) {
+        let (id, done) = (carrying.segment, carrying.forgotten.unwrap_or(0));
+        let Some(segment) = self.segments.get_mut(id) else {
+            return;
+        };
+        let damaged = segment.skips();
+        let more = self.release_some(id, done, &|key, first, last| {
+            damaged && keeps.next_kept(key, first, last).is_some()
+        });
+        if more {
+            carrying.forgotten = Some(done + CHANNELS_MAX);
+            self.carrying = Some(carrying);
+            return;
+        }
+        self.looks.carried(&carrying.carried, self.segments.get(id));
+        if let Some(segment) = self.segments.get_mut(id) {
+            segment.carried = true;
+        }
+    }
+
+    /// Forgets what `needed` does not want of a segment, for the channels from number `done` on;
+    /// whether there are more of them.
+    fn release_some(
+        &mut self,
+        id: SegmentId,
+        done: usize,
+        needed: &dyn Fn(crate::ChannelKey, crate::Sequence, crate::Sequence) -> bool,
+    ) -> bool {
+        let Some(segment) = self.segments.get(id) else {
+            return false;
+        };
+        let rest = segment.channels.get(done..).unwrap_or_default();
+        let keys: Vec<_> = rest.iter().take(CHANNELS_MAX).copied().collect();
+        let more = rest.len() > keys.len();
+        self.index.release(id, &keys, needed, &mut self.segments);
+        more
     }
 
     /// Where a frame can be read, and up to which end; `None` when nothing is there.
@@ -189,56 +287,6 @@ impl Log {
         Ok(Some((region.clone(), end)))
     }
 
-    /// The records of a frame whose messages are kept, and found there by the index.
-    fn kept(
-        &self,
-        segment: SegmentId,
-        header: &FrameHeader,
-        payload: &[u8],
-        keeps: &dyn Keeps,
-    ) -> Option<Kept> {
-        let slot = header.slot?;
-        let carried = header.kind == FrameKind::Carried;
-        let mut kept = Kept {
-            header: *header,
-            payload: Vec::new(),
-        };
-        kept.header.record_count = 0;
-        let mut at = 0;
-        for record in Records::new(payload) {
-            let Record {
-                head,
-                payload: body,
-            } = record.ok()?;
-            let from = at;
-            at += record_len(body.len());
-            let key = ChannelKey {
-                slot,
-                channel: head.channel,
-            };
-            let channel = self.index.channel(key);
-            let counts = head.kind == RecordKind::Message
-                && channel.is_some_and(|channel| {
-                    let block = channel.block_for(head.sequence);
-                    head.sequence >= channel.first
-                        && block.is_some_and(|block| {
-                            (block.segment, block.carried) == (segment, carried)
-                                && block.from <= head.sequence
-                        })
-                });
-            if counts && keeps.keeps(key, head.sequence) {
-                // The last record of a frame may lack its padding; not so in the middle of one.
-                let end = from + RECORD_HEADER_BYTES + body.len();
-                kept.payload
-                    .resize(kept.payload.len().next_multiple_of(8), 0);
-                kept.payload
-                    .extend_from_slice(payload.get(from..end).unwrap_or_default());
-                kept.header.record_count += 1;
-            }
-        }
-        (kept.header.record_count > 0).then_some(kept)
-    }
-
     fn append_carried(&mut self, kept: &Kept) -> Result<(), Refused> {
         let bytes = FRAME_HEADER_BYTES + kept.payload.len().next_multiple_of(8);
         let room = self
@@ -254,72 +302,5 @@ impl Log {
             filling.push_carried(&kept.header, &kept.payload, self.synced);
         }
         Ok(())
-    }
-
-    /// The oldest segment, when carrying what it keeps pays. It must be the first there is: those
-    /// before it would have to be dropped anyway.
-    fn find_segment(&mut self) -> Option<Carrying> {
-        let front = self.segments.iter().next()?;
-        let id = front.id;
-        // Nothing changes without a trim, or another segment in front.
-        let now = (self.index.trims, id);
-        if std::mem::replace(&mut self.carried_at, now) == now {
-            return None;
-        }
-        if front.carried || front.live_blocks == 0 || id >= self.committed.segment() {
-            return None;
-        }
-        if !self.carrying_pays() {
-            return None;
-        }
-        let mut entries = Vec::new();
-        for (_, channel, block) in self.index.blocks_in(id, &front.channels) {
-            let from = channel.first.max(block.from);
-            let first = block.entry_for(from).map_or(0, |(at, _)| at);
-            entries.extend(block.entries.iter().skip(first).map(|entry| entry.offset));
-        }
-        entries.sort_unstable();
-        entries.dedup();
-        Some(Carrying {
-            segment: id,
-            kind: FrameKind::Carried,
-            offset: 0,
-            entries,
-        })
-    }
-
-    /// Whether carrying what the oldest segments keep, up to some segment, frees much more than it
-    /// costs: what one of them keeps holds all behind it (rule L12).
-    fn carrying_pays(&self) -> bool {
-        let (mut cost, mut gain, mut kept_by) = (0_u64, 0_u64, 0);
-        for segment in self.segments.iter() {
-            // What is damaged stays where it is.
-            let stays = segment.carried && segment.live_blocks > 0;
-            if stays || segment.id >= self.committed.segment() || kept_by > KEEPERS_MAX {
-                return false;
-            }
-            gain += u64::from(segment.len);
-            if segment.live_blocks > 0 {
-                kept_by += 1;
-                cost += self.kept_bytes(segment);
-            }
-            if cost.saturating_mul(GAIN_FACTOR) <= gain {
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Bytes of the records that a segment keeps.
-    fn kept_bytes(&self, segment: &Segment) -> u64 {
-        let head = u64::try_from(RECORD_HEADER_BYTES).unwrap_or(32);
-        let blocks = self.index.blocks_in(segment.id, &segment.channels);
-        let bytes = blocks.into_iter().map(|(_, channel, block)| {
-            let from = channel.first.max(block.from);
-            let count = block.last.get().saturating_sub(from.get()) + 1;
-            let heads = count.saturating_mul(head);
-            block.kept_bytes(channel.first).saturating_add(heads)
-        });
-        bytes.sum()
     }
 }

@@ -147,8 +147,10 @@ pub(super) fn index_frame(
         }
         index_run(index, segments, frame, run.take());
         match head.kind {
-            // What a queue has settled may free the bodies at its front.
-            RecordKind::Trim | RecordKind::QueueSettle => {
+            RecordKind::Trim => index.trim(key, head.sequence, segments),
+            // What a queue has settled may free the bodies at its front, or some behind it.
+            RecordKind::QueueSettle => {
+                index.trims += 1;
                 index.trim(key, head.sequence, segments);
             }
             RecordKind::ChannelDelete => index.delete(key, segments),

@@ -67,7 +67,7 @@ pub(super) struct Index {
     /// Where channels begin is known: from the checkpoint, or because there was none. Before, the
     /// least message that was found is taken for it.
     settled: bool,
-    /// Counts trims and deletions.
+    /// Counts what may free something: trims, deletions, settlements of queues.
     pub(super) trims: u64,
 }
 
@@ -116,6 +116,13 @@ impl Index {
 
     /// Takes note that messages were carried to the frame at `at`: they count there, and no longer
     /// where they were.
+    ///
+    /// Messages of a block are carried in order, and all that are needed. So those before them in
+    /// the block are needed no more; except that some of a damaged segment could not be read: of
+    /// such a one it stays what was not carried.
+    ///
+    /// Messages that follow one another in their new segment share a block, also when some between
+    /// them are nowhere any more: a block for every gap would cost more than small messages.
     pub(super) fn carry(
         &mut self,
         key: ChannelKey,
@@ -134,7 +141,12 @@ impl Index {
         if newer || messages.last < channel.first {
             return;
         }
-        channel.cut(sequence, messages.last, |segment, added| {
+        let whole = block.filter(|block| {
+            let segment = segments.get(block.segment);
+            block.from <= sequence && segment.is_some_and(|segment| !segment.skips())
+        });
+        let from = whole.map_or(sequence, |block| block.from);
+        channel.cut(from, messages.last, |segment, added| {
             segments.change_block(segment, key, added);
         });
         let behind = channel
@@ -142,7 +154,7 @@ impl Index {
             .partition_point(|block| block.last < sequence);
         let before = behind.checked_sub(1).filter(|before| {
             channel.blocks.get(*before).is_some_and(|block| {
-                block.carried && block.segment == at.segment() && block.last.next() == sequence
+                block.carried && block.segment == at.segment() && block.reaches(messages.last)
             })
         });
         if let Some(before) = before {
@@ -181,6 +193,30 @@ impl Index {
         for block in &channel.blocks {
             segments.remove_block(block.segment);
         }
+    }
+
+    /// Forgets the blocks of some channels in a segment that `needed` does not want.
+    pub(super) fn release(
+        &mut self,
+        segment: SegmentId,
+        keys: &[ChannelKey],
+        needed: &dyn Fn(ChannelKey, Sequence, Sequence) -> bool,
+        segments: &mut Segments,
+    ) {
+        for key in keys {
+            let Some(channel) = self.channels.get_mut(key) else {
+                continue;
+            };
+            let released = channel.release(segment, |first, last| needed(*key, first, last));
+            for _ in 0..released {
+                segments.remove_block(segment);
+            }
+        }
+    }
+
+    /// The channels, in no order.
+    pub(super) fn keys(&self) -> Vec<ChannelKey> {
+        self.channels.keys().copied().collect()
     }
 
     /// What every channel keeps, in order of the keys: for a checkpoint.

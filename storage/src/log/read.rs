@@ -40,6 +40,8 @@ struct Place {
     segment: SegmentId,
     /// The kind of the frame.
     kind: FrameKind,
+    /// The first message of the block: in another one of the segment the place says nothing.
+    block: Sequence,
     /// The frame.
     offset: u32,
     /// Bytes of its payload before the record.
@@ -126,6 +128,8 @@ struct Stretch {
     behind: Sequence,
     /// The kind of its frames.
     kind: FrameKind,
+    /// The first message of its block.
+    block: Sequence,
 }
 
 /// How a stretch ended.
@@ -160,6 +164,7 @@ impl Log {
                 next: from.max(channel.first),
                 segment: SegmentId::default(),
                 kind: FrameKind::Entry,
+                block: Sequence::default(),
                 offset: 0,
                 skip: 0,
             },
@@ -169,9 +174,12 @@ impl Log {
             visit,
         };
         if let Some(place) = cursor.place
-            && (place.key, place.next) == (key, pass.place.next)
+            && place.key == key
+            && place.next <= pass.place.next
         {
-            pass.place = place;
+            // What lies between was passed over, or lies behind it in the same block.
+            let next = pass.place.next;
+            pass.place = Place { next, ..place };
         }
         let mut window = None;
         let end = loop {
@@ -332,6 +340,7 @@ impl Block {
             None => self.last.next(),
         };
         Some(Stretch {
+            block: self.first,
             offset: entry.offset,
             limit: entry.offset.saturating_add(super::index::ENTRY_DISTANCE),
             behind,
@@ -370,9 +379,10 @@ impl Pass<'_> {
     /// Goes to the beginning of a stretch, unless the place lies within it already.
     fn enter(&mut self, segment: SegmentId, stretch: &Stretch) {
         let place = &mut self.place;
-        let elsewhere = (place.segment, place.kind) != (segment, stretch.kind);
+        let here = (segment, stretch.kind, stretch.block);
+        let elsewhere = (place.segment, place.kind, place.block) != here;
         if elsewhere || place.offset < stretch.offset {
-            (place.segment, place.kind) = (segment, stretch.kind);
+            (place.segment, place.kind, place.block) = here;
             (place.offset, place.skip) = (stretch.offset, 0);
         }
     }
@@ -431,13 +441,14 @@ impl Pass<'_> {
                 && head.channel == self.place.key.channel
                 && head.sequence >= self.place.next;
             if wanted {
+                // Behind what is asked for there may be a gap.
+                if self.place.next > self.until {
+                    return Some(ReadEnd::CaughtUp);
+                }
                 if head.sequence > self.place.next {
                     return Some(self.lost(head.sequence));
                 }
                 let cost = payload.len() + RECORD_HEADER_BYTES;
-                if head.sequence > self.until {
-                    return Some(ReadEnd::CaughtUp);
-                }
                 if self.visited && cost > self.bytes_left {
                     return Some(ReadEnd::More);
                 }

@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use self::files::Files;
 use self::scan::Found;
+use super::carry::Looks;
 use super::gather::Gather;
 use super::index::Index;
 use super::jobs::Jobs;
@@ -221,7 +222,7 @@ impl Recovery {
             committed: end,
             frames: 0,
             carrying: None,
-            carried_at: (u64::MAX, SegmentId::default()),
+            looks: Looks::default(),
             poisoned: None,
         };
         log.begin_filling(self.appendable);

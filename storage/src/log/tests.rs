@@ -7,6 +7,7 @@ mod model;
 mod reclaim;
 mod recovery;
 mod roll;
+mod sparse;
 mod speed;
 mod time;
 
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::id::{ChannelId, Sequence};
+use crate::record::queue::{Run, encode_settle};
 use crate::record::{RecordHead, RecordKind};
 use crate::sim::SimFs;
 use model::Model;
@@ -210,7 +212,7 @@ impl Bench {
     fn carry(&mut self) {
         let mut cursor = ReadCursor::default();
         loop {
-            match self.log.carry_some(&mut cursor, 20_000, &KeepAll) {
+            match self.log.carry_some(&mut cursor, 20_000, &self.model) {
                 Carry::Idle => break,
                 Carry::More | Carry::Refused(Refused::Busy) => {
                     self.commit();
@@ -231,10 +233,19 @@ impl Bench {
     }
 
     fn read_on(&mut self, key: ChannelKey, from: u64, cursor: &mut ReadCursor) -> ReadAll {
+        self.read_range(key, from, u64::MAX, cursor)
+    }
+
+    fn read_range(
+        &mut self,
+        key: ChannelKey,
+        from: u64,
+        upto: u64,
+        cursor: &mut ReadCursor,
+    ) -> ReadAll {
         let (mut messages, mut lost) = (Vec::new(), Vec::new());
-        let mut from = seq(from);
+        let (mut from, upto) = (seq(from), seq(upto));
         loop {
-            let upto = seq(u64::MAX);
             let end = self
                 .log
                 .read(key, from, upto, cursor, 40_000, &mut |stored| {
@@ -252,6 +263,33 @@ impl Bench {
                     from = last.next();
                 }
             }
+        }
+    }
+
+    /// Settles messages of a queue; what it keeps begins behind `floor`.
+    fn settle(&mut self, key: ChannelKey, floor: u64, runs: &[(u64, u64)]) {
+        let run = |(first, last): &(u64, u64)| Run {
+            first: seq(*first),
+            last: seq(*last),
+        };
+        let runs: Vec<_> = runs.iter().map(run).collect();
+        let mut payload = Vec::new();
+        encode_settle(0, &runs, &mut payload);
+        let kind = RecordKind::QueueSettle;
+        self.append_record(key, kind, floor, &payload, Class::System)
+            .unwrap();
+        self.commit();
+    }
+
+    /// Checks that every message that a queue holds is read, when just such are asked for.
+    fn check_queue(&mut self, key: ChannelKey) {
+        let expected = self.model.messages(key);
+        let mut cursor = ReadCursor::default();
+        for run in expected.chunk_by(|(before, _), (after, _)| before + 1 == *after) {
+            let (first, last) = (run[0].0, run[run.len() - 1].0);
+            let (found, lost) = self.read_range(key, first, last, &mut cursor);
+            assert_eq!(lost, vec![], "{key:?} {first}..={last}");
+            assert!(found == run, "{key:?} {first}..={last}");
         }
     }
 

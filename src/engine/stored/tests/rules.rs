@@ -43,6 +43,7 @@ impl Fixture {
             now_ns,
             encoding: 1,
             payload_len: u32::try_from(len).unwrap(),
+            moved: None,
             limits,
         };
         let mut write = |out: &mut Vec<u8>| out.resize(out.len() + len, b'x');

@@ -1,16 +1,18 @@
 //! How a stored message becomes a field of an answer: the body as it lies in the log, and behind
 //! it what is only known at delivery. Protobuf fields may come in any order.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 
 use super::md5;
-use super::{ATTRIBUTES, BODY, CHANNEL, POLICY};
+use super::{ATTRIBUTES, BODY, CHANNEL, POLICY, PolicyView};
 use crate::grpc::codec::scan::Fields;
 use crate::grpc::codec::write::{
     bytes_field_len, field_prefix_len, put_bytes_field, put_field_prefix, put_varint_field,
     varint_field_len,
 };
-use crate::shard::{HandedMessage, QueueFraming};
+use crate::shard::{BodyPolicy, HandedMessage, QueueFraming};
 
 /// A policy without anything in it. Decoders merge it with the one of the body, so its zeros are
 /// written out.
@@ -24,11 +26,13 @@ pub fn queue_framing(body_md5: bool) -> QueueFraming {
         QueueFraming {
             before: before::<true>,
             after: after::<true>,
+            policy,
         }
     } else {
         QueueFraming {
             before: before::<false>,
             after: after::<false>,
+            policy,
         }
     }
 }
@@ -126,6 +130,22 @@ impl<'a, const MD5: bool> Attributes<'a, MD5> {
         put_bytes_field(6, self.rerouted_from.as_bytes(), out);
         put_varint_field(7, self.expiration_at, out);
         put_varint_field(8, self.delayed_to, out);
+    }
+}
+
+/// The policy in a stored body; none where there is none that can be read.
+fn policy(body: &[u8]) -> BodyPolicy<'_> {
+    let mut policy = PolicyView::default();
+    for field in Fields::new(body).map_while(Result::ok) {
+        if field.number == POLICY && policy.merge(&field).is_err() {
+            return BodyPolicy::default();
+        }
+    }
+    let seconds = u64::try_from(policy.expiration_seconds).unwrap_or(0);
+    BodyPolicy {
+        expiration: Duration::from_secs(seconds),
+        receives_max: u32::try_from(policy.max_receive_count).unwrap_or(0),
+        dead_letter: policy.max_receive_queue,
     }
 }
 

@@ -5,7 +5,8 @@ use bytes::BytesMut;
 use crate::grpc::codec::DecodeError;
 use crate::grpc::codec::scan::Fields;
 use crate::grpc::codec::write::{
-    bytes_field_len, put_bytes_field, put_frame_prefix, put_varint_field, varint_field_len,
+    FRAME_PREFIX_BYTES, bytes_field_len, put_bytes_field, put_frame_prefix, put_varint_field,
+    varint_field_len,
 };
 
 /// A `ReceiveQueueMessagesRequest`, borrowed from its encoded form.
@@ -73,10 +74,15 @@ impl ReceiveAnswer<'_> {
 
     /// Appends the frame's prefix and what comes before `messages_bytes` of messages.
     pub fn begin_frame(&self, messages_bytes: usize, out: &mut BytesMut) {
-        let id = self.request_id.as_bytes();
-        out.reserve(5 + bytes_field_len(id));
-        put_frame_prefix(bytes_field_len(id) + messages_bytes + self.end_len(), out);
-        put_bytes_field(1, id, out);
+        let id_len = bytes_field_len(self.request_id.as_bytes());
+        out.reserve(FRAME_PREFIX_BYTES + id_len);
+        put_frame_prefix(id_len + messages_bytes + self.end_len(), out);
+        self.begin(out);
+    }
+
+    /// Appends what comes before the messages, without a frame.
+    pub fn begin(&self, out: &mut BytesMut) {
+        put_bytes_field(1, self.request_id.as_bytes(), out);
     }
 
     /// Appends what comes behind the messages.

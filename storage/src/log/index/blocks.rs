@@ -128,6 +128,22 @@ impl Block {
         rebased.collect()
     }
 
+    /// The messages behind `last`, as a block of their own.
+    fn behind(&self, last: Sequence) -> Self {
+        let (at, _) = self.entry_for(last.next()).unzip();
+        let entries = self.entries.get(at.unwrap_or(0)..).unwrap_or_default();
+        Self {
+            from: last.next(),
+            entries: entries.to_vec(),
+            ..*self
+        }
+    }
+
+    /// Whether a message behind all others can be told from the first by an entry.
+    pub(super) fn reaches(&self, last: Sequence) -> bool {
+        last.get() - self.first.get() < u64::from(u32::MAX)
+    }
+
     /// Forgets the messages behind `last`.
     fn truncate(&mut self, last: Sequence) {
         self.bytes -= self.bytes_from(last.next());
@@ -222,7 +238,7 @@ impl ChannelIndex {
             // What was trimmed is not worth a block that would hold up its segment.
             let kept = block.from.max(self.first);
             let (before, behind) = (first > kept, last < block.last);
-            let mut right = (before && behind).then(|| block.clone());
+            let mut right = (before && behind).then(|| block.behind(last));
             match (before, behind) {
                 (false, false) => {
                     changed(block.segment, false);
@@ -233,8 +249,7 @@ impl ChannelIndex {
                 (true, _) => block.truncate(Sequence::new(first.get() - 1)),
             }
             self.bytes += block.kept_bytes(block.from);
-            if let Some(mut right) = right.take() {
-                right.from = last.next();
+            if let Some(right) = right.take() {
                 changed(right.segment, true);
                 self.bytes += right.kept_bytes(right.from);
                 self.blocks.insert(at + 1, right);
@@ -242,6 +257,25 @@ impl ChannelIndex {
             }
             at += 1;
         }
+    }
+
+    /// Forgets the blocks of a segment that `needed` does not want; how many those were.
+    pub(super) fn release(
+        &mut self,
+        segment: SegmentId,
+        mut needed: impl FnMut(Sequence, Sequence) -> bool,
+    ) -> usize {
+        let before = self.blocks.len();
+        let (first, mut released) = (self.first, 0);
+        self.blocks.retain(|block| {
+            let stays = block.segment != segment || needed(block.from.max(first), block.last);
+            if !stays {
+                released += block.kept_bytes(block.from);
+            }
+            stays
+        });
+        self.bytes = self.bytes.saturating_sub(released);
+        before - self.blocks.len()
     }
 
     /// The block that holds a sequence or, if none does, the next one.

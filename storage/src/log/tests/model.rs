@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::record::Records;
+use crate::record::queue::decode_settle;
 
 /// A channel: its messages, the last one that there ever was, and the last that is appended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -123,6 +124,15 @@ impl Apply for Model {
                     channel.last = sequence;
                     channel.messages.insert(sequence, record.payload.to_vec());
                 }
+                RecordKind::QueueSettle => {
+                    let (_, runs) =
+                        decode_settle(record.payload).map_err(|bad| diverged(bad.to_string()))?;
+                    for run in runs {
+                        for gone in run.first.get()..=run.last.get() {
+                            channel.messages.remove(&gone);
+                        }
+                    }
+                }
                 RecordKind::Trim => {
                     channel.messages = channel.messages.split_off(&(sequence + 1));
                 }
@@ -134,5 +144,27 @@ impl Apply for Model {
         }
         self.applied.insert(slot, (frame.header.index, last_ns));
         Ok(())
+    }
+}
+
+/// Channels from this number on are queues: their messages are settled in any order.
+pub(super) const QUEUES_FROM: u32 = 10;
+
+impl Keeps for Model {
+    fn next_kept(&self, key: ChannelKey, first: Sequence, last: Sequence) -> Option<Sequence> {
+        let messages = &self.channels.get(&key)?.messages;
+        let mut kept = messages.range(first.get()..=last.get());
+        kept.next().map(|(sequence, _)| seq(*sequence))
+    }
+
+    fn live(&self, key: ChannelKey) -> Option<Live> {
+        if key.channel.get() < QUEUES_FROM {
+            return None;
+        }
+        let channel = self.channels.get(&key);
+        Some(channel.map_or_else(Live::default, |channel| Live {
+            messages: u64::try_from(channel.messages.len()).unwrap(),
+            bytes: u64::try_from(channel.messages.values().map(Vec::len).sum::<usize>()).unwrap(),
+        }))
     }
 }

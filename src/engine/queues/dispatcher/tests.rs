@@ -1,0 +1,242 @@
+//! The rules, one by one.
+
+use ringmq_storage::record::queue::{QueueHead, Run};
+use ringmq_storage::{ChannelId, ChannelKey, Sequence, SlotId};
+
+use super::{
+    Action, Dispatcher, Gone, LeaseLost, Pending, PendingMove, PollRequest, QueueFigures,
+    QueuePolicy, Taken, Timeout, Turn, Which,
+};
+use crate::engine::queues::{MoveReason, QueueState, SettleReason};
+
+/// Bytes of every payload.
+const LEN: u32 = 100;
+const MS: u64 = 1_000_000;
+/// When the tests begin.
+const START: u64 = 1_700_000_000_000 * MS;
+const RECEIVES_MAX: u32 = 3;
+
+fn s(number: u64) -> Sequence {
+    Sequence::new(number)
+}
+
+pub(super) fn channel(number: u32) -> ChannelKey {
+    ChannelKey {
+        slot: SlotId::new(0).unwrap(),
+        channel: ChannelId::new(number),
+    }
+}
+
+pub(super) fn head(visible_at_ns: u64, expires_at_ns: u64) -> QueueHead<'static> {
+    QueueHead {
+        visible_at_ns,
+        expires_at_ns,
+        receives_max: RECEIVES_MAX,
+        rerouted: false,
+        policy_cleared: false,
+        dead_letter: "",
+        origin: "",
+        moved: None,
+    }
+}
+
+/// Two queues, whose records are committed as soon as they are written.
+struct World {
+    dispatcher: Dispatcher<u64>,
+    states: [QueueState; 2],
+    now_ns: u64,
+    polls: u64,
+}
+
+/// A delivery as its consumer knows it.
+#[derive(Clone, Debug)]
+struct Got {
+    queue: usize,
+    delivery: u64,
+    consumer: u64,
+    taken: Vec<Taken>,
+}
+
+impl Got {
+    fn sequences(&self) -> Vec<u64> {
+        self.taken.iter().map(|taken| taken.sequence.get()).collect()
+    }
+
+    fn receives(&self) -> Vec<u32> {
+        self.taken.iter().map(|taken| taken.receives).collect()
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            dispatcher: Dispatcher::new(1, START),
+            states: Default::default(),
+            now_ns: START,
+            polls: 0,
+        }
+    }
+
+    fn with(count: u64) -> Self {
+        let mut world = Self::new();
+        world.send(0, count);
+        world
+    }
+
+    fn send(&mut self, queue: usize, count: u64) {
+        for _ in 0..count {
+            self.send_timed(queue, 0, 0);
+        }
+    }
+
+    /// A message that is visible and expires so many milliseconds from now; 0: at once, never.
+    fn send_timed(&mut self, queue: usize, visible_ms: u64, expires_ms: u64) {
+        let at = |ms: u64| if ms == 0 { 0 } else { self.now_ns + ms * MS };
+        let head = head(at(visible_ms), at(expires_ms));
+        let last = self.states[queue].last().next();
+        self.states[queue].store(last, &head, LEN);
+        self.stored(queue);
+    }
+
+    fn stored(&mut self, queue: usize) {
+        let state = &self.states[queue];
+        self.dispatcher
+            .stored(channel(queue as u32), state.last(), state, self.now_ns);
+    }
+
+    fn request(&mut self, consumer: u64, items_max: u32) -> PollRequest<u64> {
+        self.polls += 1;
+        PollRequest {
+            consumer,
+            number: self.polls,
+            items_max,
+            peek: false,
+            visible_ms: None,
+            deadline_ms: self.now_ns / MS + 60_000,
+        }
+    }
+
+    fn wait(&mut self, queue: usize, consumer: u64, items_max: u32) -> u64 {
+        let request = self.request(consumer, items_max);
+        self.dispatcher.poll(channel(queue as u32), request);
+        request.number
+    }
+
+    fn poll(&mut self, queue: usize, consumer: u64, items_max: u32) -> Option<Got> {
+        let request = self.request(consumer, items_max);
+        self.dispatcher.poll(channel(queue as u32), request);
+        self.serve()
+    }
+
+    /// Leases for so many milliseconds.
+    fn poll_for(&mut self, consumer: u64, items_max: u32, visible_ms: u64) -> Option<Got> {
+        let mut request = self.request(consumer, items_max);
+        request.visible_ms = Some(visible_ms);
+        self.dispatcher.poll(channel(0), request);
+        self.serve()
+    }
+
+    fn peek(&mut self, items_max: u32) -> Vec<u64> {
+        let mut request = self.request(99, items_max);
+        request.peek = true;
+        self.dispatcher.poll(channel(0), request);
+        let got = self.serve();
+        self.dispatcher.cancel(channel(0), 99, request.number);
+        got.map(|got| got.sequences()).unwrap_or_default()
+    }
+
+    fn serve(&mut self) -> Option<Got> {
+        let turn = self.dispatcher.next_turn(self.now_ns)?;
+        self.take_turn(&turn)
+    }
+
+    fn take_turn(&mut self, turn: &Turn<u64>) -> Option<Got> {
+        let queue = turn.key.channel.get() as usize;
+        let (dispatcher, state) = (&mut self.dispatcher, &self.states[queue]);
+        let mut taken = Vec::new();
+        // In two steps, as a shard that reads bodies piece by piece.
+        dispatcher.take(turn, 2, state, self.now_ns, &mut taken);
+        dispatcher.take(turn, usize::MAX, state, self.now_ns, &mut taken);
+        if taken.is_empty() {
+            dispatcher.requeue_waiter(turn);
+            return None;
+        }
+        if !turn.request.peek {
+            for message in &taken {
+                dispatcher.handed(turn, message.sequence, LEN, RECEIVES_MAX);
+            }
+        }
+        let leased = dispatcher.leased(turn, self.now_ns);
+        assert_eq!(leased, if turn.request.peek { 0 } else { taken.len() });
+        Some(Got {
+            queue,
+            delivery: turn.delivery,
+            consumer: turn.request.consumer,
+            taken,
+        })
+    }
+
+    fn settle(&mut self, got: &Got, which: &[u64], action: Action<'_>) -> Result<u32, LeaseLost> {
+        let list: Vec<Sequence> = which.iter().copied().map(s).collect();
+        let which = Which::List(&list);
+        let key = channel(got.queue as u32);
+        self.dispatcher
+            .settle(got.delivery, key, which, action, self.now_ns)
+    }
+
+    fn settle_all(&mut self, got: &Got, action: Action<'_>) -> Result<u32, LeaseLost> {
+        let key = channel(got.queue as u32);
+        self.dispatcher
+            .settle(got.delivery, key, Which::All, action, self.now_ns)
+    }
+
+    fn pending(&mut self) -> Vec<Pending> {
+        let all = std::iter::from_fn(|| self.dispatcher.next_pending());
+        all.map(|(_, pending)| pending).collect()
+    }
+
+    /// Writes and commits what is pending; gives the moves that were asked for.
+    fn commit(&mut self) -> Vec<PendingMove> {
+        let mut moves = Vec::new();
+        while let Some((key, pending)) = self.dispatcher.next_pending() {
+            let queue = key.channel.get() as usize;
+            let state = &mut self.states[queue];
+            match &pending {
+                Pending::Settle {
+                    reason,
+                    bytes,
+                    runs,
+                } => state.settle(*reason, *bytes, runs.iter().copied()),
+                Pending::Requeue(entries) => entries.iter().for_each(|entry| state.requeue(entry)),
+                Pending::Count(entries) => entries.iter().for_each(|entry| state.count(entry)),
+                Pending::Move(operation) => moves.push(operation.clone()),
+            }
+            self.dispatcher.recycle(pending);
+            self.stored(queue);
+        }
+        moves
+    }
+
+    fn advance(&mut self, ms: u64) -> Vec<Timeout<u64>> {
+        self.now_ns += ms * MS;
+        let mut events = Vec::new();
+        let states = |key: ChannelKey| self.states.get(key.channel.get() as usize);
+        while !self.dispatcher.advance(self.now_ns, states, &mut events) {}
+        events
+    }
+
+    fn figures(&self) -> QueueFigures {
+        self.dispatcher.figures(channel(0))
+    }
+}
+
+#[test]
+fn messages_come_in_their_order_up_to_the_maximum() {
+    let mut world = World::with(5);
+    assert_eq!(world.poll(0, 1, 3).unwrap().sequences(), [1, 2, 3]);
+    assert_eq!(world.poll(0, 1, 3).unwrap().sequences(), [4, 5]);
+    assert!(world.poll(0, 1, 3).is_none());
+    let figures = world.figures();
+    assert_eq!((figures.waiting, figures.in_flight), (0, 5));
+    assert_eq!((figures.waiters, figures.delivered), (1, 5));
+}

@@ -1,0 +1,94 @@
+//! `SendQueueMessagesBatch`: several messages, for one queue or many.
+
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::results::Results;
+use super::send::Checked;
+use super::{MESSAGES_PER_TURN, REQUEST_MESSAGES_MAX, given_or_new, told};
+use crate::grpc::codec::queue::{MessagesView, QueueLimits, QueueMessageView, batch_response};
+use crate::grpc::{Active, refused};
+use crate::rt;
+use crate::shard::{Receipts, Shard};
+use crate::wire::server::Call;
+use crate::wire::status::Status;
+use crate::wire_error::Refusal;
+
+pub(in crate::grpc) async fn send_batch(
+    shard: Rc<Shard>,
+    limits: Rc<QueueLimits>,
+    call: Call,
+    _active: Active,
+) {
+    let (mut reader, responder) = call.into_parts();
+    let message = reader.only_message().await;
+    drop(reader);
+    let answer = match message {
+        Ok(message) => send(&shard, &limits, message).await,
+        Err(status) => Err(status),
+    };
+    responder.unary(answer);
+}
+
+async fn send(shard: &Rc<Shard>, limits: &QueueLimits, message: Bytes) -> Result<Bytes, Status> {
+    let batch = check(&message).map_err(|refusal| refused(shard, refusal))?;
+    let batch_id = batch.id.to_owned();
+    let receipts = shard.receipts();
+    let mut results = Results::default();
+    for (place, message) in batch.messages().enumerate() {
+        hand_over(shard, limits, message, &receipts, &mut results).await;
+        if place % MESSAGES_PER_TURN == MESSAGES_PER_TURN - 1 {
+            rt::reactor_yield().await;
+        }
+    }
+    // What they said has been copied.
+    drop(message);
+    while results.waiting_count() > 0 {
+        let outcome = std::future::poll_fn(|cx| receipts.poll_front(cx)).await;
+        results.receipt(outcome.map_err(|failure| told(shard, failure.into())));
+    }
+    let mut answer = BytesMut::new();
+    let have_errors = results.have_errors();
+    batch_response(&batch_id, &results.into_fields(), have_errors, &mut answer);
+    Ok(answer.freeze())
+}
+
+/// Decodes a batch. One that cannot be decoded to its end is refused before anything is stored.
+fn check(message: &[u8]) -> Result<MessagesView<'_>, Refusal> {
+    let batch = MessagesView::parse(message)?;
+    if batch.count == 0 {
+        return Err(Refusal::BatchEmpty);
+    }
+    if batch.count > REQUEST_MESSAGES_MAX {
+        let max = REQUEST_MESSAGES_MAX;
+        return Err(Refusal::BatchTooLarge { max });
+    }
+    for message in batch.messages() {
+        QueueMessageView::parse(message)?;
+    }
+    Ok(batch)
+}
+
+/// Hands one message to its log, or notes why not.
+async fn hand_over(
+    shard: &Rc<Shard>,
+    limits: &QueueLimits,
+    message: &[u8],
+    receipts: &Receipts,
+    results: &mut Results,
+) {
+    let refusal = match Checked::new(shard, limits, message) {
+        Ok(checked) => loop {
+            let Err(no_room) = checked.send(shard, receipts) else {
+                return results.handed_over(&checked);
+            };
+            if let Err(refusal) = no_room.wait(shard, checked.channel()).await {
+                break refusal;
+            }
+        },
+        Err(refusal) => refusal,
+    };
+    let message_id = given_or_new(shard, QueueMessageView::message_id_of(message));
+    results.refused(&message_id, &told(shard, refusal));
+}

@@ -1,0 +1,195 @@
+//! `ReceiveQueueMessages`: takes messages, or looks at them.
+//!
+//! The messages are leased until the answer has gone on to the client in full, and acknowledged
+//! then. When the call ends before that they are back in their places, as if nobody had asked.
+
+use std::rc::Rc;
+use std::task::Poll;
+
+use bytes::{Bytes, BytesMut};
+
+use super::{ANSWER_BYTES_MAX, answer_refusal, given_or_new};
+use crate::grpc::codec::queue::{QueueLimits, ReceiveAnswer, ReceiveView, validate};
+use crate::grpc::{Active, refused};
+use crate::shard::{Action, Consumer, ConsumerEvent, Delivery, PollRequest, Polled, Shard, Which};
+use crate::wire::Gone;
+use crate::wire::server::{Call, Responder};
+use crate::wire::status::{Code, Status};
+use crate::wire_error::Refusal;
+
+/// Answers up to this size are copied into one piece.
+const ONE_PIECE_BYTES_MAX: usize = 16 << 10;
+
+pub(in crate::grpc) async fn receive(
+    shard: Rc<Shard>,
+    limits: Rc<QueueLimits>,
+    call: Call,
+    _active: Active,
+) {
+    let (mut reader, mut responder) = call.into_parts();
+    let message = match reader.only_message().await {
+        Ok(message) => message,
+        Err(status) => return responder.unary(Err(status)),
+    };
+    let request = match ReceiveView::parse(&message) {
+        Ok(request) => request,
+        Err(error) => return responder.unary(Err(refused(&shard, error.into()))),
+    };
+    let request_id = given_or_new(&shard, request.request_id).into_owned();
+    let is_peek = request.is_peek;
+    let asked = ask(&shard, &limits, &request, request_id.len());
+    // The wait may be long, and the message holds the connection's read buffer.
+    drop((message, reader));
+    let refusal = match asked {
+        Ok((consumer, ticket)) => match wait(&shard, &consumer, ticket, &mut responder).await {
+            Some(Ok(polled)) => {
+                hand_out(&consumer, responder, &request_id, is_peek, polled).await;
+                return consumer.close();
+            }
+            Some(Err(refusal)) => {
+                consumer.close();
+                refusal
+            }
+            None => return consumer.close(),
+        },
+        Err(refusal) => refusal,
+    };
+    responder.unary(answer_refusal(&shard, refusal, |error| {
+        let answer = ReceiveAnswer {
+            request_id: &request_id,
+            is_peek,
+            error,
+            ..ReceiveAnswer::default()
+        };
+        without_messages(&answer)
+    }));
+}
+
+/// Checks a request and asks for its messages.
+fn ask(
+    shard: &Rc<Shard>,
+    limits: &QueueLimits,
+    request: &ReceiveView<'_>,
+    request_id_len: usize,
+) -> Result<(Consumer, u64), Refusal> {
+    let (items_max, wait) = validate::validate_receive(request, limits)?;
+    if shard.is_draining() {
+        return Err(Refusal::ShuttingDown);
+    }
+    let around = request_id_len + ReceiveAnswer::FIXED_BYTES_MAX;
+    let consumer = shard.consumer();
+    let ticket = consumer.poll(&PollRequest {
+        channel: request.channel,
+        items_max,
+        bytes_max: ANSWER_BYTES_MAX.saturating_sub(around),
+        wait,
+        peek: request.is_peek,
+        visibility: None,
+        field: ReceiveAnswer::MESSAGES,
+    });
+    Ok((consumer, ticket))
+}
+
+/// Waits for the answer to the poll; `None` when the caller has gone. At the end of the broker the
+/// wait ends, with what is there.
+async fn wait(
+    shard: &Rc<Shard>,
+    consumer: &Consumer,
+    poll: u64,
+    responder: &mut Responder,
+) -> Option<Result<Polled, Refusal>> {
+    let shutdown = shard.watch_shutdown();
+    let mut ending = false;
+    let outcome = std::future::poll_fn(|cx| {
+        while let Poll::Ready(event) = consumer.poll_event(cx) {
+            if let ConsumerEvent::Polled { ticket, outcome } = event
+                && ticket == poll
+            {
+                return Poll::Ready(Some(outcome));
+            }
+        }
+        if !ending && shutdown.poll(cx).is_ready() {
+            ending = true;
+            consumer.cancel(poll);
+        }
+        responder.poll_reset(cx).map(|()| None)
+    })
+    .await?;
+    Some(match outcome {
+        Ok(polled) if ending && polled.sequences.is_empty() => Err(Refusal::ShuttingDown),
+        outcome => outcome.map_err(Refusal::from),
+    })
+}
+
+/// Answers with messages, and acknowledges those that are leased when the answer is on its way.
+async fn hand_out(
+    consumer: &Consumer,
+    responder: Responder,
+    request_id: &str,
+    is_peek: bool,
+    polled: Polled,
+) {
+    let answer = ReceiveAnswer {
+        request_id,
+        received: polled.sequences.len(),
+        expired: polled.expired,
+        is_peek,
+        error: "",
+    };
+    if polled.parts.is_empty() {
+        return responder.unary(Ok(without_messages(&answer)));
+    }
+    let delivery = polled.delivery;
+    if let (Ok(()), Some(delivery)) = (send(responder, &answer, polled).await, delivery) {
+        acknowledge(consumer, delivery).await;
+    }
+}
+
+/// Sends an answer with messages; done when all of it has gone on towards the socket.
+async fn send(
+    responder: Responder,
+    answer: &ReceiveAnswer<'_>,
+    polled: Polled,
+) -> Result<(), Gone> {
+    let mut frame = BytesMut::new();
+    answer.begin_frame(polled.bytes, &mut frame);
+    let mut stream = responder.start_unary().map_err(|_| Gone)?;
+    for part in polled.parts {
+        if frame.len() + part.len() <= ONE_PIECE_BYTES_MAX {
+            frame.extend_from_slice(&part);
+            continue;
+        }
+        if !frame.is_empty() {
+            stream.send_frames(frame.split().freeze())?;
+        }
+        stream.send_frames(part)?;
+    }
+    answer.end(&mut frame);
+    stream.send_frames(frame.freeze())?;
+    stream.finish_in_full(Status::new(Code::Ok, "")).await
+}
+
+/// Acknowledges a delivery, and waits until that is durable, so that no drain overtakes it.
+async fn acknowledge(consumer: &Consumer, delivery: Delivery) {
+    let ack = consumer.settle(delivery, Which::All, Action::Ack, true);
+    loop {
+        let event = std::future::poll_fn(|cx| consumer.poll_event(cx)).await;
+        if let ConsumerEvent::Settled { ticket, outcome } = event
+            && ticket == ack
+        {
+            if let Err(failure) = outcome {
+                // They come again. The client has them too, and cannot be told.
+                tracing::debug!(%failure, "received messages could not be acknowledged");
+            }
+            return;
+        }
+    }
+}
+
+/// A whole answer that has no messages.
+fn without_messages(answer: &ReceiveAnswer<'_>) -> Bytes {
+    let mut message = BytesMut::new();
+    answer.begin(&mut message);
+    answer.end(&mut message);
+    message.freeze()
+}

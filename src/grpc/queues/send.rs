@@ -1,0 +1,177 @@
+//! `SendQueueMessage`, and what every way of sending shares.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::{answer_refusal, given_or_new};
+use crate::engine::stored::StoredKind;
+use crate::grpc::codec::queue::{
+    QueueLimits, QueueMessageView, SendFacts, SendOutcome, StoredMessage, send_result, validate,
+};
+use crate::grpc::events::NoRoom;
+use crate::grpc::{Active, refused};
+use crate::model::Kind;
+use crate::model::name::Target;
+use crate::routing::RouteError;
+use crate::rt;
+use crate::shard::{Receipts, Shard, StoreBusy, record};
+use crate::wire::server::Call;
+use crate::wire::status::Status;
+use crate::wire_error::Refusal;
+
+pub(in crate::grpc) async fn send_message(
+    shard: Rc<Shard>,
+    limits: Rc<QueueLimits>,
+    call: Call,
+    _active: Active,
+) {
+    let began = rt::now();
+    let (mut reader, responder) = call.into_parts();
+    let message = reader.only_message().await;
+    drop(reader);
+    let answer = match message {
+        Ok(message) => send(&shard, &limits, message).await,
+        Err(status) => Err(status),
+    };
+    responder.unary(answer);
+    record(&shard.latencies.send_queue_message, began);
+}
+
+/// What a message comes to, and the answer when all goes well.
+struct HandedOver {
+    answer: Bytes,
+    outcome: Result<(), Refusal>,
+}
+
+async fn send(shard: &Rc<Shard>, limits: &QueueLimits, message: Bytes) -> Result<Bytes, Status> {
+    let receipts = shard.receipts();
+    let HandedOver {
+        answer,
+        mut outcome,
+    } = hand_over(shard, limits, &message, &receipts)
+        .await
+        .map_err(|refusal| refused(shard, refusal))?;
+    // It holds the connection's read buffer; what it said has been copied.
+    drop(message);
+    if outcome.is_ok() {
+        let receipt = std::future::poll_fn(|cx| receipts.poll_front(cx)).await;
+        outcome = receipt.map_err(Refusal::from);
+    }
+    match outcome {
+        Ok(()) => Ok(answer),
+        Err(refusal) => answer_refusal(shard, refusal, |text| {
+            let message_id = QueueMessageView::message_id_of(&answer);
+            encode_result(message_id, Err(text))
+        }),
+    }
+}
+
+/// Decodes a message and hands it to its log, or says why not.
+async fn hand_over(
+    shard: &Rc<Shard>,
+    limits: &QueueLimits,
+    message: &[u8],
+    receipts: &Receipts,
+) -> Result<HandedOver, Refusal> {
+    let view = QueueMessageView::parse(message)?;
+    let message_id = given_or_new(shard, view.message_id);
+    let checked = match Checked::of(shard, limits, view, message_id.clone()) {
+        Ok(checked) => checked,
+        Err(refusal) => {
+            let answer = encode_result(&message_id, Ok(SendFacts::default()));
+            let outcome = Err(refusal);
+            return Ok(HandedOver { answer, outcome });
+        }
+    };
+    let mut outcome = Ok(());
+    while let Err(no_room) = checked.send(shard, receipts) {
+        if let Err(refusal) = no_room.wait(shard, checked.channel()).await {
+            outcome = Err(refusal);
+            break;
+        }
+    }
+    let answer = encode_result(&message_id, Ok(checked.facts()));
+    Ok(HandedOver { answer, outcome })
+}
+
+/// An answer; each result has the message's id where a message has it.
+fn encode_result(message_id: &str, outcome: SendOutcome<'_>) -> Bytes {
+    let mut answer = BytesMut::new();
+    send_result(message_id, outcome, &mut answer);
+    answer.freeze()
+}
+
+/// A message for one queue that may go into the log.
+#[derive(Debug)]
+pub(in crate::grpc) struct Checked<'a>(StoredMessage<'a>);
+
+impl<'a> Checked<'a> {
+    /// Decodes and checks an encoded `QueueMessage`.
+    pub(in crate::grpc) fn new(
+        shard: &Shard,
+        limits: &QueueLimits,
+        message: &'a [u8],
+    ) -> Result<Self, Refusal> {
+        let view = QueueMessageView::parse(message)?;
+        Self::of(shard, limits, view, given_or_new(shard, view.message_id))
+    }
+
+    /// Checks a message that gets this id.
+    pub(super) fn of(
+        shard: &Shard,
+        limits: &QueueLimits,
+        view: QueueMessageView<'a>,
+        message_id: Cow<'a, str>,
+    ) -> Result<Self, Refusal> {
+        match validate::validate_message(&view, limits)? {
+            Target::Channel => {}
+            Target::Route => return Err(Refusal::Route(RouteError::NoOwnTarget(Kind::Queues))),
+        }
+        if shard.is_draining() {
+            return Err(Refusal::ShuttingDown);
+        }
+        let now_ns = shard.queue_now_ns();
+        Ok(Self(StoredMessage::new(view, message_id, limits, now_ns)))
+    }
+
+    /// The message's id, given or generated.
+    pub(in crate::grpc) fn message_id(&self) -> &str {
+        self.0.message_id()
+    }
+
+    /// The queue.
+    pub(in crate::grpc) fn channel(&self) -> &'a str {
+        self.0.channel()
+    }
+
+    /// What its sender is told when it is stored.
+    pub(in crate::grpc) fn facts(&self) -> SendFacts {
+        self.0.facts()
+    }
+
+    /// Bytes that it takes in the log.
+    pub(in crate::grpc) fn stored_len(&self) -> usize {
+        self.0.encoded_len()
+    }
+
+    /// Hands the message to the log of its queue; the next receipt says what became of it.
+    pub(in crate::grpc) fn send(
+        &self,
+        shard: &Rc<Shard>,
+        receipts: &Receipts,
+    ) -> Result<(), NoRoom> {
+        let bytes = self.stored_len();
+        let mut encode = |out: &mut Vec<u8>| self.0.encode(out);
+        shard
+            .store_message(
+                StoredKind::Queue,
+                self.channel(),
+                bytes,
+                &mut encode,
+                receipts,
+            )
+            .map_err(|StoreBusy| NoRoom::in_log(bytes))
+    }
+}

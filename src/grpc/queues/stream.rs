@@ -1,0 +1,395 @@
+//! `StreamQueueMessage`: one message on each stream, received and then settled.
+//!
+//! ```text
+//!   idle ──Receive──► waiting ──message──► holding ──Ack, Reject, Resend──► settling ──► end
+//!                        │                  │    └──SendModified──► storing ──┘
+//!                        └─nothing, 138──►  └─visibility over, 129─────────────────────► end
+//! ```
+//!
+//! Requests are handled one after the other: while a settlement is on its way nothing is read. The
+//! answer to it comes when it is committed, and ends the call.
+
+mod requests;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+
+use super::downstream::count_refused;
+use super::outgoing::Outgoing;
+use crate::grpc::codec::queue::QueueLimits;
+use crate::grpc::codec::queue_stream::{
+    StreamAnswerHead, begin_stream_answer_frame, stream_failure_frame,
+};
+use crate::grpc::{Busy, refused};
+use crate::shard::{
+    Action, Consumer, ConsumerEvent, Delivery, Polled, SettleFailure, Shard, StoreFailure, Which,
+};
+use crate::wire::server::{Call, MessageReader};
+use crate::wire::status::{Code, Status};
+use crate::wire::{Alarm, Gone};
+use crate::wire_error::{QueueStreamRefusal, Refusal};
+
+/// Bytes of answers that wait for the client; with more it is not read from any further.
+const UNREAD_BYTES_MAX: usize = 64 << 10;
+
+/// Serves a stream of one message to its end.
+pub(in crate::grpc) async fn stream_queue_message(
+    shard: Rc<Shard>,
+    limits: Rc<QueueLimits>,
+    busy: Busy,
+    call: Call,
+) {
+    let (mut reader, responder) = call.into_parts();
+    let Ok(stream) = responder.start() else {
+        return;
+    };
+    let mut stream = QueueStream {
+        consumer: shard.consumer(),
+        shard,
+        limits,
+        out: Outgoing::new(stream),
+        phase: Phase::Idle,
+        last: Asked::default(),
+        visibility: None,
+        half_closed: false,
+        ended: None,
+        busy,
+    };
+    let ended = stream.serve(&mut reader).await;
+    stream.end(ended);
+}
+
+/// A stream of one message.
+struct QueueStream {
+    shard: Rc<Shard>,
+    limits: Rc<QueueLimits>,
+    consumer: Consumer,
+    out: Outgoing<()>,
+    phase: Phase,
+    /// The last request, whatever became of it: the end of the visibility is told in its name.
+    last: Asked,
+    /// Ends a stream that holds no message; that of a message is its lease.
+    visibility: Option<Alarm>,
+    half_closed: bool,
+    /// Nothing is read any more; the call ends when everything is sent.
+    ended: Option<Ended>,
+    /// While something is on its way to the log.
+    busy: Busy,
+}
+
+/// A request, as far as its answer repeats it.
+#[derive(Clone, Debug, Default)]
+struct Asked {
+    request_id: Box<str>,
+    request_type: i32,
+}
+
+/// A message that is the client's for now.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    delivery: Delivery,
+    sequence: u64,
+}
+
+type Storing = Pin<Box<dyn Future<Output = Result<(), Refusal>>>>;
+
+enum Phase {
+    /// Nothing was received yet.
+    Idle,
+    Waiting {
+        ticket: u64,
+        asked: Asked,
+    },
+    Holding(Held),
+    /// Another message takes the place of the one that is held; it is acknowledged then.
+    Storing {
+        storing: Storing,
+        held: Held,
+        asked: Asked,
+        /// The visibility has ended meanwhile.
+        lost: bool,
+    },
+    /// The message is being settled.
+    Settling {
+        ticket: u64,
+        asked: Asked,
+    },
+}
+
+struct Ended {
+    status: Status,
+    /// The client broke the stream's rules: what it holds counts as received.
+    broken: bool,
+}
+
+impl Ended {
+    fn ok() -> Self {
+        Self {
+            status: Status::new(Code::Ok, ""),
+            broken: false,
+        }
+    }
+}
+
+/// What a stream does next.
+enum Next {
+    Message(Result<Option<Bytes>, Status>),
+    Shutdown,
+    Done,
+    Gone,
+}
+
+impl QueueStream {
+    async fn serve(&mut self, reader: &mut MessageReader) -> Result<(), Gone> {
+        let shutdown = self.shard.watch_shutdown();
+        let mut told = false;
+        loop {
+            let next = std::future::poll_fn(|cx| {
+                if self.advance(cx).is_err() {
+                    return Poll::Ready(Next::Gone);
+                }
+                if self.ended.is_some() && self.out.is_empty() {
+                    return Poll::Ready(Next::Done);
+                }
+                if !told && shutdown.poll(cx).is_ready() {
+                    return Poll::Ready(Next::Shutdown);
+                }
+                match self.may_read() {
+                    true => reader.poll_message(cx).map(Next::Message),
+                    false => Poll::Pending,
+                }
+            })
+            .await;
+            match next {
+                Next::Message(Ok(Some(message))) => self.take_request(&message),
+                Next::Message(Ok(None)) => self.half_close(),
+                Next::Message(Err(status)) if status.code() == Code::Cancelled => return Err(Gone),
+                Next::Message(Err(status)) => {
+                    let broken = true;
+                    self.ended.get_or_insert(Ended { status, broken });
+                }
+                Next::Shutdown => {
+                    told = true;
+                    self.leave();
+                }
+                Next::Done => return Ok(()),
+                Next::Gone => return Err(Gone),
+            }
+        }
+    }
+
+    /// Takes what has happened, and sends what the client takes.
+    fn advance(&mut self, cx: &mut Context<'_>) -> Result<(), Gone> {
+        if self.out.poll_reset(cx).is_ready() {
+            return Err(Gone);
+        }
+        self.poll_storing(cx);
+        while let Poll::Ready(event) = self.consumer.poll_event(cx) {
+            self.take_event(event);
+        }
+        if let Some(visibility) = &mut self.visibility
+            && visibility.poll(cx).is_ready()
+        {
+            self.visibility = None;
+            self.visibility_ended();
+        }
+        self.busy.set(self.is_settling());
+        self.out.poll_send(cx)
+    }
+
+    fn may_read(&self) -> bool {
+        let open = self.ended.is_none() && !self.half_closed;
+        open && !self.is_settling() && self.out.bytes() < UNREAD_BYTES_MAX
+    }
+
+    fn is_settling(&self) -> bool {
+        matches!(self.phase, Phase::Storing { .. } | Phase::Settling { .. })
+    }
+
+    fn take_event(&mut self, event: ConsumerEvent) {
+        match event {
+            ConsumerEvent::Polled { outcome, .. } => self.polled(outcome),
+            ConsumerEvent::Settled { ticket, outcome } => self.settled(ticket, outcome),
+            ConsumerEvent::LeaseExpired { .. } => self.lease_expired(),
+            // Nobody drains here.
+            ConsumerEvent::Drained { .. } => {}
+        }
+    }
+
+    fn polled(&mut self, outcome: Result<Polled, StoreFailure>) {
+        let Phase::Waiting { asked, .. } = std::mem::replace(&mut self.phase, Phase::Idle) else {
+            return;
+        };
+        if self.ended.is_some() {
+            return;
+        }
+        let polled = match outcome {
+            Ok(polled) => polled,
+            Err(failure) => {
+                self.fail(&asked, &Refusal::from(failure).into());
+                self.ended = Some(Ended::ok());
+                return;
+            }
+        };
+        let (Some(delivery), Some(sequence)) = (polled.delivery, polled.sequences.first()) else {
+            self.fail(&asked, &QueueStreamRefusal::NoMessage);
+            self.ended = Some(Ended::ok());
+            return;
+        };
+        let head = asked.head();
+        self.out
+            .write(|out| begin_stream_answer_frame(&head, polled.bytes, out));
+        for part in polled.parts {
+            self.out.push(part);
+        }
+        // From now on its lease is what ends.
+        self.visibility = None;
+        self.phase = Phase::Holding(Held {
+            delivery,
+            sequence: sequence.get(),
+        });
+        if self.half_closed {
+            // It came just then, and cannot be settled any more.
+            self.ended = Some(Ended::ok());
+        }
+    }
+
+    fn settled(&mut self, ticket: u64, outcome: Result<(), SettleFailure>) {
+        let asked = match &self.phase {
+            // An extension that came too late is followed by the end of the lease.
+            Phase::Settling {
+                ticket: known,
+                asked,
+            } if *known == ticket => asked.clone(),
+            _ => return,
+        };
+        self.phase = Phase::Idle;
+        match outcome {
+            Ok(()) => self.succeed(&asked),
+            Err(SettleFailure::LeaseLost { .. }) => {
+                self.fail(&asked, &QueueStreamRefusal::VisibilityExpired);
+            }
+            Err(SettleFailure::NotMoved { failure, .. }) => {
+                tracing::debug!(%failure, "a message was not sent on");
+                self.fail(&asked, &Refusal::QueueSend.into());
+            }
+            Err(SettleFailure::Store(failure)) => {
+                self.fail(&asked, &Refusal::from(failure).into());
+            }
+        }
+        self.ended.get_or_insert_with(Ended::ok);
+    }
+
+    fn lease_expired(&mut self) {
+        match &mut self.phase {
+            Phase::Holding(_) => self.visibility_ended(),
+            Phase::Storing { lost, .. } => *lost = true,
+            // The outcome of the settlement says which of them came first.
+            Phase::Idle | Phase::Waiting { .. } | Phase::Settling { .. } => {}
+        }
+    }
+
+    fn visibility_ended(&mut self) {
+        if self.ended.is_none() && !self.is_settling() {
+            let last = self.last.clone();
+            self.fail(&last, &QueueStreamRefusal::VisibilityExpired);
+            self.phase = Phase::Idle;
+            self.ended = Some(Ended::ok());
+        }
+    }
+
+    /// Acknowledges the message that is held when the one that takes its place is stored.
+    fn poll_storing(&mut self, cx: &mut Context<'_>) {
+        let Phase::Storing {
+            storing,
+            held,
+            asked,
+            lost,
+        } = &mut self.phase
+        else {
+            return;
+        };
+        let Poll::Ready(outcome) = storing.as_mut().poll(cx) else {
+            return;
+        };
+        let (held, asked, lost) = (*held, std::mem::take(asked), *lost);
+        match outcome {
+            Ok(()) => {
+                let ticket = self
+                    .consumer
+                    .settle(held.delivery, Which::All, Action::Ack, true);
+                self.phase = Phase::Settling { ticket, asked };
+            }
+            Err(refusal) => {
+                tracing::debug!(%refusal, "a modified message was not sent");
+                self.fail(&asked, &Refusal::QueueSend.into());
+                self.phase = Phase::Holding(held);
+                if lost {
+                    self.visibility_ended();
+                }
+            }
+        }
+    }
+
+    /// The client has said all it had to say.
+    fn half_close(&mut self) {
+        self.half_closed = true;
+        match &self.phase {
+            Phase::Waiting { ticket, .. } => self.consumer.cancel(*ticket),
+            Phase::Idle | Phase::Holding(_) => {
+                self.ended.get_or_insert_with(Ended::ok);
+            }
+            Phase::Storing { .. } | Phase::Settling { .. } => {}
+        }
+    }
+
+    /// The broker ends. What is being settled is answered.
+    fn leave(&mut self) {
+        if !self.is_settling() && self.ended.is_none() {
+            self.ended = Some(Ended {
+                status: refused(&self.shard, Refusal::ShuttingDown),
+                broken: false,
+            });
+        }
+    }
+
+    fn succeed(&mut self, asked: &Asked) {
+        let head = asked.head();
+        self.out
+            .write(|out| begin_stream_answer_frame(&head, 0, out));
+    }
+
+    fn fail(&mut self, asked: &Asked, refusal: &QueueStreamRefusal) {
+        count_refused(&self.shard, refusal);
+        let (head, text) = (asked.head(), refusal.text());
+        self.out
+            .write(|out| stream_failure_frame(&head, &text, out));
+    }
+
+    /// Gives back what is not settled, and ends the call.
+    fn end(self, ended: Result<(), Gone>) {
+        let Some(end) = self.ended.filter(|_| ended.is_ok()) else {
+            // The consumer is dropped: it broke.
+            return;
+        };
+        if end.broken {
+            drop(self.consumer);
+        } else {
+            self.consumer.close();
+        }
+        self.out.into_stream().finish(end.status);
+    }
+}
+
+impl Asked {
+    fn head(&self) -> StreamAnswerHead<'_> {
+        StreamAnswerHead {
+            request_id: &self.request_id,
+            request_type: self.request_type,
+        }
+    }
+}

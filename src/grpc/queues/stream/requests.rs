@@ -1,0 +1,218 @@
+//! The requests on a stream of one message.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ringmq_proto::kubemq::StreamRequestType as RequestType;
+
+use super::{Asked, Held, Phase, QueueStream};
+use crate::engine::queues::MoveReason;
+use crate::engine::stored::StoredKind;
+use crate::grpc::codec::id;
+use crate::grpc::codec::queue::validate::{check_queue, check_wait, validate_message};
+use crate::grpc::codec::queue::{QueueLimits, QueueMessageView, StoredMessage};
+use crate::grpc::codec::queue_stream::{MESSAGE_FIELD, QueueStreamView};
+use crate::grpc::codec::validate::check_client_id;
+use crate::shard::{Action, Full, PollRequest, Shard, StoreBusy, Which};
+use crate::wire::Alarm;
+use crate::wire_error::{QueueStreamRefusal, Refusal};
+
+impl QueueStream {
+    /// Handles one request.
+    pub(super) fn take_request(&mut self, message: &Bytes) {
+        let (view, decoded) = match QueueStreamView::parse(message) {
+            Ok(view) => (view, Ok(())),
+            Err(error) => (QueueStreamView::remains(message), Err(error)),
+        };
+        let asked = Asked {
+            request_id: match view.request_id {
+                "" => id::generate(&mut |bytes| self.shard.fill_random(bytes)).into(),
+                given => given.into(),
+            },
+            request_type: view.request_type,
+        };
+        self.last = asked.clone();
+        let outcome = match decoded {
+            Ok(()) => self.handle(&view, message, &asked),
+            Err(error) => Err(Refusal::from(error).into()),
+        };
+        if let Err(refusal) = outcome {
+            self.fail(&asked, &refusal);
+        }
+    }
+
+    fn handle(
+        &mut self,
+        view: &QueueStreamView<'_>,
+        message: &Bytes,
+        asked: &Asked,
+    ) -> Result<(), QueueStreamRefusal> {
+        check_client_id(view.client_id)?;
+        match RequestType::try_from(view.request_type) {
+            Ok(RequestType::ReceiveMessage) => self.receive(view, asked),
+            Ok(RequestType::AckMessage) => {
+                let held = self.named(view, QueueStreamRefusal::NoMessageToAck)?;
+                self.settle(held, Action::Ack, asked);
+                Ok(())
+            }
+            Ok(RequestType::RejectMessage) => {
+                let held = self.named(view, QueueStreamRefusal::NoMessageToReject)?;
+                self.settle(held, Action::Nack, asked);
+                Ok(())
+            }
+            Ok(RequestType::ModifyVisibility) => self.modify_visibility(view, asked),
+            Ok(RequestType::ResendMessage) => self.resend(view, asked),
+            Ok(RequestType::SendModifiedMessage) => self.send_modified(view, message, asked),
+            Ok(RequestType::Unknown) | Err(_) => Err(QueueStreamRefusal::StreamRequestType),
+        }
+    }
+
+    fn receive(
+        &mut self,
+        view: &QueueStreamView<'_>,
+        asked: &Asked,
+    ) -> Result<(), QueueStreamRefusal> {
+        check_queue(view.channel)?;
+        let visibility = self.visibility_of(view)?;
+        let wait = check_wait(view.wait_seconds, &self.limits)?;
+        if !matches!(self.phase, Phase::Idle) {
+            return Err(QueueStreamRefusal::AlreadyReceiving);
+        }
+        let ticket = self.consumer.poll(&PollRequest {
+            channel: view.channel,
+            items_max: 1,
+            bytes_max: usize::MAX,
+            wait,
+            peek: false,
+            visibility: Some(visibility),
+            field: MESSAGE_FIELD,
+        });
+        let asked = asked.clone();
+        self.phase = Phase::Waiting { ticket, asked };
+        Ok(())
+    }
+
+    fn modify_visibility(
+        &mut self,
+        view: &QueueStreamView<'_>,
+        asked: &Asked,
+    ) -> Result<(), QueueStreamRefusal> {
+        let visibility = self.visibility_of(view)?;
+        if let Phase::Holding(held) = &self.phase {
+            let extend = Action::Extend(visibility);
+            // When it comes too late, the end of the lease is on its way to us.
+            self.consumer
+                .settle(held.delivery, Which::All, extend, false);
+        } else {
+            self.visibility = Some(Alarm::new(visibility));
+        }
+        self.succeed(asked);
+        Ok(())
+    }
+
+    fn resend(
+        &mut self,
+        view: &QueueStreamView<'_>,
+        asked: &Asked,
+    ) -> Result<(), QueueStreamRefusal> {
+        check_queue(view.channel)?;
+        let held = self.held().ok_or(QueueStreamRefusal::NoMessageToSend)?;
+        let action = Action::Move {
+            reason: MoveReason::Resend,
+            target: view.channel.into(),
+        };
+        self.settle(held, action, asked);
+        Ok(())
+    }
+
+    fn send_modified(
+        &mut self,
+        view: &QueueStreamView<'_>,
+        message: &Bytes,
+        asked: &Asked,
+    ) -> Result<(), QueueStreamRefusal> {
+        let modified = view.modified.ok_or(Refusal::QueueMessageMissing)?;
+        let parsed = QueueMessageView::parse(modified).map_err(Refusal::from)?;
+        validate_message(&parsed, &self.limits)?;
+        // It goes to one queue, as what it replaces has come from one.
+        check_queue(parsed.channel)?;
+        let held = self.held().ok_or(QueueStreamRefusal::NoMessageToAck)?;
+        let modified = message.slice_ref(modified);
+        self.phase = Phase::Storing {
+            storing: Box::pin(store(self.shard.clone(), self.limits.clone(), modified)),
+            held,
+            asked: asked.clone(),
+            lost: false,
+        };
+        Ok(())
+    }
+
+    /// The message that is held, if the request names it.
+    fn named(
+        &self,
+        view: &QueueStreamView<'_>,
+        none: QueueStreamRefusal,
+    ) -> Result<Held, QueueStreamRefusal> {
+        if view.sequence == 0 {
+            return Err(QueueStreamRefusal::WrongSequence);
+        }
+        let held = self.held().ok_or(none)?;
+        if held.sequence != view.sequence {
+            return Err(QueueStreamRefusal::WrongSequence);
+        }
+        Ok(held)
+    }
+
+    fn held(&self) -> Option<Held> {
+        match &self.phase {
+            Phase::Holding(held) => Some(*held),
+            Phase::Idle
+            | Phase::Waiting { .. }
+            | Phase::Storing { .. }
+            | Phase::Settling { .. } => None,
+        }
+    }
+
+    fn settle(&mut self, held: Held, action: Action, asked: &Asked) {
+        let ticket = self
+            .consumer
+            .settle(held.delivery, Which::All, action, true);
+        let asked = asked.clone();
+        self.phase = Phase::Settling { ticket, asked };
+    }
+
+    fn visibility_of(&self, view: &QueueStreamView<'_>) -> Result<Duration, QueueStreamRefusal> {
+        let asked = u64::try_from(view.visibility_seconds).ok();
+        let visibility = asked
+            .map(Duration::from_secs)
+            .filter(|visibility| *visibility <= self.limits.visibility_max)
+            .ok_or(QueueStreamRefusal::Visibility)?;
+        Ok(if visibility.is_zero() {
+            self.limits.visibility_default
+        } else {
+            visibility
+        })
+    }
+}
+
+/// Stores a message that has been checked; ends when it is durable.
+async fn store(shard: Rc<Shard>, limits: Rc<QueueLimits>, message: Bytes) -> Result<(), Refusal> {
+    let view = QueueMessageView::parse(&message)?;
+    let message_id = match view.message_id {
+        "" => Cow::Owned(id::generate(&mut |bytes| shard.fill_random(bytes))),
+        given => Cow::Borrowed(given),
+    };
+    let stored = StoredMessage::new(view, message_id, &limits, shard.queue_now_ns());
+    let (channel, len) = (view.channel, stored.encoded_len());
+    let receipts = shard.receipts();
+    let mut encode = |out: &mut Vec<u8>| stored.encode(out);
+    while let Err(StoreBusy) =
+        shard.store_message(StoredKind::Queue, channel, len, &mut encode, &receipts)
+    {
+        let room = shard.store_room(channel, len).await;
+        room.map_err(|Full| Refusal::StoreBusy)?;
+    }
+    Ok(std::future::poll_fn(|cx| receipts.poll_front(cx)).await?)
+}

@@ -1,0 +1,218 @@
+//! `QueuesUpstream`: requests with messages in, their results out, in the order of the requests.
+//!
+//! A request is answered when its messages are durable; the stream is read on meanwhile, up to a
+//! bound.
+
+mod answers;
+
+use std::future::Future;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+
+use super::send::Checked;
+use super::{MESSAGES_PER_TURN, REQUEST_MESSAGES_MAX, given_or_new, told};
+use crate::grpc::Busy;
+use crate::grpc::codec::queue::{MessagesView, QueueLimits, QueueMessageView};
+use crate::grpc::events::NoRoom;
+use crate::rt;
+use crate::shard::{Receipts, Shard};
+use crate::wire::server::{Call, MessageReader, ResponseStream};
+use crate::wire::status::{Code, Status};
+use crate::wire_error::Refusal;
+
+use answers::Answers;
+
+pub(in crate::grpc) async fn upstream(
+    shard: Rc<Shard>,
+    limits: Rc<QueueLimits>,
+    busy: Busy,
+    call: Call,
+) {
+    let (mut reader, responder) = call.into_parts();
+    // The headers go out at once: some clients wait for them before they send.
+    let Ok(stream) = responder.start() else {
+        return;
+    };
+    let mut sender = Sender {
+        receipts: shard.receipts(),
+        shard,
+        limits,
+        stream,
+        answers: Answers::default(),
+        busy,
+    };
+    if let Ok(status) = sender.serve(&mut reader).await {
+        sender.stream.finish(status);
+    }
+}
+
+/// One upstream.
+struct Sender {
+    shard: Rc<Shard>,
+    limits: Rc<QueueLimits>,
+    stream: ResponseStream,
+    /// INVARIANT: as many outstanding ones as messages that wait in the answers.
+    receipts: Receipts,
+    answers: Answers,
+    /// While receipts are outstanding.
+    busy: Busy,
+}
+
+/// The client has gone.
+struct Gone;
+
+/// What an upstream does next.
+enum Next {
+    Request(Result<Option<Bytes>, Status>),
+    Shutdown,
+    /// Everything is answered, and the end was decided before.
+    Answered,
+    Gone,
+}
+
+impl Sender {
+    /// Serves until the end; gives the status that ends the call.
+    async fn serve(&mut self, reader: &mut MessageReader) -> Result<Status, Gone> {
+        let shutdown = self.shard.watch_shutdown();
+        let mut end: Option<Status> = None;
+        loop {
+            let ending = end.is_some();
+            let next = std::future::poll_fn(|cx| {
+                if self.poll_answers(cx).is_ready() {
+                    return Poll::Ready(Next::Gone);
+                }
+                if ending {
+                    // What was taken is answered, whyever the stream ends.
+                    return match self.answers.is_empty() {
+                        true => Poll::Ready(Next::Answered),
+                        false => Poll::Pending,
+                    };
+                }
+                if shutdown.poll(cx).is_ready() {
+                    return Poll::Ready(Next::Shutdown);
+                }
+                if self.answers.is_full() {
+                    return Poll::Pending;
+                }
+                reader.poll_message(cx).map(Next::Request)
+            })
+            .await;
+            match next {
+                Next::Request(Ok(Some(request))) => self.take(&request).await?,
+                Next::Request(Ok(None)) => end = Some(Status::new(Code::Ok, "")),
+                Next::Request(Err(status)) => end = Some(status),
+                Next::Shutdown => end = Some(Refusal::ShuttingDown.into()),
+                Next::Answered => return end.ok_or(Gone),
+                Next::Gone => return Err(Gone),
+            }
+        }
+    }
+
+    /// Turns receipts into answers and sends what may go, in one write. Ready when the client has
+    /// gone.
+    fn poll_answers(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
+        if self.stream.poll_reset(cx).is_ready() {
+            return Poll::Ready(Gone);
+        }
+        while self.answers.are_waiting() {
+            let Poll::Ready(outcome) = self.receipts.poll_front(cx) else {
+                break;
+            };
+            let shard = &self.shard;
+            self.answers
+                .receipt(outcome.map_err(|failure| told(shard, failure.into())));
+        }
+        self.busy.set(self.answers.are_waiting());
+        while self.answers.ready_bytes() > 0 {
+            let want = self.answers.ready_bytes();
+            let sent = match self.stream.poll_send_capacity(want, cx) {
+                Poll::Ready(Ok(granted)) => self.stream.send_frames(self.answers.take(granted)),
+                Poll::Ready(Err(gone)) => Err(gone),
+                Poll::Pending => break,
+            };
+            if sent.is_err() {
+                return Poll::Ready(Gone);
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Takes a request: hands its messages to their logs.
+    async fn take(&mut self, request: &[u8]) -> Result<(), Gone> {
+        let view = match self.check(request) {
+            Ok(view) => view,
+            Err(refusal) => {
+                // The id where it can still be read: the client matches answers by it.
+                let error = told(&self.shard, refusal);
+                self.answers.refuse(MessagesView::id_of(request), &error);
+                return Ok(());
+            }
+        };
+        self.answers.begin(view.id);
+        for (place, message) in view.messages().enumerate() {
+            if let Err(refusal) = self.hand_over(message).await? {
+                let message_id = QueueMessageView::message_id_of(message);
+                let message_id = given_or_new(&self.shard, message_id);
+                let error = told(&self.shard, refusal);
+                self.answers.refused(&message_id, &error);
+            }
+            if place % MESSAGES_PER_TURN == MESSAGES_PER_TURN - 1 {
+                self.meanwhile(rt::reactor_yield()).await?;
+            }
+        }
+        self.answers.end();
+        Ok(())
+    }
+
+    fn check<'a>(&self, request: &'a [u8]) -> Result<MessagesView<'a>, Refusal> {
+        let view = MessagesView::parse(request)?;
+        if view.count == 0 {
+            return Err(Refusal::UpstreamEmpty);
+        }
+        if view.count > REQUEST_MESSAGES_MAX {
+            let max = REQUEST_MESSAGES_MAX;
+            return Err(Refusal::BatchTooLarge { max });
+        }
+        Ok(view)
+    }
+
+    /// Hands one message to its log, or says why not.
+    async fn hand_over(&mut self, message: &[u8]) -> Result<Result<(), Refusal>, Gone> {
+        let checked = match Checked::new(&self.shard, &self.limits, message) {
+            Ok(checked) => checked,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        while let Err(no_room) = checked.send(&self.shard, &self.receipts) {
+            if let Err(refusal) = self.wait_for_room(no_room, checked.channel()).await? {
+                return Ok(Err(refusal));
+            }
+        }
+        self.answers.handed_over(&checked);
+        debug_assert_eq!(self.receipts.outstanding(), self.answers.waiting_count());
+        Ok(Ok(()))
+    }
+
+    async fn wait_for_room(
+        &mut self,
+        no_room: NoRoom,
+        channel: &str,
+    ) -> Result<Result<(), Refusal>, Gone> {
+        let shard = self.shard.clone();
+        self.meanwhile(no_room.wait(&shard, channel)).await
+    }
+
+    /// Waits for something, while what was taken before is answered.
+    async fn meanwhile<T>(&mut self, something: impl Future<Output = T>) -> Result<T, Gone> {
+        let mut something = pin!(something);
+        std::future::poll_fn(|cx| {
+            if self.poll_answers(cx).is_ready() {
+                return Poll::Ready(Err(Gone));
+            }
+            something.as_mut().poll(cx).map(Ok)
+        })
+        .await
+    }
+}

@@ -1,0 +1,166 @@
+//! The answers of an upstream, in the order of its requests.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::grpc::codec::queue::{upstream_refusal, upstream_response};
+use crate::grpc::queues::results::Results;
+use crate::grpc::queues::send::Checked;
+
+/// Messages of one stream that may wait for their receipts; then no further request is taken.
+const WAITING_MAX: usize = 4096;
+
+/// Bytes of these messages, as they are stored; a single request may have more.
+const WAITING_BYTES_MAX: usize = 4 << 20;
+
+/// Requests that may wait for their answers.
+const REQUESTS_MAX: usize = 4096;
+
+/// Bytes of results, of messages that wait and of those that wait for the client to read them. A
+/// client that reads none is not read from any further.
+const RESULT_BYTES_MAX: usize = 256 << 10;
+
+/// Answers that were not sent yet.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    /// Frames that may go out.
+    ready: BytesMut,
+    /// INVARIANT: the first one waits for a receipt, or for more of its messages.
+    requests: VecDeque<Request>,
+    waiting_count: usize,
+    waiting_bytes: usize,
+    result_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Request {
+    id: Box<str>,
+    /// Why it was refused as a whole.
+    refusal: Option<Box<str>>,
+    results: Results,
+    /// All its messages were handed over or refused.
+    ended: bool,
+}
+
+impl Answers {
+    /// Begins the answer to a request.
+    pub(super) fn begin(&mut self, id: &str) {
+        self.push(id, None);
+    }
+
+    /// Answers a request as a whole, with an error.
+    pub(super) fn refuse(&mut self, id: &str, error: &str) {
+        self.push(id, Some(error.into()));
+        self.end();
+    }
+
+    fn push(&mut self, id: &str, refusal: Option<Box<str>>) {
+        self.result_bytes += id.len();
+        self.requests.push_back(Request {
+            id: id.into(),
+            refusal,
+            results: Results::default(),
+            ended: false,
+        });
+    }
+
+    /// Adds a message of the request that was begun last.
+    pub(super) fn handed_over(&mut self, message: &Checked<'_>) {
+        self.add(|results| results.handed_over(message));
+    }
+
+    /// Adds a message of the request that was begun last, which was refused.
+    pub(super) fn refused(&mut self, message_id: &str, error: &str) {
+        self.add(|results| results.refused(message_id, error));
+    }
+
+    fn add(&mut self, add: impl FnOnce(&mut Results)) {
+        debug_assert!(self.requests.back().is_some_and(|request| !request.ended));
+        if let Some(request) = self.requests.back_mut() {
+            let results = &mut request.results;
+            let before = (
+                results.waiting_count(),
+                results.waiting_bytes(),
+                results.bytes(),
+            );
+            add(results);
+            self.waiting_count += results.waiting_count() - before.0;
+            self.waiting_bytes += results.waiting_bytes() - before.1;
+            self.result_bytes += results.bytes() - before.2;
+        }
+    }
+
+    /// The request that was begun last has no more messages.
+    pub(super) fn end(&mut self) {
+        if let Some(request) = self.requests.back_mut() {
+            request.ended = true;
+        }
+        self.pass_done();
+    }
+
+    /// Takes the next receipt: of the first message that waits.
+    pub(super) fn receipt(&mut self, outcome: Result<(), Cow<'static, str>>) {
+        let first = self.requests.front_mut();
+        debug_assert!(first.is_some(), "more receipts than messages that wait");
+        if let Some(request) = first {
+            let bytes_before = request.results.waiting_bytes();
+            request.results.receipt(outcome);
+            self.waiting_count -= 1;
+            self.waiting_bytes -= bytes_before - request.results.waiting_bytes();
+            self.pass_done();
+        }
+    }
+
+    /// Makes frames of the requests at the front that are done.
+    fn pass_done(&mut self) {
+        while let Some(request) = self
+            .requests
+            .pop_front_if(|request| request.ended && request.results.waiting_count() == 0)
+        {
+            self.result_bytes -= request.id.len() + request.results.bytes();
+            match &request.refusal {
+                Some(error) => upstream_refusal(&request.id, error, &mut self.ready),
+                None => {
+                    let fields = request.results.into_fields();
+                    upstream_response(&request.id, &fields, &mut self.ready);
+                }
+            }
+        }
+    }
+
+    /// Whether any message waits for its receipt.
+    pub(super) fn are_waiting(&self) -> bool {
+        self.waiting_count > 0
+    }
+
+    /// How many do.
+    pub(super) fn waiting_count(&self) -> usize {
+        self.waiting_count
+    }
+
+    /// Whether no more requests are to be taken for now.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting_count >= WAITING_MAX
+            || self.waiting_bytes >= WAITING_BYTES_MAX
+            || self.requests.len() >= REQUESTS_MAX
+            || self.ready.len() + self.result_bytes >= RESULT_BYTES_MAX
+    }
+
+    /// Whether everything was sent.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.requests.is_empty()
+    }
+
+    /// Bytes that may go out.
+    pub(super) fn ready_bytes(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Takes up to `count` bytes of what may go out.
+    pub(super) fn take(&mut self, count: usize) -> Bytes {
+        let count = count.min(self.ready.len());
+        self.ready.split_to(count).freeze()
+    }
+}
