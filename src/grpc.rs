@@ -112,7 +112,7 @@ impl GrpcService {
     }
 
     fn kubemq(&self, method: &str, call: Call) {
-        let shard = self.shard.clone();
+        let (shard, limits) = (self.shard.clone(), self.queue_limits.clone());
         match method {
             "Ping" => {
                 let ping = system::ping(shard, self.info.clone(), call, self.begin());
@@ -122,11 +122,11 @@ impl GrpcService {
                 rt::spawn(
                     Queue::Serve,
                     "SendEvent",
-                    events::send_event(shard, call, self.begin()),
+                    events::send_event(shard, limits, call, self.begin()),
                 );
             }
             "SendEventsStream" => {
-                let stream = event_stream::send_events_stream(shard, self.busy(), call);
+                let stream = event_stream::send_events_stream(shard, limits, self.busy(), call);
                 rt::spawn(Queue::Serve, "SendEventsStream", stream);
             }
             "SubscribeToEvents" => {

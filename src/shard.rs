@@ -38,11 +38,12 @@ use bytes::BytesMut;
 use foldhash::fast::FixedState;
 
 use crate::engine::cache::ResponseCache;
+use crate::engine::clock::SteadyClock;
 use crate::engine::pending::{PendingKey, PendingRequests};
 use crate::engine::subscriptions::{SubscriberAddress, SubscriptionId, SubscriptionTable};
 use crate::model::{Kind, ShardId};
 use crate::routing::{self, RouteError, RoutingTable, Target};
-use crate::rt::Notify;
+use crate::rt::{self, Notify};
 use crate::telemetry::counters::{Counters, CountersSnapshot};
 use crate::telemetry::latency::Latencies;
 use ringmq_storage::SlotId;
@@ -64,6 +65,7 @@ pub use stored::{
 };
 pub use subscribe::Subscriber;
 
+use keyed::Keyed;
 use lane::Lane;
 use requests::Waiter;
 use stored::Stored;
@@ -104,6 +106,9 @@ pub struct Shard {
     settings: Settings,
     placement: Box<dyn Placement>,
     stored: Stored,
+    /// Consumers of queues whose calls are on this core.
+    consumers: RefCell<Keyed<Rc<queues::Local>>>,
+    queue_clock: RefCell<SteadyClock>,
     /// Subscriptions of events, commands and queries that this shard holds.
     tables: [RefCell<SubscriptionTable>; 3],
     held: RefCell<HashMap<(usize, SubscriberAddress), SubscriptionId, FixedState>>,
@@ -148,12 +153,17 @@ impl Shard {
         let id = id.number();
         let table = || RefCell::new(SubscriptionTable::new(settings.match_cache_entries));
         let lane = |peer: u16| (peer != id).then(|| Lane::new(settings.lane));
+        let mut clock = SteadyClock::new(rt::now().as_ns(), rt::unix_ns().cast_unsigned());
+        let now_ns = clock.read(rt::now().as_ns(), rt::unix_ns().cast_unsigned());
+        let stored = Stored::new(stored, now_ns);
         Rc::new(Self {
             id,
             count,
             settings,
             placement,
-            stored: Stored::new(stored),
+            stored,
+            consumers: RefCell::default(),
+            queue_clock: RefCell::new(clock),
             tables: [table(), table(), table()],
             held: RefCell::default(),
             subscribers: RefCell::default(),
@@ -215,6 +225,7 @@ impl Shard {
         let receivers = self.stored.receivers.borrow();
         receivers.end_all(EndReason::Shutdown);
         drop(receivers);
+        self.end_polls();
         self.drained
             .borrow()
             .iter()
@@ -272,6 +283,8 @@ impl Shard {
         let held = self.tables.iter().map(|table| table.borrow().len()).sum();
         counters.subscriptions_held.set(level(held));
         self.stored.measure(counters);
+        let consumers = self.consumers.borrow().iter().count();
+        counters.queue_consumers.set(level(consumers));
         counters.snapshot()
     }
 

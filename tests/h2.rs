@@ -22,6 +22,16 @@ mod flow;
 mod handshake;
 #[path = "h2/leaving.rs"]
 mod leaving;
+#[path = "h2/queue_ends.rs"]
+mod queue_ends;
+#[path = "h2/queue_polls.rs"]
+mod queue_polls;
+#[path = "h2/queue_settlements.rs"]
+mod queue_settlements;
+#[path = "h2/queue_single.rs"]
+mod queue_single;
+#[path = "h2/queues.rs"]
+mod queues;
 #[path = "h2/random.rs"]
 mod random;
 #[path = "h2/spec.rs"]
@@ -84,6 +94,60 @@ with_one_and_four_shards! {
     leaving:
         a_client_that_says_goaway_gets_its_answers,
         vanished_clients_leave_nothing_behind;
+    queue_ends:
+        a_half_close_ends_the_call_and_returns_what_is_unsettled,
+        a_poll_of_a_client_that_is_gone_takes_nothing,
+        an_automatic_poll_runs_to_its_end_behind_a_half_close,
+        vanished_consumers_leave_nothing_behind,
+        what_a_broken_stream_held_counts_as_received,
+        what_came_before_a_half_close_is_answered;
+    queue_polls:
+        a_client_that_does_not_read_hurts_only_itself,
+        a_poll_has_one_answer_with_its_id_and_type,
+        a_poll_right_behind_a_settlement_sees_its_effect,
+        a_refused_poll_carries_the_type_of_a_poll,
+        a_waiting_poll_blocks_nothing_behind_it,
+        a_waiting_poll_is_woken_by_the_first_message,
+        an_answer_stays_below_four_mebibytes_but_for_one_message,
+        an_answer_that_was_not_taken_acknowledges_nothing,
+        an_automatic_acknowledgement_settles_what_it_delivers,
+        an_empty_poll_is_answered_at_the_end_of_its_wait,
+        an_open_transaction_hides_no_more_than_it_holds,
+        many_messages_fit_one_answer,
+        messages_carry_their_attributes,
+        polls_of_one_queue_are_served_in_turn,
+        polls_wait_side_by_side_on_one_stream,
+        sends_are_answered_in_time_while_polls_wait_and_settle;
+    queue_settlements:
+        a_close_without_a_transaction_is_silent,
+        a_list_is_settled_up_to_its_first_wrong_number,
+        a_request_without_a_meaning_is_unknown,
+        a_settlement_of_all_ignores_its_list,
+        a_settlement_that_fails_is_told_and_the_stream_goes_on,
+        a_settlement_that_succeeds_is_silent,
+        a_status_tells_what_is_open,
+        a_transaction_belongs_to_its_stream,
+        a_transaction_is_complete_with_its_last_message,
+        a_visibility_ends_the_lease_and_a_late_settlement_is_refused,
+        transactions_are_open_side_by_side,
+        what_is_nacked_for_the_last_time_is_a_dead_letter,
+        what_is_requeued_begins_anew_in_its_order;
+    queue_single:
+        a_bad_request_is_told_and_the_stream_goes_on,
+        a_broken_stream_returns_the_message_to_its_place_counted,
+        a_half_close_returns_the_message_uncounted,
+        a_message_ends_the_wait,
+        a_message_rejected_for_the_last_time_is_a_dead_letter,
+        a_modified_message_takes_the_place_of_the_received_one,
+        a_rejected_message_goes_to_the_tail_counted,
+        a_resent_message_begins_anew_elsewhere,
+        a_settlement_right_before_a_half_close_counts,
+        a_stream_receives_once,
+        a_visibility_may_be_set_anew,
+        a_wrong_sequence_settles_nothing,
+        an_acknowledged_message_is_gone_and_the_call_is_over,
+        an_empty_wait_is_told_and_ends_the_call,
+        the_end_of_the_visibility_ends_the_call;
     random:
         random_frames_do_no_harm;
     spec:
@@ -94,4 +158,12 @@ with_one_and_four_shards! {
         results_of_pipelined_events_come_in_order_through_a_half_close,
         what_a_lost_connection_left_unread_is_delivered_again,
         what_a_reset_threw_away_is_delivered_again;
+}
+
+#[test]
+fn streams_of_queues_end_with_unavailable_when_the_broker_ends() {
+    for cores in [1, 4] {
+        let broker = Broker::start(cores);
+        queue_ends::a_broker_that_ends_says_unavailable_and_counts_nothing(broker);
+    }
 }

@@ -64,7 +64,7 @@ pub const GROUP_TURN_MESSAGES_MAX: u64 = 64;
 pub const RETIRED_FEEDS_MAX: usize = 4096;
 
 /// Where a receiver is: its core and its key there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {
     /// The core that holds the receiver's connection.
     pub core: u16,

@@ -7,6 +7,7 @@
 
 mod details;
 pub mod dispatcher;
+pub mod moves;
 pub mod state;
 
 pub use super::runs::SequenceRuns;

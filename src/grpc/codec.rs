@@ -112,7 +112,7 @@ mod tests {
 
     /// Encodings that the generated types would not write: values merged from two messages,
     /// fields in any order, unknown fields, damaged bytes.
-    pub(super) fn noise<M: prost::Message>(
+    pub(in crate::grpc::codec) fn noise<M: prost::Message>(
         message: impl Strategy<Value = M>,
     ) -> impl Strategy<Value = Vec<u8>> {
         let unknown = prop_oneof![

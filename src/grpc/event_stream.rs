@@ -16,7 +16,8 @@ use bytes::Bytes;
 use super::codec::event::EventView;
 use super::codec::validate;
 use super::events::{Checked, NoRoom, count_received};
-use super::routed::Routed;
+use super::codec::queue::QueueLimits;
+use super::routed::{Handed, Routed, told};
 use super::{Busy, refused};
 use crate::model::name::Target;
 use crate::rt;
@@ -27,7 +28,12 @@ use crate::wire_error::Refusal;
 
 use results::Results;
 
-pub(super) async fn send_events_stream(shard: Rc<Shard>, busy: Busy, call: Call) {
+pub(super) async fn send_events_stream(
+    shard: Rc<Shard>,
+    limits: Rc<QueueLimits>,
+    busy: Busy,
+    call: Call,
+) {
     let (mut reader, responder) = call.into_parts();
     // The headers go out at once: some clients wait for them before they send.
     let Ok(stream) = responder.start() else {
@@ -36,6 +42,7 @@ pub(super) async fn send_events_stream(shard: Rc<Shard>, busy: Busy, call: Call)
     let mut publisher = Publisher {
         receipts: shard.receipts(),
         shard,
+        limits,
         stream,
         results: Results::default(),
         busy,
@@ -48,6 +55,8 @@ pub(super) async fn send_events_stream(shard: Rc<Shard>, busy: Busy, call: Call)
 /// One publish stream.
 struct Publisher {
     shard: Rc<Shard>,
+    /// Of the queues that a route may lead to.
+    limits: Rc<QueueLimits>,
     stream: ResponseStream,
     /// INVARIANT: as many outstanding ones as results that wait.
     receipts: Receipts,
@@ -128,7 +137,7 @@ impl Publisher {
             };
             let outcome = outcome.map_err(Refusal::from);
             if let Some(fate) = self.results.routed_front() {
-                fate.outcome(&self.shard, outcome);
+                fate.outcome(outcome.map_err(|refusal| told(&self.shard, refusal)));
                 self.results.copy_settled();
                 continue;
             }
@@ -230,7 +239,7 @@ impl Publisher {
         let Ok(event) = EventView::parse(message) else {
             return Ok(());
         };
-        let shard = self.shard.clone();
+        let (shard, limits) = (self.shard.clone(), self.limits.clone());
         let mut routed = match Routed::event(&shard, &event, message, now_ns) {
             Ok(routed) => routed,
             Err(refusal) => {
@@ -238,17 +247,17 @@ impl Publisher {
                 return Ok(());
             }
         };
-        while let Err(no_room) = routed.send(&shard, &self.receipts) {
+        while let Err(no_room) = routed.send(&shard, &limits, &self.receipts) {
             if let Err(refusal) = self.room(no_room, routed.channel()).await? {
                 routed.give_up(&shard, refusal);
             }
         }
-        let (event_id, fate) = routed.into_fate();
+        let Handed { id, fate, .. } = routed.handed_over();
         if fate.awaited() > 0 {
             let (bytes, silent) = (message.len(), !event.store);
-            self.results.wait_routed(&event_id, bytes, silent, fate);
+            self.results.wait_routed(&id, bytes, silent, fate);
         } else if let Some(failure) = fate.failure() {
-            self.results.refuse(&event_id, &failure);
+            self.results.refuse(&id, &failure);
         }
         debug_assert_eq!(self.receipts.outstanding(), self.results.waiting_count());
         Ok(())

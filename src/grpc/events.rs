@@ -10,6 +10,7 @@ use super::codec::event::{
     EventView, encode_event_receive, event_receive_frame, event_receive_frame_len,
     event_receive_len, event_result,
 };
+use super::codec::queue::QueueLimits;
 use super::codec::{id, subscribe, validate};
 use super::routed;
 use super::stored_subscription::{self, Pacer};
@@ -23,14 +24,19 @@ use crate::shard::{Full, Receipts, Shard, StoreBusy, record};
 use crate::wire::server::Call;
 use crate::wire_error::Refusal;
 
-pub(super) async fn send_event(shard: Rc<Shard>, call: Call, _active: Active) {
+pub(super) async fn send_event(
+    shard: Rc<Shard>,
+    limits: Rc<QueueLimits>,
+    call: Call,
+    _active: Active,
+) {
     let began = rt::now();
     let (mut reader, responder) = call.into_parts();
     let message = reader.only_message().await;
     drop(reader);
     let mut latency = &shard.latencies.send_event;
     let result = match message {
-        Ok(message) => match hand_over(&shard, &message, rt::unix_ns()).await {
+        Ok(message) => match hand_over(&shard, &limits, &message, rt::unix_ns()).await {
             Ok(HandedOver { result, receipts }) => {
                 // It holds the connection's read buffer; what it said has been copied.
                 drop(message);
@@ -56,10 +62,15 @@ struct HandedOver {
     receipts: Option<Receipts>,
 }
 
-async fn hand_over(shard: &Rc<Shard>, message: &[u8], now_ns: i64) -> Result<HandedOver, Refusal> {
+async fn hand_over(
+    shard: &Rc<Shard>,
+    limits: &QueueLimits,
+    message: &[u8],
+    now_ns: i64,
+) -> Result<HandedOver, Refusal> {
     let event = EventView::parse(message)?;
     if validate::validate_event(&event)? == Target::Route {
-        let result = Box::pin(routed::send_event(shard, &event, message, now_ns)).await?;
+        let result = Box::pin(routed::send_event(shard, limits, &event, message, now_ns)).await?;
         let receipts = None;
         return Ok(HandedOver { result, receipts });
     }

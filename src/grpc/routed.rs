@@ -13,12 +13,15 @@ use bytes::{Bytes, BytesMut};
 
 use super::codec::copy::routed_copy;
 use super::codec::event::{EventView, event_result};
+use super::codec::queue::{QueueLimits, QueueMessageView, SendFacts};
 use super::codec::{id, validate};
 use super::events::{Checked, NoRoom, count_received};
+use super::queues::send;
 use super::refused;
 use crate::model::Kind;
 use crate::routing::Target;
-use crate::shard::{Receipts, Shard};
+use crate::rt;
+use crate::shard::{Receipts, Shard, StoreFailure};
 use crate::wire_error::Refusal;
 
 /// Targets that an answer names when they have not taken their copy; of others it tells the
@@ -36,9 +39,21 @@ pub(super) struct Routed<'a> {
     /// The target whose turn it is, and its copy, once it was made.
     next: usize,
     copy: Option<Vec<u8>>,
-    /// The id of the copy that answers for all: the first of the sender's own kind.
+    /// Id and facts of the copy that answers for all: the first of the sender's own kind.
     answer_id: Option<String>,
+    facts: Option<SendFacts>,
     fate: Fate,
+}
+
+/// A message whose copies were all handed over.
+pub(super) struct Handed {
+    /// The id that the answer has.
+    pub(super) id: String,
+    /// What the answer says when every target takes its copy; of a queue message only.
+    pub(super) facts: SendFacts,
+    pub(super) fate: Fate,
+    /// Bytes that wait for receipts, nearly.
+    pub(super) bytes: usize,
 }
 
 /// What became of the copies.
@@ -47,7 +62,7 @@ pub(super) struct Fate {
     targets: Vec<Target>,
     /// Targets whose receipts are outstanding, in the order of the receipts.
     awaited: VecDeque<usize>,
-    failures: Vec<(usize, String)>,
+    failures: Vec<(usize, Cow<'static, str>)>,
 }
 
 impl<'a> Routed<'a> {
@@ -64,6 +79,16 @@ impl<'a> Routed<'a> {
             Kind::Events
         };
         Self::new(shard, own, event.event_id, event.channel, message, now_ns)
+    }
+
+    /// Finds the targets of a queue message. All of it but its channel was checked.
+    pub(super) fn queue_message(
+        shard: &Shard,
+        view: &QueueMessageView<'a>,
+        message: &'a [u8],
+    ) -> Result<Self, Refusal> {
+        let (id, route) = (view.message_id, view.channel);
+        Self::new(shard, Kind::Queues, id, route, message, rt::unix_ns())
     }
 
     fn new(
@@ -86,6 +111,7 @@ impl<'a> Routed<'a> {
             next: 0,
             copy: None,
             answer_id: None,
+            facts: None,
             fate: Fate {
                 targets,
                 awaited: VecDeque::new(),
@@ -99,26 +125,36 @@ impl<'a> Routed<'a> {
     ///
     /// # Errors
     /// [`NoRoom`] for the copy whose turn it is: wait and go on, or [`give_up`](Self::give_up).
-    pub(super) fn send(&mut self, shard: &Rc<Shard>, receipts: &Receipts) -> Result<(), NoRoom> {
+    pub(super) fn send(
+        &mut self,
+        shard: &Rc<Shard>,
+        limits: &QueueLimits,
+        receipts: &Receipts,
+    ) -> Result<(), NoRoom> {
         while let Some(target) = self.fate.targets.get(self.next) {
+            let kind = target.kind;
             let copy = match self.copy.take() {
                 Some(copy) => copy,
                 None => {
-                    let id = match self.given_id {
-                        "" => Cow::Owned(id::generate(&mut |bytes| shard.fill_random(bytes))),
-                        given => Cow::Borrowed(given),
-                    };
-                    let (kind, channel) = (target.kind, &*target.channel);
-                    let copy = routed_copy(self.message, self.own, &id, kind, channel);
+                    let id = given_or_new(shard, self.given_id);
+                    let copy = routed_copy(self.message, self.own, &id, kind, &target.channel);
                     if kind == self.own && self.answer_id.is_none() {
                         self.answer_id = Some(id.into_owned());
                     }
                     copy
                 }
             };
-            match send_copy(shard, target.kind, &copy, self.now_ns, receipts) {
+            let sent = match kind {
+                Kind::Queues => send_to_queue(shard, limits, &copy, receipts),
+                _ => send_event_copy(shard, &copy, self.now_ns, receipts),
+            };
+            match sent {
                 Ok(Sent::Done) => {}
-                Ok(Sent::Awaited) => self.fate.awaited.push_back(self.next),
+                Ok(Sent::Stored) => self.fate.awaited.push_back(self.next),
+                Ok(Sent::Queued(facts)) => {
+                    self.facts.get_or_insert(facts);
+                    self.fate.awaited.push_back(self.next);
+                }
                 Err(Unsent::Refused(refusal)) => self.fate.fail(shard, self.next, refusal),
                 Err(Unsent::NoRoom(no_room)) => {
                     self.copy = Some(copy);
@@ -143,16 +179,62 @@ impl<'a> Routed<'a> {
         self.next += 1;
     }
 
-    /// All copies were handed over: the id that the answer has, and what is still to come.
-    pub(super) fn into_fate(self) -> (String, Fate) {
-        debug_assert_eq!(
-            self.next,
-            self.fate.targets.len(),
-            "every target had its turn"
-        );
+    /// All copies were handed over.
+    pub(super) fn handed_over(self) -> Handed {
+        let Fate { targets, .. } = &self.fate;
+        debug_assert_eq!(self.next, targets.len(), "every target had its turn");
         let id = self.answer_id;
-        (id.unwrap_or_else(|| self.given_id.to_owned()), self.fate)
+        Handed {
+            id: id.unwrap_or_else(|| self.given_id.to_owned()),
+            facts: self.facts.unwrap_or_default(),
+            bytes: self.message.len().saturating_mul(self.fate.awaited()),
+            fate: self.fate,
+        }
     }
+
+    /// Hands all copies over, waiting for room where there is none.
+    pub(super) async fn send_all(
+        mut self,
+        shard: &Rc<Shard>,
+        limits: &QueueLimits,
+        receipts: &Receipts,
+    ) -> Handed {
+        while let Err(no_room) = self.send(shard, limits, receipts) {
+            let waited = no_room.wait(shard, self.channel()).await;
+            if let Err(refusal) = waited {
+                self.give_up(shard, refusal);
+            }
+        }
+        self.handed_over()
+    }
+}
+
+impl Handed {
+    /// Waits for the receipts, which are the next ones; gives what the sender is told when not
+    /// every target has taken its copy.
+    pub(super) async fn settled(mut self, shard: &Shard, receipts: &Receipts) -> Option<String> {
+        while self.fate.awaited() > 0 {
+            let outcome = std::future::poll_fn(|cx| receipts.poll_front(cx)).await;
+            let told = |failure: StoreFailure| told(shard, failure.into());
+            self.fate.outcome(outcome.map_err(told));
+        }
+        self.fate.failure()
+    }
+}
+
+/// The id that came, or a new one.
+fn given_or_new<'a>(shard: &Shard, id: &'a str) -> Cow<'a, str> {
+    match id {
+        "" => Cow::Owned(id::generate(&mut |bytes| shard.fill_random(bytes))),
+        given => Cow::Borrowed(given),
+    }
+}
+
+/// Counts a refusal as if its copy had been sent alone; gives its text.
+pub(super) fn told(shard: &Shard, refusal: Refusal) -> Cow<'static, str> {
+    let text = refusal.text();
+    refused(shard, refusal);
+    text
 }
 
 impl Fate {
@@ -162,18 +244,16 @@ impl Fate {
     }
 
     /// Takes the next receipt.
-    pub(super) fn outcome(&mut self, shard: &Shard, outcome: Result<(), Refusal>) {
+    pub(super) fn outcome(&mut self, outcome: Result<(), Cow<'static, str>>) {
         let target = self.awaited.pop_front();
         debug_assert!(target.is_some(), "a receipt that nobody waits for");
-        if let (Some(target), Err(refusal)) = (target, outcome) {
-            self.fail(shard, target, refusal);
+        if let (Some(target), Err(text)) = (target, outcome) {
+            self.failures.push((target, text));
         }
     }
 
     fn fail(&mut self, shard: &Shard, target: usize, refusal: Refusal) {
-        self.failures.push((target, refusal.text().into_owned()));
-        // Counted as if it had been sent alone.
-        drop(refused(shard, refusal));
+        self.failures.push((target, told(shard, refusal)));
     }
 
     /// What the sender is told; `None` when every target has taken its copy.
@@ -199,8 +279,10 @@ impl Fate {
 
 enum Sent {
     Done,
-    /// A receipt tells what became of it.
-    Awaited,
+    /// A receipt tells what becomes of it.
+    Stored,
+    /// The same, in a queue.
+    Queued(SendFacts),
 }
 
 enum Unsent {
@@ -208,19 +290,23 @@ enum Unsent {
     Refused(Refusal),
 }
 
-fn send_copy(
+fn send_to_queue(
     shard: &Rc<Shard>,
-    kind: Kind,
+    limits: &QueueLimits,
+    copy: &[u8],
+    receipts: &Receipts,
+) -> Result<Sent, Unsent> {
+    let checked = send::Checked::new(shard, limits, copy).map_err(Unsent::Refused)?;
+    checked.send(shard, receipts).map_err(Unsent::NoRoom)?;
+    Ok(Sent::Queued(checked.facts()))
+}
+
+fn send_event_copy(
+    shard: &Rc<Shard>,
     copy: &[u8],
     now_ns: i64,
     receipts: &Receipts,
 ) -> Result<Sent, Unsent> {
-    if kind == Kind::Queues {
-        return Err(Unsent::Refused(Refusal::KindUnavailable {
-            kind,
-            method: "SendQueueMessage",
-        }));
-    }
     let refuse = Unsent::Refused;
     let event = EventView::parse(copy).map_err(|error| refuse(error.into()))?;
     validate::validate_event_to_channel(&event).map_err(refuse)?;
@@ -228,7 +314,7 @@ fn send_copy(
     if event.store {
         let sent = checked.send(shard, Some(receipts));
         sent.map_err(Unsent::NoRoom)?;
-        return Ok(Sent::Awaited);
+        return Ok(Sent::Stored);
     }
     checked.send(shard, None).map_err(Unsent::NoRoom)?;
     count_received(shard, copy);
@@ -238,24 +324,16 @@ fn send_copy(
 /// Sends an event of a unary call to a route; gives the answer when all is done.
 pub(super) async fn send_event(
     shard: &Rc<Shard>,
+    limits: &QueueLimits,
     event: &EventView<'_>,
     message: &[u8],
     now_ns: i64,
 ) -> Result<Bytes, Refusal> {
-    let mut routed = Routed::event(shard, event, message, now_ns)?;
+    let routed = Routed::event(shard, event, message, now_ns)?;
     let receipts = shard.receipts();
-    while let Err(no_room) = routed.send(shard, &receipts) {
-        let waited = no_room.wait(shard, routed.channel()).await;
-        if let Err(refusal) = waited {
-            routed.give_up(shard, refusal);
-        }
-    }
-    let (event_id, mut fate) = routed.into_fate();
-    while fate.awaited() > 0 {
-        let outcome = std::future::poll_fn(|cx| receipts.poll_front(cx)).await;
-        fate.outcome(shard, outcome.map_err(Refusal::from));
-    }
-    let failure = fate.failure();
+    let handed = routed.send_all(shard, limits, &receipts).await;
+    let event_id = handed.id.clone();
+    let failure = handed.settled(shard, &receipts).await;
     let mut result = BytesMut::new();
     let sent = failure.is_none();
     event_result(&event_id, sent, &failure.unwrap_or_default(), &mut result);
@@ -274,7 +352,7 @@ mod tests {
         Fate {
             targets: (0..targets).map(target).collect(),
             awaited: VecDeque::new(),
-            failures: (0..failures).map(|n| (n, "why".to_owned())).collect(),
+            failures: (0..failures).map(|n| (n, "why".into())).collect(),
         }
     }
 

@@ -311,6 +311,7 @@ fn stored_settings(config: &Config, file_hook: Option<fn() -> Rc<dyn FileHook>>)
         sync_interval: store.sync_interval,
         inflight_bytes_max: store.inflight_bytes_max,
         framing: crate::grpc::stored_framing(),
+        queue_framing: crate::grpc::queue_framing(config.queue.body_md5),
         policy: Box::new(move |channel| channel_policy(&policies, &queues, channel)),
         cursor_expiry: store.subscription_expiry,
         purge_inactive: store.max_purge_inactive,

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::queues::{ConsumerEvent, Said};
 use super::stored::{OpenReceiver, StoreFailure, StoreWork, StoredChunk, StoredRefused, Told};
 use crate::engine::pending::ReplyAddress;
 use crate::model::Kind;
@@ -106,6 +107,10 @@ pub(super) enum Note {
     Probe { key: u64, question: u64 },
     /// The answer to `Probe`.
     Probed { question: u64, alive: bool },
+    /// What a consumer of the sending core says to a log of the receiving shard.
+    Consumer { log: u16, key: u64, said: Said },
+    /// What a consumer of the receiving core is told.
+    ConsumerEvent { key: u64, event: Box<ConsumerEvent> },
 }
 
 impl Work {

@@ -142,6 +142,10 @@ impl Shard {
             Note::Ended { key } => self.ended_here(key),
             Note::Probe { key, question } => self.probe_here(peer, key, question),
             Note::Probed { question, alive } => self.probed_here(question, alive),
+            Note::Consumer { log, key, said } => {
+                self.said_here(log, Address { core: peer, key }, said);
+            }
+            Note::ConsumerEvent { key, event } => self.consumer_event_here(key, *event),
             _ => {}
         }
     }

@@ -11,10 +11,19 @@
 //! Every poll has exactly one answer. A settlement has one when it fails, or when the consumer
 //! asked to hear of its commit.
 
+mod answer;
+mod asked_moves;
+mod consumer;
+mod flush;
+mod moves;
 mod policy;
+mod poll;
+mod seat;
+mod serve;
+mod settle;
+mod timers;
+mod trim;
 
-use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -23,6 +32,12 @@ use ringmq_storage::{ChannelKey, Sequence};
 
 use super::{Shard, StoreFailure};
 use crate::engine::queues::MoveReason;
+use crate::rt;
+
+pub use consumer::Consumer;
+
+pub(super) use consumer::{Local, Said};
+pub(super) use seat::QueueSeat;
 
 pub use policy::QueuePolicy;
 
@@ -49,7 +64,7 @@ pub struct HandedMessage<'a> {
     pub channel: &'a str,
     /// The message's number in it.
     pub sequence: u64,
-    /// When it was stored, or requeued to the tail.
+    /// When its body was stored.
     pub timestamp_ns: u64,
     /// How often it has been received, this time included.
     pub receives: u32,
@@ -199,76 +214,19 @@ pub enum ConsumerEvent {
     LeaseExpired {
         /// The delivery.
         delivery: Delivery,
-        /// The messages.
+        /// The messages; none: all of the delivery, its queue was deleted.
         sequences: Vec<Sequence>,
     },
 }
 
-/// One who takes messages from queues: a call, or a stream. Tickets number its requests from 1.
-///
-/// Dropped without [`close`](Self::close), what it has leased goes back to its place, received
-/// once more: it broke.
-#[derive(Debug)]
-pub struct Consumer {
-    shard: Rc<Shard>,
-}
-
-impl Consumer {
-    /// Asks for messages; gives the ticket of the answer.
-    pub fn poll(&self, request: &PollRequest<'_>) -> u64 {
-        let _ = (request, &self.shard);
-        todo!()
-    }
-
-    /// Ends the waiting of a poll: it is answered at once, with nothing if nothing is there.
-    pub fn cancel(&self, ticket: u64) {
-        let _ = ticket;
-        todo!()
-    }
-
-    /// Settles messages of a delivery; gives the ticket of an answer. With `confirm`, success is
-    /// told too, after the commit (of a move: after the target's).
-    pub fn settle(&self, delivery: Delivery, which: Which, action: Action, confirm: bool) -> u64 {
-        let _ = (delivery, which, action, confirm);
-        todo!()
-    }
-
-    /// Removes all messages of a queue that are visible now; answered after the commit.
-    pub fn drain(&self, channel: &str) -> u64 {
-        let _ = channel;
-        todo!()
-    }
-
-    /// What happened next. Only the last poller is woken.
-    pub fn poll_event(&self, cx: &mut Context<'_>) -> Poll<ConsumerEvent> {
-        let _ = cx;
-        todo!()
-    }
-
-    /// Takes an event if there is one.
-    #[must_use]
-    pub fn try_event(&self) -> Option<ConsumerEvent> {
-        todo!()
-    }
-
-    /// Ends in order: what is not settled goes back to its place, as if it had not been received.
-    pub fn close(self) {
-        todo!()
-    }
-}
-
 impl Shard {
-    /// A new consumer.
-    #[must_use]
-    pub fn consumer(self: &Rc<Self>) -> Consumer {
-        Consumer {
-            shard: self.clone(),
-        }
-    }
-
     /// Nanoseconds since 1970 by the clock of queues: it never goes back, and never stands still.
     #[must_use]
     pub fn queue_now_ns(&self) -> u64 {
-        todo!()
+        let wall_ns = rt::unix_ns().cast_unsigned();
+        self.queue_clock.borrow_mut().read(rt::now().as_ns(), wall_ns)
     }
 }
+
+#[cfg(test)]
+mod tests;

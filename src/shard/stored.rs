@@ -41,7 +41,6 @@ use ringmq_storage::fs::Fs;
 use ringmq_storage::log::{Log, Refused};
 use slab::Slab;
 
-use super::queues::QueuePolicy;
 use crate::engine::stored::{Limits, Slots, StoreRefusal};
 use crate::model::ShardId;
 use crate::rt::{self, file::FileHook};
@@ -49,6 +48,7 @@ use crate::telemetry::counters::Counters;
 use crate::telemetry::latency::LatencyHistogram;
 
 use super::keyed::Keyed;
+use super::queues::{QueueFraming, QueuePolicy, QueueSeat};
 
 pub use channel_counts::ChannelCounts;
 pub use open::{Start, StoredRefused, StoredSubscribe};
@@ -111,8 +111,10 @@ pub struct StoredSettings {
     pub sync_interval: Duration,
     /// Bytes of messages that may wait on this core for their commit.
     pub inflight_bytes_max: usize,
-    /// How stored messages are framed.
+    /// How stored events are framed.
     pub framing: Framing,
+    /// How the messages of queues are.
+    pub queue_framing: QueueFraming,
     /// What a channel is allowed.
     pub policy: Box<dyn Fn(&str) -> ChannelPolicy>,
     /// A durable position that nobody used for this long is forgotten; `None`: never.
@@ -219,18 +221,24 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    pub(super) fn new(seed: StoredSeed) -> Self {
+    /// `now_ns` is the clock of queues.
+    pub(super) fn new(seed: StoredSeed, now_ns: u64) -> Self {
         let StoredSeed {
             settings,
             placement,
             logs,
             fs,
         } = seed;
-        let seat = |opened: OpenedLog| Rc::new(LogSeat::new(opened, fs.clone()));
+        let seat = |opened: OpenedLog| {
+            let policy = |channel: &str| (settings.policy)(channel).queue;
+            let queues = QueueSeat::new(&opened.slots, now_ns, policy);
+            Rc::new(LogSeat::new(opened, queues, fs.clone()))
+        };
+        let seats = logs.into_iter().map(seat).collect();
         Self {
             settings,
             placement,
-            seats: logs.into_iter().map(seat).collect(),
+            seats,
             receipts: RefCell::default(),
             receivers: RefCell::default(),
             probes: RefCell::default(),
@@ -252,7 +260,7 @@ impl Stored {
     pub(super) fn measure(&self, counters: &Counters) {
         let level = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let [mut bytes, mut live, mut segments, mut index] = [0; 4];
-        let [mut channels, mut cursors, mut failed, mut frames] = [0; 4];
+        let [mut channels, mut cursors, mut failed, mut frames, mut polls] = [0; 5];
         for seat in &self.seats {
             let log = seat.log.borrow();
             let stats = log.stats();
@@ -265,6 +273,7 @@ impl Stored {
             let slots = seat.slots.borrow();
             channels += level(slots.channel_count());
             cursors += level(slots.cursor_count());
+            polls += level(seat.queues.borrow().polls_waiting());
         }
         counters.log_bytes.set(bytes);
         counters.log_live_bytes.set(live);
@@ -272,6 +281,7 @@ impl Stored {
         counters.log_index_bytes.set(index);
         counters.stored_channels.set(channels);
         counters.cursors.set(cursors);
+        counters.queue_polls_waiting.set(polls);
         counters.log_failed.set(failed);
         let counted = counters.commit_frames.value();
         counters.commit_frames.add(frames.saturating_sub(counted));

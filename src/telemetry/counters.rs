@@ -261,6 +261,45 @@ counters! {
     counter "broker_events_store_delivered_bytes_total" { events_store_delivered_bytes }
     /// Stored events that had been handed out before and were not confirmed.
     counter "broker_events_store_redelivered_total" { events_store_redelivered }
+    /// Messages of queues that are durable.
+    counter "broker_queue_received_total" { queue_received }
+    /// Bytes of messages of queues that were accepted, as they lie in the log.
+    counter "broker_queue_received_bytes_total" { queue_received_bytes }
+    /// Messages of queues handed to consumers, counted each time.
+    counter "broker_queue_delivered_total" { queue_delivered }
+    /// Bytes of messages of queues handed to consumers, counted each time.
+    counter "broker_queue_delivered_bytes_total" { queue_delivered_bytes }
+    /// Messages of queues handed to consumers that had been received before.
+    counter "broker_queue_redelivered_total" { queue_redelivered }
+    /// Messages of queues that were looked at and left in place.
+    counter "broker_queue_peeked_total" { queue_peeked }
+    /// What consumers have done with messages of queues.
+    counter "broker_queue_settled_total" {
+        queue_acked: action = "ack",
+        queue_nacked: action = "nack",
+        queue_returned: action = "return",
+        queue_sent_on: action = "move",
+    }
+    /// Settlements of queues that were refused: the lease was over.
+    counter "broker_queue_leases_lost_total" { queue_leases_lost }
+    /// Leases of queues whose time was over.
+    counter "broker_queue_leases_expired_total" { queue_leases_expired }
+    /// Messages of queues that went to the tail.
+    counter "broker_queue_requeued_total" { queue_requeued }
+    /// Messages that left queues otherwise than by being acknowledged.
+    counter "broker_queue_removed_total" {
+        queue_expired: reason = "expired",
+        queue_dropped: reason = "receives",
+        queue_dead_lettered: reason = "dead_letter",
+        queue_moved: reason = "moved",
+        queue_purged: reason = "purged",
+        queue_overflowed: reason = "overflow",
+        queue_damaged: reason = "damaged",
+    }
+    /// Polls of queues that wait for messages.
+    gauge "broker_queue_polls_waiting" { queue_polls_waiting }
+    /// Calls and streams that take messages from queues.
+    gauge "broker_queue_consumers" { queue_consumers }
     /// Publishers' messages that wait to be durable.
     gauge "broker_receipts_waiting" { receipts_waiting }
     /// Channels with stored messages.

@@ -165,6 +165,10 @@ families! {
     send_event_store
     /// `SendQueueMessage`, from the call to the answer.
     send_queue_message
+    /// Polls of queues, from their turn to the answer.
+    queue_poll
+    /// Confirmed settlements of queues' messages, from the decision to the commit.
+    queue_settle
     /// Stored messages, from being gathered to being committed.
     append_commit
     /// Writes of a batch to its segment.

@@ -131,6 +131,7 @@ struct TestService {
     written: Rc<Cell<u64>>,
     seen: RefCell<Option<String>>,
     held: RefCell<Vec<(MessageReader, Responder)>>,
+    answered_in_full: Rc<Cell<Option<bool>>>,
 }
 
 struct Served(Rc<TestService>);
@@ -153,6 +154,7 @@ impl Service for Served {
             "/t/Hold" => service.held.borrow_mut().push((reader, responder)),
             "/t/Flood" => spawn(flood(service, responder)),
             "/t/Wait" => spawn(wait(service, reader, responder)),
+            "/t/InFull" => spawn(in_full(service, reader, responder)),
             "/t/Drop" => drop(responder),
             "/t/Panic" => spawn(async move {
                 let _held = responder;
@@ -169,6 +171,15 @@ fn spawn(future: impl Future<Output = ()> + 'static) {
 
 async fn unary(mut reader: MessageReader, responder: Responder) {
     responder.unary(reader.only_message().await);
+}
+
+/// Answers with what came, and notes whether all of it went on.
+async fn in_full(service: Rc<TestService>, mut reader: MessageReader, responder: Responder) {
+    let message = reader.only_message().await.unwrap();
+    let mut stream = responder.start_unary().unwrap();
+    stream.send_message(message).unwrap();
+    let sent = stream.finish_in_full(Status::OK).await;
+    service.answered_in_full.set(Some(sent.is_ok()));
 }
 
 async fn bidi(mut reader: MessageReader, responder: Responder) {

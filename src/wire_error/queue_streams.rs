@@ -43,7 +43,12 @@ pub enum QueueStreamRefusal {
     },
     /// A number of a request that means nothing.
     RequestUnknown,
-    /// The stream has as many open transactions and waiting polls as it may.
+    /// The stream has as many waiting polls as it may.
+    PollLimit {
+        /// The bound.
+        max: usize,
+    },
+    /// The stream has as many open transactions as it may.
     TransactionLimit {
         /// The bound.
         max: usize,
@@ -84,6 +89,9 @@ impl QueueStreamRefusal {
             Self::NotRequeued { sequence, refusal } => {
                 let text = refusal.text();
                 return format!("re-queue message with seq {sequence} failed, {text}").into();
+            }
+            Self::PollLimit { max } => {
+                return format!("the stream has as many waiting polls as it may: {max}").into();
             }
             Self::TransactionLimit { max } => {
                 return format!("the stream has as many open transactions as it may: {max}").into();
@@ -140,6 +148,7 @@ mod tests {
 "cannot requeue messages with empty channel destination "
 "re-queue message with seq 7 failed, Error 110: invalid message, cannot be empty"
 "request unknown"
+"the stream has as many waiting polls as it may: 6"
 "the stream has as many open transactions as it may: 5"
 "Error 124: no active message to ack"
 "Error 125: ack sequence cannot be 0 or negative"
@@ -173,6 +182,7 @@ mod tests {
                 refusal: Refusal::EventEmpty,
             },
             R::RequestUnknown,
+            R::PollLimit { max: 6 },
             R::TransactionLimit { max: 5 },
             R::NoMessageToAck,
             R::WrongSequence,

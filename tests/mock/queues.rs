@@ -77,6 +77,16 @@ pub(crate) fn get(id: &str, channel: &str, items: u64, wait_ms: u64, auto_ack: b
         .0
 }
 
+/// A Get of up to 10 messages that asks for a visibility.
+pub(crate) fn get_with(id: &str, channel: &str, visibility_seconds: &str) -> Vec<u8> {
+    let visibility = Message::default()
+        .bytes(1, "visibility_seconds")
+        .bytes(2, visibility_seconds);
+    let mut get = get(id, channel, 10, 30_000, false);
+    get.extend(Message::default().bytes(12, visibility.0).0);
+    get
+}
+
 /// A settlement, or a question, of a downstream.
 pub(crate) fn settle(id: &str, kind: u64, transaction: &[u8], sequences: &[u64]) -> Vec<u8> {
     let settle = Message::default()
@@ -121,6 +131,13 @@ pub(crate) fn stream_request(
         .varint(6, wait_seconds)
         .varint(7, sequence)
         .0
+}
+
+/// A `StreamQueueMessagesRequest` that sends another message in place of the received one.
+pub(crate) fn stream_modified(id: &str, message: &[u8]) -> Vec<u8> {
+    let mut request = stream_request(id, stream::SEND_MODIFIED, "", 0, 0, 0);
+    request.extend(Message::default().bytes(8, message).0);
+    request
 }
 
 /// A `ReceiveQueueMessagesRequest`.

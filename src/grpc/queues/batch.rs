@@ -5,7 +5,7 @@ use std::rc::Rc;
 use bytes::{Bytes, BytesMut};
 
 use super::results::Results;
-use super::send::Checked;
+use super::send::Sending;
 use super::{MESSAGES_PER_TURN, REQUEST_MESSAGES_MAX, given_or_new, told};
 use crate::grpc::codec::queue::{MessagesView, QueueLimits, QueueMessageView, batch_response};
 use crate::grpc::{Active, refused};
@@ -78,8 +78,12 @@ async fn hand_over(
     receipts: &Receipts,
     results: &mut Results,
 ) {
-    let refusal = match Checked::new(shard, limits, message) {
-        Ok(checked) => loop {
+    let refusal = match Sending::new(shard, limits, message) {
+        Ok(Sending::Route(routed)) => {
+            let handed = Box::pin(routed.send_all(shard, limits, receipts)).await;
+            return results.routed(handed);
+        }
+        Ok(Sending::Queue(checked)) => loop {
             let Err(no_room) = checked.send(shard, receipts) else {
                 return results.handed_over(&checked);
             };

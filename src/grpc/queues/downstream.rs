@@ -65,7 +65,7 @@ struct Downstream {
     polls: HashMap<u64, OpenPoll>,
     /// By ticket; each has exactly one outcome.
     settlements: HashMap<u64, Settlement>,
-    transactions: Transactions,
+    transactions: Transactions<Delivery>,
     ending: Option<Ending>,
     /// While settlements are on their way.
     busy: Busy,
@@ -82,8 +82,6 @@ struct OpenPoll {
 enum Settlement {
     /// The delivery of an answer settles its messages.
     OfAnswer,
-    /// The client gave the messages back; a failure means that they are back already.
-    Close { transaction: TransactionId },
     /// What the client asked for.
     Asked {
         transaction: TransactionId,
@@ -289,9 +287,6 @@ impl Downstream {
                     tracing::debug!(%failure, "messages of an answer were not settled");
                 }
                 return;
-            }
-            Settlement::Close { transaction } => {
-                return self.transactions.confirmed(transaction);
             }
             Settlement::Asked {
                 transaction,

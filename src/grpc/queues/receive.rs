@@ -14,7 +14,7 @@ use crate::grpc::{Active, refused};
 use crate::shard::{Action, Consumer, ConsumerEvent, Delivery, PollRequest, Polled, Shard, Which};
 use crate::wire::Gone;
 use crate::wire::server::{Call, Responder};
-use crate::wire::status::{Code, Status};
+use crate::wire::status::Status;
 use crate::wire_error::Refusal;
 
 /// Answers up to this size are copied into one piece.
@@ -166,7 +166,7 @@ async fn send(
     }
     answer.end(&mut frame);
     stream.send_frames(frame.freeze())?;
-    stream.finish_in_full(Status::new(Code::Ok, "")).await
+    stream.finish_in_full(Status::OK).await
 }
 
 /// Acknowledges a delivery, and waits until that is durable, so that no drain overtakes it.

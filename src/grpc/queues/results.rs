@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use bytes::BytesMut;
 
 use super::send::Checked;
+use crate::grpc::routed::{Fate, Handed};
 use crate::grpc::codec::queue::{SendFacts, result_as_field, results_of};
 
 /// Results, written when the messages are handed over, as the successes that they will nearly
@@ -27,6 +28,8 @@ enum Entry {
     Refused,
     /// It waits for its receipt, or has had it; so many bytes in the log.
     HandedOver(usize),
+    /// It went to a route and waits for several receipts, or has had them.
+    Routed(Box<Fate>, usize),
 }
 
 impl Results {
@@ -42,6 +45,23 @@ impl Results {
         self.waiting_bytes += stored_len;
     }
 
+    /// Adds the result of a message that was handed over to a route.
+    pub(super) fn routed(&mut self, handed: Handed) {
+        let Handed {
+            id,
+            facts,
+            fate,
+            bytes,
+        } = handed;
+        if fate.awaited() == 0 {
+            return self.refused(&id, &fate.failure().unwrap_or_default());
+        }
+        result_as_field(&id, Ok(facts), &mut self.fields);
+        self.waiting_count += fate.awaited();
+        self.waiting_bytes += bytes;
+        self.entries.push(Entry::Routed(Box::new(fate), bytes));
+    }
+
     /// Adds the result of a message that was refused.
     pub(super) fn refused(&mut self, message_id: &str, error: &str) {
         result_as_field(message_id, Err(error), &mut self.fields);
@@ -50,14 +70,26 @@ impl Results {
     }
 
     /// Takes the next receipt: of the first message that still waits.
-    pub(super) fn receipt(&mut self, outcome: Result<(), Cow<'static, str>>) {
+    pub(super) fn receipt(&mut self, mut outcome: Result<(), Cow<'static, str>>) {
         let place = loop {
             let place = self.settled;
             self.settled += 1;
-            match self.entries.get(place) {
+            match self.entries.get_mut(place) {
                 Some(Entry::Refused) => {}
                 Some(Entry::HandedOver(bytes)) => {
-                    self.waiting_bytes -= bytes;
+                    self.waiting_bytes -= *bytes;
+                    break place;
+                }
+                Some(Entry::Routed(fate, bytes)) => {
+                    fate.outcome(outcome);
+                    if fate.awaited() > 0 {
+                        // Its next receipt comes here too.
+                        self.settled = place;
+                        self.waiting_count -= 1;
+                        return;
+                    }
+                    self.waiting_bytes -= *bytes;
+                    outcome = fate.failure().map_or(Ok(()), |failure| Err(failure.into()));
                     break place;
                 }
                 None => {
@@ -73,7 +105,7 @@ impl Results {
         }
     }
 
-    /// Messages that wait for their receipts.
+    /// Receipts that are outstanding.
     pub(super) fn waiting_count(&self) -> usize {
         self.waiting_count
     }

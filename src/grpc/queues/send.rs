@@ -11,10 +11,9 @@ use crate::grpc::codec::queue::{
     QueueLimits, QueueMessageView, SendFacts, SendOutcome, StoredMessage, send_result, validate,
 };
 use crate::grpc::events::NoRoom;
+use crate::grpc::routed::{Handed, Routed};
 use crate::grpc::{Active, refused};
-use crate::model::Kind;
 use crate::model::name::Target;
-use crate::routing::RouteError;
 use crate::rt;
 use crate::shard::{Receipts, Shard, StoreBusy, record};
 use crate::wire::server::Call;
@@ -39,20 +38,31 @@ pub(in crate::grpc) async fn send_message(
     record(&shard.latencies.send_queue_message, began);
 }
 
-/// What a message comes to, and the answer when all goes well.
-struct HandedOver {
-    answer: Bytes,
-    outcome: Result<(), Refusal>,
+/// What a message comes to.
+enum HandedOver {
+    Queue {
+        /// When all goes well.
+        answer: Bytes,
+        outcome: Result<(), Refusal>,
+    },
+    Route(Box<Handed>),
 }
 
 async fn send(shard: &Rc<Shard>, limits: &QueueLimits, message: Bytes) -> Result<Bytes, Status> {
     let receipts = shard.receipts();
-    let HandedOver {
-        answer,
-        mut outcome,
-    } = hand_over(shard, limits, &message, &receipts)
+    let handed_over = hand_over(shard, limits, &message, &receipts)
         .await
         .map_err(|refusal| refused(shard, refusal))?;
+    let (answer, mut outcome) = match handed_over {
+        HandedOver::Queue { answer, outcome } => (answer, outcome),
+        HandedOver::Route(handed) => {
+            drop(message);
+            let Handed { id, facts, .. } = &*handed;
+            let (id, facts) = (id.clone(), *facts);
+            let failure = handed.settled(shard, &receipts).await;
+            return Ok(encode_result(&id, failure.as_deref().map_or(Ok(facts), Err)));
+        }
+    };
     // It holds the connection's read buffer; what it said has been copied.
     drop(message);
     if outcome.is_ok() {
@@ -77,12 +87,17 @@ async fn hand_over(
 ) -> Result<HandedOver, Refusal> {
     let view = QueueMessageView::parse(message)?;
     let message_id = given_or_new(shard, view.message_id);
-    let checked = match Checked::of(shard, limits, view, message_id.clone()) {
-        Ok(checked) => checked,
+    let sending = Sending::of(shard, limits, message, view, message_id.clone());
+    let checked = match sending {
+        Ok(Sending::Queue(checked)) => checked,
+        Ok(Sending::Route(routed)) => {
+            let handed = Box::pin(routed.send_all(shard, limits, receipts)).await;
+            return Ok(HandedOver::Route(Box::new(handed)));
+        }
         Err(refusal) => {
             let answer = encode_result(&message_id, Ok(SendFacts::default()));
             let outcome = Err(refusal);
-            return Ok(HandedOver { answer, outcome });
+            return Ok(HandedOver::Queue { answer, outcome });
         }
     };
     let mut outcome = Ok(());
@@ -93,7 +108,7 @@ async fn hand_over(
         }
     }
     let answer = encode_result(&message_id, Ok(checked.facts()));
-    Ok(HandedOver { answer, outcome })
+    Ok(HandedOver::Queue { answer, outcome })
 }
 
 /// An answer; each result has the message's id where a message has it.
@@ -103,32 +118,66 @@ fn encode_result(message_id: &str, outcome: SendOutcome<'_>) -> Bytes {
     answer.freeze()
 }
 
+/// A message that was checked: for one queue, or for the targets of a route.
+pub(super) enum Sending<'a> {
+    Queue(Checked<'a>),
+    Route(Box<Routed<'a>>),
+}
+
+impl<'a> Sending<'a> {
+    /// Decodes and checks an encoded `QueueMessage`.
+    pub(super) fn new(
+        shard: &Shard,
+        limits: &QueueLimits,
+        message: &'a [u8],
+    ) -> Result<Self, Refusal> {
+        let view = QueueMessageView::parse(message)?;
+        let message_id = given_or_new(shard, view.message_id);
+        Self::of(shard, limits, message, view, message_id)
+    }
+
+    /// Checks a message that gets this id, unless it goes to a route: then each copy has its own
+    /// where the sender gave none.
+    fn of(
+        shard: &Shard,
+        limits: &QueueLimits,
+        message: &'a [u8],
+        view: QueueMessageView<'a>,
+        message_id: Cow<'a, str>,
+    ) -> Result<Self, Refusal> {
+        Ok(match validate::validate_message(&view, limits)? {
+            Target::Channel => Self::Queue(Checked::of(shard, limits, view, message_id)?),
+            Target::Route => Self::Route(Box::new(Routed::queue_message(shard, &view, message)?)),
+        })
+    }
+}
+
 /// A message for one queue that may go into the log.
 #[derive(Debug)]
 pub(in crate::grpc) struct Checked<'a>(StoredMessage<'a>);
 
 impl<'a> Checked<'a> {
-    /// Decodes and checks an encoded `QueueMessage`.
+    /// Decodes and checks an encoded `QueueMessage` whose channel is one queue, whatever its name
+    /// looks like: what a consumer or a route sends on is not routed.
     pub(in crate::grpc) fn new(
         shard: &Shard,
         limits: &QueueLimits,
         message: &'a [u8],
     ) -> Result<Self, Refusal> {
         let view = QueueMessageView::parse(message)?;
+        if validate::validate_message(&view, limits)? == Target::Route {
+            validate::check_queue(view.channel)?;
+        }
         Self::of(shard, limits, view, given_or_new(shard, view.message_id))
     }
 
-    /// Checks a message that gets this id.
-    pub(super) fn of(
+    /// Takes a message that was checked and gets this id.
+    fn of(
         shard: &Shard,
         limits: &QueueLimits,
         view: QueueMessageView<'a>,
         message_id: Cow<'a, str>,
     ) -> Result<Self, Refusal> {
-        match validate::validate_message(&view, limits)? {
-            Target::Channel => {}
-            Target::Route => return Err(Refusal::Route(RouteError::NoOwnTarget(Kind::Queues))),
-        }
         if shard.is_draining() {
             return Err(Refusal::ShuttingDown);
         }

@@ -12,11 +12,12 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use super::send::Checked;
+use super::send::Sending;
 use super::{MESSAGES_PER_TURN, REQUEST_MESSAGES_MAX, given_or_new, told};
 use crate::grpc::Busy;
 use crate::grpc::codec::queue::{MessagesView, QueueLimits, QueueMessageView};
 use crate::grpc::events::NoRoom;
+use crate::grpc::routed::Routed;
 use crate::rt;
 use crate::shard::{Receipts, Shard};
 use crate::wire::server::{Call, MessageReader, ResponseStream};
@@ -181,8 +182,9 @@ impl Sender {
 
     /// Hands one message to its log, or says why not.
     async fn hand_over(&mut self, message: &[u8]) -> Result<Result<(), Refusal>, Gone> {
-        let checked = match Checked::new(&self.shard, &self.limits, message) {
-            Ok(checked) => checked,
+        let checked = match Sending::new(&self.shard, &self.limits, message) {
+            Ok(Sending::Queue(checked)) => checked,
+            Ok(Sending::Route(routed)) => return self.hand_over_routed(*routed).await.map(Ok),
             Err(refusal) => return Ok(Err(refusal)),
         };
         while let Err(no_room) = checked.send(&self.shard, &self.receipts) {
@@ -193,6 +195,19 @@ impl Sender {
         self.answers.handed_over(&checked);
         debug_assert_eq!(self.receipts.outstanding(), self.answers.waiting_count());
         Ok(Ok(()))
+    }
+
+    /// Hands the copies of one message to their channels.
+    async fn hand_over_routed(&mut self, mut routed: Routed<'_>) -> Result<(), Gone> {
+        let (shard, limits) = (self.shard.clone(), self.limits.clone());
+        while let Err(no_room) = routed.send(&shard, &limits, &self.receipts) {
+            if let Err(refusal) = self.wait_for_room(no_room, routed.channel()).await? {
+                routed.give_up(&shard, refusal);
+            }
+        }
+        self.answers.routed(routed.handed_over());
+        debug_assert_eq!(self.receipts.outstanding(), self.answers.waiting_count());
+        Ok(())
     }
 
     async fn wait_for_room(

@@ -182,14 +182,19 @@ impl Shard {
                 limits: &policy.limits,
             };
             let prepared = slots.prepare_message(&mut *log, request, write);
-            prepared.map(|_| log.end())
+            prepared.map(|accepted| (accepted, log.end()))
         };
         match prepared {
-            Ok(end) => {
-                self.counters
-                    .events_store_received_bytes
-                    .add(message.payload_len.try_into().unwrap_or(u64::MAX));
-                seat.wait_for(message.receipt, end);
+            Ok((accepted, end)) => {
+                let received_bytes = match message.kind {
+                    StoredKind::Queue => &self.counters.queue_received_bytes,
+                    _ => &self.counters.events_store_received_bytes,
+                };
+                received_bytes.add(message.payload_len.try_into().unwrap_or(u64::MAX));
+                if accepted.overflow > 0 {
+                    self.drop_oldest(seat, accepted.key, accepted.overflow);
+                }
+                seat.wait_for(message.receipt, message.kind, end);
                 seat.commit_ready.raise();
                 Ok(())
             }

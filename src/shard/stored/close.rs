@@ -37,6 +37,13 @@ impl Shard {
             }
             rt::sleep(STEP).await;
         }
+        while self.has_decisions(seat) {
+            if seat.log.borrow().poisoned().is_some() || !in_time() {
+                return false;
+            }
+            seat.commit_ready.raise();
+            rt::sleep(STEP).await;
+        }
         while seat.log.borrow().committed() < seat.log.borrow().end() {
             if seat.log.borrow().poisoned().is_some() || !in_time() {
                 return false;

@@ -11,7 +11,7 @@ use ringmq_storage::{Position, SegmentId};
 use super::seat::LogSeat;
 use super::{StoreFailure, record};
 use crate::engine::feeds::{Address, ReceiverKey};
-use crate::engine::stored::Effect;
+use crate::engine::stored::{Effect, StoredKind};
 use crate::rt::file::LogFile;
 use crate::rt::{self, Queue};
 use crate::shard::Shard;
@@ -42,6 +42,7 @@ impl Shard {
         if seat.sync_due.replace(false) {
             self.sync_written(seat).await?;
         }
+        self.flush_queues(seat);
         let batch = seat.log.borrow_mut().take_batch();
         let Some(batch) = batch else {
             return Ok(false);
@@ -99,6 +100,7 @@ impl Shard {
         let sync = file.sync_data().await;
         sync.map_err(|error| format!("sync of segment {segment}: {error}"))?;
         seat.log.borrow_mut().synced(end);
+        self.moves_durable(seat);
         record(&self.latencies.storage_sync, began);
         Ok(())
     }
@@ -152,7 +154,7 @@ impl Shard {
     }
 
     /// Everything before `through` counts now: state changes, publishers hear, receivers get it.
-    fn apply_committed(&self, seat: &LogSeat, through: Position) -> Result<(), String> {
+    fn apply_committed(self: &Rc<Self>, seat: &LogSeat, through: Position) -> Result<(), String> {
         let began = rt::now();
         let mut effects = seat.effects.take();
         {
@@ -164,12 +166,19 @@ impl Shard {
         }
         for effect in effects.drain(..) {
             self.take_effect(seat, &effect);
+            self.take_queue_effect(seat, &effect);
         }
         seat.effects.replace(effects);
         while let Some(run) = seat.next_committed(through) {
-            self.counters.events_store_received.add(run.count);
+            let received = match run.kind {
+                StoredKind::Queue => &self.counters.queue_received,
+                _ => &self.counters.events_store_received,
+            };
+            received.add(run.count);
             self.complete(run.receipt, run.count, Ok(()));
         }
+        self.confirm_committed(seat, through);
+        self.moves_durable(seat);
         seat.wake_committed(through);
         self.append_backlog(seat);
         seat.deliver_ready.raise();
@@ -230,6 +239,8 @@ impl Shard {
         for work in backlog {
             self.complete(work.receipt, 1, Err(StoreFailure::Poisoned));
         }
+        self.fail_confirmations(seat);
+        self.fail_moves(seat);
         // They look at the log themselves.
         seat.wake_committed(Position::from_u64(u64::MAX));
     }

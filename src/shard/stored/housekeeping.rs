@@ -98,6 +98,7 @@ impl Shard {
                 continue;
             }
             self.trim_old(&seat).await;
+            self.trim_queues(&seat).await;
             self.forget_unused(&seat);
             self.compact(&seat).await;
             seat.jobs_ready.raise();
@@ -155,6 +156,7 @@ impl Shard {
         let mut log = seat.log.borrow_mut();
         let mut slots = seat.slots.borrow_mut();
         let feeds = seat.feeds.borrow();
+        let queues = seat.queues.borrow();
         let mut appended = false;
         if let Some(age) = settings.cursor_expiry {
             for (channel, cursor) in slots.idle_cursors(before(age)) {
@@ -166,7 +168,7 @@ impl Shard {
         }
         if let Some(age) = settings.purge_inactive {
             for channel in slots.idle_channels(before(age)) {
-                if feeds.receivers(channel) == 0 {
+                if feeds.receivers(channel) == 0 && !queues.uses(channel) {
                     let deleted = slots.prepare_channel_delete(&mut *log, channel, now);
                     appended |= deleted.is_ok();
                 }

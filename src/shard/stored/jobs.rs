@@ -115,6 +115,17 @@ impl Shard {
                 "deliver",
                 shard.clone().run_deliveries(seat.clone()),
             );
+            rt::spawn(
+                Queue::Serve,
+                "queues",
+                shard.clone().run_queues(seat.clone()),
+            );
+            rt::spawn(
+                Queue::Serve,
+                "queue time",
+                shard.clone().run_queue_time(seat.clone()),
+            );
+            rt::spawn(Queue::Serve, "moves", shard.clone().run_moves(seat.clone()));
             rt::spawn(Queue::Background, "housekeeping", shard.keep_house(seat));
         }
     }

@@ -196,8 +196,8 @@ mod tests {
     use super::*;
     use crate::model::ShardId;
     use crate::shard::{
-        ChannelPolicy, Framing, LaneBounds, LogPlacement, Placement, Settings, StoredSeed,
-        StoredSettings,
+        ChannelPolicy, Framing, LaneBounds, LogPlacement, Placement, QueueFraming, Settings,
+        StoredSeed, StoredSettings,
     };
 
     struct Here;
@@ -234,6 +234,11 @@ mod tests {
                 framing: Framing {
                     before: |_, _, _, _| {},
                     after: |_, _, _| {},
+                },
+                queue_framing: QueueFraming {
+                    before: |_, _, _| {},
+                    after: |_, _| {},
+                    policy: |_| crate::shard::BodyPolicy::default(),
                 },
                 policy: Box::new(|_| ChannelPolicy::default()),
                 cursor_expiry: None,

@@ -13,24 +13,26 @@ use ringmq_storage::{ChannelKey, Position, SegmentId};
 use super::open::Opening;
 use super::{ChannelCounts, OpenedLog, ReceiptAddress, StoreFailure, StoreWork};
 use crate::engine::feeds::{Address, Feeds, ReceiverKey};
-use crate::engine::stored::{Effect, Slots};
+use crate::engine::stored::{Effect, Slots, StoredKind};
 use crate::rt::Notify;
 use crate::rt::file::LogFile;
+use crate::shard::queues::QueueSeat;
 
 /// A log, the state that its records make, its receivers, and the tasks' ways to one another.
 ///
-/// Borrows never cross an await, and are taken in the order log, slots, feeds.
+/// Borrows never cross an await, and are taken in the order log, slots, feeds, queues.
 pub(in crate::shard) struct LogSeat {
-    pub(super) number: u16,
-    pub(super) log: RefCell<Log>,
-    pub(super) slots: RefCell<Slots>,
+    pub(in crate::shard) number: u16,
+    pub(in crate::shard) log: RefCell<Log>,
+    pub(in crate::shard) slots: RefCell<Slots>,
     pub(super) feeds: RefCell<Feeds<ReadCursor>>,
+    pub(in crate::shard) queues: RefCell<QueueSeat>,
     pub(super) channels: Arc<ChannelCounts>,
     pub(super) fs: Arc<dyn Fs>,
     /// Messages that wait for room in the log, in order.
     pub(super) backlog: RefCell<VecDeque<StoreWork>>,
     /// New messages wait although there is room, while a slice of compaction is appended.
-    pub(super) held: Cell<bool>,
+    pub(in crate::shard) held: Cell<bool>,
     /// Messages in the log that wait for their commit, in order.
     pub(super) waiting: RefCell<VecDeque<Waiting>>,
     /// Batches that were taken from the log.
@@ -38,11 +40,16 @@ pub(in crate::shard) struct LogSeat {
     /// Tasks that wait for a commit.
     commits: RefCell<Vec<(Position, Notify)>>,
     /// There is something to commit.
-    pub(super) commit_ready: Notify,
+    pub(in crate::shard) commit_ready: Notify,
     /// Receivers may have a turn.
     pub(super) deliver_ready: Notify,
     /// The log may have work for the blocking thread.
-    pub(super) jobs_ready: Notify,
+    pub(in crate::shard) jobs_ready: Notify,
+    /// Polls may be served.
+    pub(in crate::shard) queues_ready: Notify,
+    /// The time for which the task of the queues' time sleeps; `u64::MAX`: it sleeps until told.
+    pub(in crate::shard) queues_armed: Cell<u64>,
+    pub(in crate::shard) queues_rearm: Notify,
     /// A checkpoint was written, or could not be.
     pub(super) checkpointed: Cell<u64>,
     /// A sync will be asked for when its interval has passed.
@@ -74,6 +81,7 @@ pub(in crate::shard) struct LogSeat {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Waiting {
     pub receipt: ReceiptAddress,
+    pub kind: StoredKind,
     pub count: u64,
     /// The batch that they are in, see [`LogSeat::batches`].
     batch: u64,
@@ -96,12 +104,13 @@ impl LogSeat {
         self.channels.set(self.number, count);
     }
 
-    pub(super) fn new(opened: OpenedLog, fs: Arc<dyn Fs>) -> Self {
+    pub(super) fn new(opened: OpenedLog, queues: QueueSeat, fs: Arc<dyn Fs>) -> Self {
         Self {
             number: opened.number,
             log: RefCell::new(opened.log),
             slots: RefCell::new(opened.slots),
             feeds: RefCell::new(Feeds::new()),
+            queues: RefCell::new(queues),
             channels: opened.channels,
             fs,
             backlog: RefCell::default(),
@@ -112,6 +121,9 @@ impl LogSeat {
             commit_ready: Notify::new(),
             deliver_ready: Notify::new(),
             jobs_ready: Notify::new(),
+            queues_ready: Notify::new(),
+            queues_armed: Cell::new(0),
+            queues_rearm: Notify::new(),
             checkpointed: Cell::new(0),
             sync_planned: Cell::new(false),
             sync_due: Cell::new(false),
@@ -127,13 +139,14 @@ impl LogSeat {
     }
 
     /// Notes a message that was appended: its publisher hears when the log is committed to `end`.
-    pub(super) fn wait_for(&self, receipt: ReceiptAddress, end: Position) {
+    pub(super) fn wait_for(&self, receipt: ReceiptAddress, kind: StoredKind, end: Position) {
         let mut waiting = self.waiting.borrow_mut();
         // A run of one publisher becomes one note, but only within a batch: its first message must
         // not wait for the commit of its last.
         if let Some(last) = waiting.back_mut()
             && last.receipt.core == receipt.core
             && last.receipt.key == receipt.key
+            && last.kind == kind
             && last.receipt.number + last.count == receipt.number
             && last.batch == self.batches.get()
             && last.end.segment() == end.segment()
@@ -144,6 +157,7 @@ impl LogSeat {
         }
         waiting.push_back(Waiting {
             receipt,
+            kind,
             count: 1,
             batch: self.batches.get(),
             end,

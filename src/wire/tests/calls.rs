@@ -195,6 +195,53 @@ fn cancel_is_seen_by_reader_and_responder() {
 }
 
 #[test]
+fn an_answer_is_known_to_have_gone_on_in_full() {
+    on_executor(|| async {
+        let (client, control, _, service) = pair(Settings::default()).await.client().await;
+        for size in [0, 1, 100_000, 3 << 20] {
+            let message = noise(size, 9);
+            let answer = client
+                .unary("/t/InFull", message.clone(), &options())
+                .await
+                .unwrap();
+            assert!(answer == message, "{size}");
+            eventually("it is known", || service.answered_in_full.get().is_some()).await;
+            assert_eq!(service.answered_in_full.take(), Some(true));
+        }
+        assert_eq!(control.output().answers_bytes.get(), 0);
+    });
+}
+
+#[test]
+fn an_answer_that_is_thrown_away_is_known_to_be_lost() {
+    on_executor(|| async {
+        let (client, control, _, service) = pair(Settings::default()).await.client().await;
+        // More than the window of a stream: the rest waits for a reader.
+        let open = || {
+            client
+                .server_stream("/t/InFull", noise(3 << 20, 9), &options())
+                .unwrap()
+        };
+        let waits = || control.output().answers_bytes.get() > 0;
+        let unread = open();
+        eventually("the answer waits", waits).await;
+        rt::sleep(Duration::from_millis(20)).await;
+        assert_eq!(service.answered_in_full.get(), None);
+        drop(unread);
+        eventually("it is known", || service.answered_in_full.get().is_some()).await;
+        assert_eq!(service.answered_in_full.take(), Some(false));
+        assert_eq!(control.output().answers_bytes.get(), 0);
+
+        let unread = open();
+        eventually("the answer waits", waits).await;
+        client.close();
+        eventually("it is known", || service.answered_in_full.get().is_some()).await;
+        assert_eq!(service.answered_in_full.take(), Some(false));
+        drop(unread);
+    });
+}
+
+#[test]
 fn deadline_counts_from_the_arrival() {
     on_executor(|| async {
         let (client, _, _, service) = pair(Settings::default()).await.client().await;

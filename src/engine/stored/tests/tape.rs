@@ -102,6 +102,41 @@ impl Tape {
         }
     }
 
+    /// Loses all but the first so many frames, as a crash does; those are committed then.
+    pub(super) fn crash(&mut self, kept: usize) {
+        let mut after = Self::default();
+        for bytes in self.frames.drain(..).take(kept) {
+            with_frame(&bytes, |frame| {
+                let slot = frame.header.slot.unwrap();
+                after.indexes.insert(slot, frame.header.index.get());
+                for record in Records::new(frame.payload) {
+                    after.index(slot, &record.unwrap());
+                }
+            });
+            after.frames.push(bytes);
+        }
+        after.committed = after.frames.len();
+        *self = after;
+    }
+
+    /// Frames that were appended, an open one included.
+    pub(super) fn len(&self) -> usize {
+        self.frames.len() + usize::from(self.open.is_some())
+    }
+
+    /// Every committed record, with its slot and time.
+    pub(super) fn each_record(&self, mut visit: impl FnMut(SlotId, u64, &Record<'_>)) {
+        for bytes in &self.frames[..self.committed] {
+            with_frame(bytes, |frame| {
+                let (slot, base) = (frame.header.slot.unwrap(), frame.header.base_timestamp_ns);
+                for record in Records::new(frame.payload) {
+                    let record = record.unwrap();
+                    visit(slot, base + u64::from(record.head.time_delta_ns), &record);
+                }
+            });
+        }
+    }
+
     /// What a broker would have after a start.
     pub(super) fn replay(&self, slots: impl IntoIterator<Item = SlotId>) -> Slots {
         let mut replayed = Slots::new(slots);

@@ -93,3 +93,185 @@ fn within(seconds: i32, max: Duration) -> Option<Duration> {
     let duration = Duration::from_secs(u64::try_from(seconds).ok()?);
     (duration <= max).then_some(duration)
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use prost::Message as _;
+    use ringmq_proto::kubemq::{QueueMessage, QueueMessagePolicy};
+
+    use super::*;
+
+    fn message() -> QueueMessage {
+        QueueMessage {
+            client_id: "c".into(),
+            channel: "q".into(),
+            body: Bytes::from_static(b"b"),
+            ..QueueMessage::default()
+        }
+    }
+
+    fn check(message: &QueueMessage) -> Result<Target, Refusal> {
+        let encoded = message.encode_to_vec();
+        let view = QueueMessageView::parse(&encoded).unwrap();
+        validate_message(&view, &QueueLimits::default())
+    }
+
+    fn check_policy(change: impl FnOnce(&mut QueueMessagePolicy)) -> Result<Target, Refusal> {
+        let mut policy = QueueMessagePolicy::default();
+        change(&mut policy);
+        check(&QueueMessage {
+            policy: Some(policy),
+            ..message()
+        })
+    }
+
+    #[test]
+    fn every_fault_of_a_queues_name_is_one_refusal() {
+        let long = "q".repeat(257);
+        let bad = [
+            "", "q.", "q x", "q\tx", "q\r\n", "q.*", "q.>", ".q", "q..x", &long,
+        ];
+        for channel in bad {
+            let bad = QueueMessage {
+                channel: channel.into(),
+                body: Bytes::new(),
+                ..message()
+            };
+            assert_eq!(check(&bad), Err(Refusal::QueueName), "{channel:?}");
+            assert_eq!(check_queue(channel), Err(Refusal::QueueName), "{channel:?}");
+            let worse = QueueMessage {
+                client_id: String::new(),
+                ..bad
+            };
+            assert_eq!(check(&worse), Err(Refusal::ClientIdEmpty));
+        }
+        for channel in ["q", "q:x", "q/x", "a.b,c", "é"] {
+            assert_eq!(check_queue(channel), Ok(()), "{channel:?}");
+        }
+    }
+
+    #[test]
+    fn emptiness_comes_before_the_policy_and_routes_are_told() {
+        let empty = QueueMessage {
+            body: Bytes::new(),
+            tags: [("a".to_owned(), "b".to_owned())].into(),
+            policy: Some(QueueMessagePolicy {
+                delay_seconds: -1,
+                ..QueueMessagePolicy::default()
+            }),
+            ..message()
+        };
+        assert_eq!(check(&empty), Err(Refusal::EventEmpty));
+        let metadata = QueueMessage {
+            metadata: "m".into(),
+            body: Bytes::new(),
+            ..message()
+        };
+        assert_eq!(check(&metadata), Ok(Target::Channel));
+        let routed = QueueMessage {
+            channel: "a;events:b".into(),
+            ..message()
+        };
+        assert_eq!(check(&routed), Ok(Target::Route));
+        assert_eq!(
+            check_queue("a;b"),
+            Err(Refusal::QueueName),
+            "to receive from"
+        );
+    }
+
+    #[test]
+    fn each_number_of_a_policy_has_its_bounds_and_its_refusal() {
+        for seconds in [-1, 43_201, i32::MIN, i32::MAX] {
+            let expiration = check_policy(|policy| policy.expiration_seconds = seconds);
+            assert_eq!(expiration, Err(Refusal::QueueExpiration), "{seconds}");
+            let delay = check_policy(|policy| policy.delay_seconds = seconds);
+            assert_eq!(delay, Err(Refusal::QueueDelay), "{seconds}");
+        }
+        for count in [-1, 1025, i32::MIN] {
+            let receives = check_policy(|policy| policy.max_receive_count = count);
+            assert_eq!(receives, Err(Refusal::QueueReceiveCount), "{count}");
+        }
+        for queue in ["a b", "a.*", "a;b", "a."] {
+            let dead_letter = check_policy(|policy| policy.max_receive_queue = queue.into());
+            assert_eq!(dead_letter, Err(Refusal::QueueName), "{queue}");
+        }
+        let most = check_policy(|policy| {
+            policy.expiration_seconds = 43_200;
+            policy.delay_seconds = 43_200;
+            policy.max_receive_count = 1024;
+            policy.max_receive_queue = "dead".into();
+        });
+        assert_eq!(most, Ok(Target::Channel));
+        let worst = check_policy(|policy| {
+            policy.expiration_seconds = -1;
+            policy.max_receive_count = -1;
+            policy.delay_seconds = -1;
+            policy.max_receive_queue = "*".into();
+        });
+        assert_eq!(worst, Err(Refusal::QueueExpiration), "the first of them");
+    }
+
+    #[test]
+    fn receives_are_refused_for_the_first_fault() {
+        let limits = QueueLimits::default();
+        let request = ReceiveView {
+            client_id: "c",
+            channel: "q",
+            messages_max: 1,
+            ..ReceiveView::default()
+        };
+        let asked = (1, Duration::from_secs(1));
+        assert_eq!(validate_receive(&request, &limits), Ok(asked), "0 s is 1 s");
+        let most = ReceiveView {
+            messages_max: 1024,
+            wait_seconds: 3600,
+            ..request
+        };
+        let asked = (1024, Duration::from_secs(3600));
+        assert_eq!(validate_receive(&most, &limits), Ok(asked));
+        for messages_max in [0, -1, 1025] {
+            let bad = ReceiveView {
+                messages_max,
+                wait_seconds: -1,
+                ..request
+            };
+            let refused = validate_receive(&bad, &limits);
+            assert_eq!(refused, Err(Refusal::QueueMessagesMax), "{messages_max}");
+        }
+        for wait_seconds in [-1, 3601] {
+            let bad = ReceiveView {
+                wait_seconds,
+                ..request
+            };
+            assert_eq!(validate_receive(&bad, &limits), Err(Refusal::QueueWait));
+            let bad = AckAllView {
+                client_id: "c",
+                channel: "q",
+                wait_seconds,
+                ..AckAllView::default()
+            };
+            assert_eq!(validate_ack_all(&bad, &limits), Err(Refusal::QueueWait));
+        }
+        let unnamed = ReceiveView {
+            channel: "q.*",
+            messages_max: 0,
+            ..request
+        };
+        assert_eq!(validate_receive(&unnamed, &limits), Err(Refusal::QueueName));
+        let nobody = ReceiveView {
+            client_id: "",
+            ..unnamed
+        };
+        assert_eq!(
+            validate_receive(&nobody, &limits),
+            Err(Refusal::ClientIdEmpty)
+        );
+        let nobody = AckAllView::default();
+        assert_eq!(
+            validate_ack_all(&nobody, &limits),
+            Err(Refusal::ClientIdEmpty)
+        );
+    }
+}

@@ -28,7 +28,10 @@ const ANSWER_BYTES_MAX: usize = 7 << 19;
 /// many bytes: a client that reads nothing keeps no more.
 const FULL_ANSWERS_MAX: usize = 8;
 
-/// Waiting polls and transactions of one stream.
+/// Polls of one stream that may wait.
+const POLLS_MAX: usize = 1000;
+
+/// Transactions of one stream that may be open.
 const TRANSACTIONS_MAX: usize = 16_384;
 
 /// Metadata of a poll: for how many seconds the messages are the client's.
@@ -131,7 +134,10 @@ impl Downstream {
         let asked = view.metadata.get(VISIBILITY_SECONDS);
         let asked = asked.map(visibility).transpose()?;
         let visibility = self.shard.queue_visibility(view.channel, asked);
-        if self.polls.len() + self.transactions.len() >= TRANSACTIONS_MAX {
+        if self.polls.len() >= POLLS_MAX {
+            return Err(QueueStreamRefusal::PollLimit { max: POLLS_MAX });
+        }
+        if self.transactions.len() >= TRANSACTIONS_MAX {
             return Err(QueueStreamRefusal::TransactionLimit {
                 max: TRANSACTIONS_MAX,
             });
@@ -180,11 +186,8 @@ impl Downstream {
             return Err(R::RequeueNowhere);
         }
         let first = view.sequences().next().ok_or(nothing)?;
-        let is_open = |transaction: &Transaction, number| {
-            to_sequence(number).is_some_and(|sequence| transaction.is_open(sequence))
-        };
         let transaction = self.transactions.get(id).ok_or(R::TransactionUnknown)?;
-        if !is_open(transaction, first) {
+        if !to_sequence(first).is_some_and(|first| transaction.is_open(first)) {
             return Err(wrong(first));
         }
         let action = self.action(view, verb, id, to_sequence(first))?;
@@ -293,14 +296,10 @@ impl Downstream {
         if self.transactions.find(Some(id)) != Found::Open {
             return;
         }
-        self.transactions.take_all(id);
-        if let Some(transaction) = self.transactions.get(id) {
-            let delivery = transaction.delivery;
-            let ticket = self
-                .consumer
-                .settle(delivery, Which::All, Action::Return, true);
-            let settlement = Settlement::Close { transaction: id };
-            self.settlements.insert(ticket, settlement);
+        if let Some(delivery) = self.transactions.give_back(id) {
+            // A failure means that they are back already.
+            self.consumer
+                .settle(delivery, Which::All, Action::Return, false);
         }
     }
 

@@ -7,11 +7,12 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::hash::Hash;
 
 use foldhash::{HashMap, HashSet};
 use ringmq_storage::Sequence;
 
-use crate::shard::{Delivery, Which};
+use crate::shard::Which;
 
 /// Completed transactions that are remembered: a late settlement of one is told what it hit.
 const COMPLETED_MAX: usize = 1024;
@@ -79,8 +80,8 @@ enum Standing {
 
 /// A delivery whose messages the client settles.
 #[derive(Debug)]
-pub(super) struct Transaction {
-    pub(super) delivery: Delivery,
+pub(super) struct Transaction<D> {
+    pub(super) delivery: D,
     /// Ascending, as the client is told them; most answers are in this order anyway.
     messages: Vec<(Sequence, Standing)>,
     open: usize,
@@ -88,8 +89,8 @@ pub(super) struct Transaction {
     outstanding: usize,
 }
 
-impl Transaction {
-    fn new(delivery: Delivery, sequences: &[Sequence]) -> Self {
+impl<D> Transaction<D> {
+    fn new(delivery: D, sequences: &[Sequence]) -> Self {
         let mut messages: Vec<_> = sequences.iter().map(|s| (*s, Standing::Open)).collect();
         if !messages.is_sorted_by_key(|(sequence, _)| *sequence) {
             messages.sort_unstable_by_key(|(sequence, _)| *sequence);
@@ -165,21 +166,32 @@ pub(super) enum Found {
     Unknown,
 }
 
-/// The transactions of a stream.
-#[derive(Debug, Default)]
-pub(super) struct Transactions {
+/// The transactions of a stream. `D` names a delivery.
+#[derive(Debug)]
+pub(super) struct Transactions<D> {
     /// Those that are open, or have settlements outstanding.
-    live: HashMap<TransactionId, Transaction>,
-    by_delivery: HashMap<Delivery, TransactionId>,
+    live: HashMap<TransactionId, Transaction<D>>,
+    by_delivery: HashMap<D, TransactionId>,
     /// The last ones that ended; the oldest are forgotten first.
     /// INVARIANT: `ended` and `ended_order` hold the same ids.
     ended: HashSet<TransactionId>,
     ended_order: VecDeque<TransactionId>,
 }
 
-impl Transactions {
+impl<D> Default for Transactions<D> {
+    fn default() -> Self {
+        Self {
+            live: HashMap::default(),
+            by_delivery: HashMap::default(),
+            ended: HashSet::default(),
+            ended_order: VecDeque::new(),
+        }
+    }
+}
+
+impl<D: Copy + Eq + Hash> Transactions<D> {
     /// Begins a transaction with the messages of an answer.
-    pub(super) fn begin(&mut self, id: TransactionId, delivery: Delivery, sequences: &[Sequence]) {
+    pub(super) fn begin(&mut self, id: TransactionId, delivery: D, sequences: &[Sequence]) {
         debug_assert!(!sequences.is_empty(), "an empty answer is complete");
         self.by_delivery.insert(delivery, id);
         self.live.insert(id, Transaction::new(delivery, sequences));
@@ -215,7 +227,7 @@ impl Transactions {
         }
     }
 
-    pub(super) fn get(&self, id: TransactionId) -> Option<&Transaction> {
+    pub(super) fn get(&self, id: TransactionId) -> Option<&Transaction<D>> {
         self.live.get(&id)
     }
 
@@ -225,6 +237,15 @@ impl Transactions {
             transaction.outstanding += 1;
             transaction.settle_all();
         }
+    }
+
+    /// Gives all that is open back; nothing is to follow. The delivery, if there was anything.
+    pub(super) fn give_back(&mut self, id: TransactionId) -> Option<D> {
+        let transaction = self.live.get_mut(&id).filter(|found| found.open > 0)?;
+        let delivery = transaction.delivery;
+        transaction.settle_all();
+        self.end_if_done(id);
+        Some(delivery)
     }
 
     /// Settles a list in its order, up to the first that is not open; an outcome is to follow.
@@ -275,7 +296,7 @@ impl Transactions {
     }
 
     /// The leases of these messages have run out; of all, when none is named.
-    pub(super) fn expired(&mut self, delivery: Delivery, sequences: &[Sequence]) {
+    pub(super) fn expired(&mut self, delivery: D, sequences: &[Sequence]) {
         let Some(id) = self.by_delivery.get(&delivery).copied() else {
             return;
         };
@@ -297,5 +318,162 @@ impl Transactions {
             self.by_delivery.remove(&transaction.delivery);
             self.complete(id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DELIVERY: u32 = 7;
+
+    fn sequences(numbers: impl IntoIterator<Item = u64>) -> Vec<Sequence> {
+        numbers.into_iter().map(Sequence::new).collect()
+    }
+
+    fn id(number: u128) -> TransactionId {
+        TransactionId(number)
+    }
+
+    /// A stream with one transaction of these messages.
+    fn with(numbers: impl IntoIterator<Item = u64>) -> Transactions<u32> {
+        let mut transactions = Transactions::default();
+        transactions.begin(id(1), DELIVERY, &sequences(numbers));
+        transactions
+    }
+
+    fn open(transactions: &Transactions<u32>) -> Vec<u64> {
+        let transaction = transactions.get(id(1));
+        let open = transaction.into_iter().flat_map(Transaction::open);
+        open.map(Sequence::get).collect()
+    }
+
+    fn find(transactions: &Transactions<u32>) -> Found {
+        transactions.find(Some(id(1)))
+    }
+
+    #[test]
+    fn an_id_is_a_uuid_and_is_read_back() {
+        for byte in [0, 0x5a, 0xff] {
+            let id = TransactionId::random(|bytes| bytes.fill(byte));
+            let text = id.to_string();
+            assert_eq!(text.len(), 36);
+            assert_eq!(text.get(14..15), Some("4"), "{text}: version 4");
+            assert!(matches!(text.get(19..20), Some("8" | "9" | "a" | "b")));
+            assert_eq!(TransactionId::parse(&text), Some(id));
+            assert_eq!(TransactionId::parse(&text.to_uppercase()), Some(id));
+        }
+        for text in [
+            "",
+            "nope",
+            "00000000-0000-0000-0000-00000000000",
+            "00000000-0000-0000-0000-0000000000000",
+            "00000000-0000-0000-0000-000000000000-",
+            "+0000000-0000-0000-0000-000000000000",
+            "00000000-0000-0000-0000-00000000000\u{e9}",
+        ] {
+            assert_eq!(TransactionId::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_transaction_is_open_until_its_last_message_is_settled() {
+        let mut transactions = with(1..=3);
+        let taken = transactions.take_list(id(1), [1, 3].into_iter());
+        assert_eq!(taken, (sequences([1, 3]), None));
+        assert_eq!(
+            (open(&transactions), find(&transactions)),
+            (vec![2], Found::Open)
+        );
+        transactions.confirmed(id(1));
+        transactions.take_all(id(1));
+        assert_eq!(find(&transactions), Found::Completed);
+        assert_eq!(transactions.len(), 1, "its outcome is not known yet");
+        transactions.confirmed(id(1));
+        assert_eq!(find(&transactions), Found::Completed);
+        assert_eq!(transactions.len(), 0);
+    }
+
+    #[test]
+    fn a_list_is_settled_up_to_the_first_that_is_not_open() {
+        let mut transactions = with(1..=4);
+        let taken = transactions.take_list(id(1), [4, 2, 99, 1].into_iter());
+        assert_eq!(taken, (sequences([4, 2]), Some(99)));
+        assert_eq!(open(&transactions), [1, 3]);
+        let twice = transactions.take_list(id(1), [1, 1].into_iter());
+        assert_eq!(twice, (sequences([1]), Some(1)), "once is once");
+        let negative = transactions.take_list(id(1), [-1].into_iter());
+        assert_eq!(negative, (vec![], Some(-1)));
+    }
+
+    #[test]
+    fn open_sequences_are_ascending_whatever_the_order_of_the_messages() {
+        let mut transactions = with([9, 2, 7, 4]);
+        assert_eq!(open(&transactions), [2, 4, 7, 9]);
+        let taken = transactions.take_list(id(1), [7].into_iter());
+        assert_eq!(taken, (sequences([7]), None));
+        assert_eq!(open(&transactions), [2, 4, 9]);
+    }
+
+    #[test]
+    fn a_lost_lease_leaves_its_transaction() {
+        let mut transactions = with(1..=3);
+        transactions.expired(DELIVERY, &sequences([2]));
+        assert_eq!(open(&transactions), [1, 3]);
+        let taken = transactions.take_list(id(1), [1, 2].into_iter());
+        assert_eq!(taken, (sequences([1]), Some(2)));
+        transactions.confirmed(id(1));
+        transactions.expired(DELIVERY + 1, &sequences([3]));
+        assert_eq!(open(&transactions), [3], "another delivery");
+        transactions.expired(DELIVERY, &[]);
+        assert_eq!(find(&transactions), Found::Completed, "all of them");
+        assert_eq!(transactions.len(), 0);
+    }
+
+    /// The lease of the second message ran out while the client's list was on its way.
+    #[test]
+    fn what_stands_behind_a_lost_lease_in_a_list_is_open_again() {
+        let mut transactions = with(1..=4);
+        let (list, _) = transactions.take_list(id(1), [4, 2, 3, 1].into_iter());
+        assert_eq!(find(&transactions), Found::Completed);
+        transactions.broke_off(id(1), Sequence::new(2), &Which::List(list));
+        assert_eq!(open(&transactions), [1, 3]);
+        assert_eq!(find(&transactions), Found::Open);
+        transactions.expired(DELIVERY, &sequences([2]));
+        assert_eq!(open(&transactions), [1, 3], "told once more");
+    }
+
+    #[test]
+    fn a_lost_lease_of_a_whole_delivery_ends_it() {
+        let mut transactions = with(1..=2);
+        transactions.take_all(id(1));
+        transactions.broke_off(id(1), Sequence::new(0), &Which::All);
+        assert_eq!(find(&transactions), Found::Completed);
+        assert_eq!(transactions.len(), 0);
+    }
+
+    #[test]
+    fn what_is_given_back_is_complete_at_once() {
+        let mut transactions = with(1..=2);
+        transactions.take_list(id(1), [1].into_iter());
+        assert_eq!(transactions.give_back(id(1)), Some(DELIVERY));
+        assert_eq!(find(&transactions), Found::Completed);
+        assert_eq!(transactions.len(), 1, "an acknowledgement is on its way");
+        transactions.confirmed(id(1));
+        assert_eq!(transactions.len(), 0);
+        assert_eq!(transactions.give_back(id(1)), None);
+    }
+
+    #[test]
+    fn completed_transactions_are_remembered_up_to_a_bound() {
+        let mut transactions = Transactions::<u32>::default();
+        for number in 0..=COMPLETED_MAX {
+            transactions.complete(id(number as u128));
+            transactions.complete(id(number as u128));
+        }
+        assert_eq!(transactions.find(Some(id(0))), Found::Unknown);
+        assert_eq!(find(&transactions), Found::Completed);
+        assert_eq!(transactions.ended.len(), COMPLETED_MAX);
+        assert_eq!(transactions.find(None), Found::Unknown);
     }
 }

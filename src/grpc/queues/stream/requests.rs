@@ -1,6 +1,5 @@
 //! The requests on a stream of one message.
 
-use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,13 +8,13 @@ use ringmq_proto::kubemq::StreamRequestType as RequestType;
 
 use super::{Asked, Held, Phase, QueueStream};
 use crate::engine::queues::MoveReason;
-use crate::engine::stored::StoredKind;
-use crate::grpc::codec::id;
 use crate::grpc::codec::queue::validate::{check_queue, check_wait, validate_message};
-use crate::grpc::codec::queue::{QueueLimits, QueueMessageView, StoredMessage};
+use crate::grpc::codec::queue::{QueueLimits, QueueMessageView};
 use crate::grpc::codec::queue_stream::{MESSAGE_FIELD, QueueStreamView};
 use crate::grpc::codec::validate::check_client_id;
-use crate::shard::{Action, Full, PollRequest, Shard, StoreBusy, Which};
+use crate::grpc::queues::given_or_new;
+use crate::grpc::queues::send::Checked;
+use crate::shard::{Action, PollRequest, Shard, Which};
 use crate::wire::Alarm;
 use crate::wire_error::{QueueStreamRefusal, Refusal};
 
@@ -27,10 +26,7 @@ impl QueueStream {
             Err(error) => (QueueStreamView::remains(message), Err(error)),
         };
         let asked = Asked {
-            request_id: match view.request_id {
-                "" => id::generate(&mut |bytes| self.shard.fill_random(bytes)).into(),
-                given => given.into(),
-            },
+            request_id: given_or_new(&self.shard, view.request_id).into(),
             request_type: view.request_type,
         };
         self.last = asked.clone();
@@ -197,22 +193,12 @@ impl QueueStream {
     }
 }
 
-/// Stores a message that has been checked; ends when it is durable.
+/// Stores a message; ends when it is durable.
 async fn store(shard: Rc<Shard>, limits: Rc<QueueLimits>, message: Bytes) -> Result<(), Refusal> {
-    let view = QueueMessageView::parse(&message)?;
-    let message_id = match view.message_id {
-        "" => Cow::Owned(id::generate(&mut |bytes| shard.fill_random(bytes))),
-        given => Cow::Borrowed(given),
-    };
-    let stored = StoredMessage::new(view, message_id, &limits, shard.queue_now_ns());
-    let (channel, len) = (view.channel, stored.encoded_len());
+    let checked = Checked::new(&shard, &limits, &message)?;
     let receipts = shard.receipts();
-    let mut encode = |out: &mut Vec<u8>| stored.encode(out);
-    while let Err(StoreBusy) =
-        shard.store_message(StoredKind::Queue, channel, len, &mut encode, &receipts)
-    {
-        let room = shard.store_room(channel, len).await;
-        room.map_err(|Full| Refusal::StoreBusy)?;
+    while let Err(no_room) = checked.send(&shard, &receipts) {
+        no_room.wait(&shard, checked.channel()).await?;
     }
     Ok(std::future::poll_fn(|cx| receipts.poll_front(cx)).await?)
 }

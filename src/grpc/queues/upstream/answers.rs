@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use crate::grpc::codec::queue::{upstream_refusal, upstream_response};
 use crate::grpc::queues::results::Results;
 use crate::grpc::queues::send::Checked;
+use crate::grpc::routed::Handed;
 
 /// Messages of one stream that may wait for their receipts; then no further request is taken.
 const WAITING_MAX: usize = 4096;
@@ -69,6 +70,11 @@ impl Answers {
     /// Adds a message of the request that was begun last.
     pub(super) fn handed_over(&mut self, message: &Checked<'_>) {
         self.add(|results| results.handed_over(message));
+    }
+
+    /// Adds a message of the request that was begun last, which went to a route.
+    pub(super) fn routed(&mut self, handed: Handed) {
+        self.add(|results| results.routed(handed));
     }
 
     /// Adds a message of the request that was begun last, which was refused.
