@@ -15,6 +15,7 @@
 //! | [`stored`] | what stored channels are, and what is written next |
 //! | [`runs`] | which sequences are in a set |
 //! | [`queues`] | which consumer has which message of a queue |
+//! | [`traffic`] | what went over each channel |
 //! | [`feeds`] | which receiver of a stored channel gets which messages next |
 
 mod arena;
@@ -26,4 +27,5 @@ pub mod queues;
 pub mod runs;
 pub mod stored;
 pub mod subscriptions;
+pub mod traffic;
 pub mod wheel;

@@ -9,6 +9,7 @@ mod event_stream;
 mod events;
 pub mod health;
 mod later;
+mod management;
 mod queues;
 pub mod reflection;
 mod requests;
@@ -179,6 +180,10 @@ impl GrpcService {
             "StreamQueueMessage" => {
                 let stream = queues::stream_queue_message(shard, limits, self.busy(), call);
                 rt::spawn(Queue::Serve, "StreamQueueMessage", stream);
+            }
+            "QueuesInfo" => {
+                let info = queues::info(shard, call, self.begin());
+                rt::spawn(Queue::Serve, "QueuesInfo", info);
             }
             method => refuse(&self.shard, call, later::refusal(method)),
         }

@@ -18,6 +18,7 @@
 //! A [`Shard`] belongs to one executor and is shared there by `Rc`. Other executors reach it by
 //! the mesh only.
 
+mod channels;
 mod keyed;
 mod lane;
 mod message;
@@ -48,6 +49,10 @@ use crate::telemetry::counters::{Counters, CountersSnapshot};
 use crate::telemetry::latency::Latencies;
 use ringmq_storage::SlotId;
 
+pub use channels::{
+    ChannelChange, ChannelFacts, ChannelList, ChannelQuestion, ListsBusy, WhichChannels,
+    WriteChannel,
+};
 pub use lane::{Bounds as LaneBounds, Full};
 pub use message::ChannelAt;
 pub use outbox::{Budget, EndReason, Offered, Outbox};
@@ -65,6 +70,7 @@ pub use stored::{
 };
 pub use subscribe::Subscriber;
 
+use channels::Channels;
 use keyed::Keyed;
 use lane::Lane;
 use requests::Waiter;
@@ -121,6 +127,7 @@ pub struct Shard {
     lanes: Vec<Option<Lane>>,
     random: RefCell<Random>,
     routing: RefCell<RoutingTable>,
+    channels: Channels,
     draining: Cell<bool>,
     drained: RefCell<slab::Slab<Notify>>,
     /// What is counted on this core.
@@ -174,6 +181,7 @@ impl Shard {
             lanes: (0..count).map(lane).collect(),
             random: RefCell::default(),
             routing: RefCell::default(),
+            channels: Channels::default(),
             draining: Cell::new(false),
             drained: RefCell::default(),
             counters: Counters::default(),

@@ -142,6 +142,10 @@ pub enum Refusal {
     InvalidUtf8,
     /// The message cannot be decoded; the text says why.
     Undecodable(&'static str),
+    /// The channel is the broker's own.
+    ChannelReserved,
+    /// As many lists of channels are being made as may be.
+    ListsBusy,
     /// The name is a route that leads nowhere.
     Route(RouteError),
     /// This version does not serve the kind.
@@ -311,6 +315,8 @@ impl Refusal {
             Self::GroupName => "nats: invalid queue name",
             Self::ClientIdInUse => "stan: clientID already registered",
             Self::InvalidUtf8 => "string field contains invalid UTF-8",
+            Self::ChannelReserved => "invalid channel value, the channel belongs to the broker",
+            Self::ListsBusy => "too many lists of channels are being made, try again later",
             Self::Route(RouteError::NoOwnTarget(own)) => match own {
                 Kind::Queues => "no valid queue message channel destination was found in routes",
                 Kind::EventsStore => {
@@ -353,6 +359,7 @@ impl Refusal {
             | Self::UnknownService { .. }
             | Self::MalformedMethod { .. } => Code::Unimplemented,
             Self::MeshFull
+            | Self::ListsBusy
             | Self::PendingRequestsFull
             | Self::BuffersFull
             | Self::ReceiverLimit { .. }
@@ -435,6 +442,8 @@ mod tests {
             R::ClientIdInUse,
             R::InvalidUtf8,
             R::Undecodable("unexpected end of message"),
+            R::ChannelReserved,
+            R::ListsBusy,
             R::Route(RouteError::NoOwnTarget(Kind::Events)),
             R::Route(RouteError::NoOwnTarget(Kind::EventsStore)),
             R::Route(RouteError::NoOwnTarget(Kind::Queues)),
@@ -509,6 +518,8 @@ Internal: nats: invalid queue name
 Internal: stan: clientID already registered
 Internal: string field contains invalid UTF-8
 Internal: grpc: error unmarshalling request: unexpected end of message
+Internal: invalid channel value, the channel belongs to the broker
+ResourceExhausted: too many lists of channels are being made, try again later
 Internal: no valid events channel destination was found in routes
 Internal: no valid events_store channel destination was found in routes
 Internal: no valid queue message channel destination was found in routes

@@ -97,6 +97,11 @@ impl<T> Arena<T> {
         Key::new(self.slots.insert(Slot { generation, value }), generation)
     }
 
+    /// No slot from this one on has an entry.
+    pub(super) fn index_end(&self) -> u32 {
+        u32::try_from(self.slots.capacity()).unwrap_or(NIL)
+    }
+
     /// The entry in slot `index`, whichever life it is in.
     pub(super) fn at(&self, index: u32) -> Option<&T> {
         self.slots.get(slab_index(index)).map(|slot| &slot.value)

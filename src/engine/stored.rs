@@ -40,6 +40,8 @@ pub use prepare::{Accepted, ChannelLog, NewMessage};
 pub use queue::Arrived;
 pub use state::{Channel, Cursor, CursorOwner, StoredKind};
 
+use std::ops::Bound;
+
 use ringmq_storage::checkpoint::Section;
 use ringmq_storage::frame::Frame;
 use ringmq_storage::log::{Apply, Divergence};
@@ -128,6 +130,33 @@ impl Slots {
                 .channels
                 .iter()
                 .map(move |(id, channel)| (key(*id), channel))
+        })
+    }
+
+    /// The channels behind `after` in the order of [`channels`](Self::channels), or all of them:
+    /// for walks that are cut into slices.
+    pub fn channels_after(
+        &self,
+        after: Option<ChannelKey>,
+    ) -> impl Iterator<Item = (ChannelKey, &Channel)> {
+        let first = after.map_or(0, |after| usize::from(after.slot.index()));
+        let states = self
+            .slots
+            .iter()
+            .skip(first)
+            .flatten()
+            .map(|slot| &slot.state);
+        states.flat_map(move |state| {
+            let slot = state.slot;
+            let from = match after {
+                Some(after) if after.slot == slot => Bound::Excluded(after.channel),
+                _ => Bound::Unbounded,
+            };
+            let channels = state.channels.range((from, Bound::Unbounded));
+            channels.map(move |(id, found)| {
+                let channel = *id;
+                (ChannelKey { slot, channel }, found)
+            })
         })
     }
 

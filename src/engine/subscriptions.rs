@@ -235,6 +235,29 @@ impl SubscriptionTable {
         )
     }
 
+    /// Whether anybody is subscribed to `channel`, by its name or by a pattern that matches it.
+    #[must_use]
+    pub fn is_subscribed(&mut self, channel: &str) -> bool {
+        if self.literal(channel).is_some() {
+            return true;
+        }
+        let Scratch { steps, found, .. } = &mut self.scratch;
+        found.clear();
+        if !self.wildcards.is_empty() {
+            self.wildcards.find(channel, steps, found);
+        }
+        !found.is_empty()
+    }
+
+    /// The channels that are subscribed to by their names, at places from `from` on, with the
+    /// places: for walks that are cut into slices.
+    pub fn names_from(&self, from: u32) -> impl Iterator<Item = (u32, &str)> {
+        (from..self.patterns.index_end()).filter_map(|at| {
+            let pattern = self.patterns.at(at)?;
+            (pattern.shape == Shape::Literal).then_some((at, &*pattern.text))
+        })
+    }
+
     /// Finds the patterns that match `channel`, and caches them if it can.
     fn resolve(&mut self, channel: &str) -> Option<match_cache::Entry> {
         let literal = self.literal(channel);
@@ -403,6 +426,22 @@ mod tests {
         assert!(table.remove(first));
         assert!(!table.remove(first));
         assert_eq!(select(&mut table, "a"), [7, 7]);
+    }
+
+    #[test]
+    fn names_are_listed_and_patterns_are_found_to_be_subscribed() {
+        let mut table = table(&[("a", ""), ("b", "g"), ("w.*", ""), ("x*", ""), ("a", "g")]);
+        let mut names: Vec<_> = table
+            .names_from(0)
+            .map(|(_, name)| name.to_owned())
+            .collect();
+        names.sort_unstable();
+        assert_eq!(names, ["a", "b"]);
+        let (first, _) = table.names_from(0).next().unwrap();
+        assert_eq!(table.names_from(first + 1).count(), 1);
+        for (channel, subscribed) in [("a", true), ("w.1", true), ("w", false), ("xy", false)] {
+            assert_eq!(table.is_subscribed(channel), subscribed, "{channel}");
+        }
     }
 
     #[test]

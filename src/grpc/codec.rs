@@ -21,6 +21,7 @@ pub mod copy;
 pub mod downstream;
 pub mod event;
 pub mod id;
+pub mod management;
 pub mod queue;
 pub mod queue_stream;
 pub mod request;

@@ -14,9 +14,9 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::codec::event::EventView;
+use super::codec::queue::QueueLimits;
 use super::codec::validate;
 use super::events::{Checked, NoRoom, count_received};
-use super::codec::queue::QueueLimits;
 use super::routed::{Handed, Routed, told};
 use super::{Busy, refused};
 use crate::model::name::Target;

@@ -7,6 +7,7 @@
 mod ack_all;
 mod batch;
 mod downstream;
+mod info;
 mod outgoing;
 mod receive;
 mod results;
@@ -14,9 +15,10 @@ pub(super) mod send;
 mod stream;
 mod upstream;
 
-pub(super) use ack_all::ack_all;
+pub(super) use ack_all::{ack_all, drain};
 pub(super) use batch::send_batch;
 pub(super) use downstream::queues_downstream;
+pub(super) use info::info;
 pub(super) use receive::receive;
 pub(super) use send::send_message;
 pub(super) use stream::stream_queue_message;

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use super::codec::management::MANAGEMENT_CHANNEL;
 use super::codec::request::{RequestType, RequestView, request_frame};
 use super::codec::response::{ResponseView, cached_response, response_message};
 use super::codec::{id, subscribe, validate};
 use super::subscription::{CheckedSubscribe, to_channel_at};
-use super::{Active, refused};
+use super::{Active, management, refused};
 use crate::model::Kind;
 use crate::rt;
 use crate::shard::{Ask, Outcome, Pending, Refused, Responded, Shard, record};
@@ -27,6 +28,12 @@ struct Asked {
     /// Whether the caller's own deadline comes before the request's timeout.
     deadline_first: bool,
     remember: Option<Remember>,
+}
+
+/// Whom a request asks.
+enum Asking {
+    Responder(Asked),
+    Broker(management::Asked),
 }
 
 /// Where an answer is remembered, and for how long.
@@ -48,7 +55,10 @@ pub(super) async fn send_request(shard: Rc<Shard>, call: Call, _active: Active) 
     };
     drop(reader);
     let asked = match asked {
-        Ok(asked) => asked,
+        Ok(Asking::Responder(asked)) => asked,
+        Ok(Asking::Broker(asked)) => {
+            return Box::pin(management::serve(&shard, asked, responder)).await;
+        }
         Err(status) => return responder.unary(Err(status)),
     };
     match wait(&asked.pending, &mut responder).await {
@@ -75,9 +85,19 @@ async fn wait(pending: &Pending, responder: &mut Responder) -> Option<Outcome> {
 }
 
 /// Checks a request and sends it on its way.
-fn ask(shard: &Rc<Shard>, message: &[u8], deadline: Option<rt::Instant>) -> Result<Asked, Refusal> {
+fn ask(
+    shard: &Rc<Shard>,
+    message: &[u8],
+    deadline: Option<rt::Instant>,
+) -> Result<Asking, Refusal> {
     let request = RequestView::parse(message)?;
     let request_type = validate::validate_request(&request)?;
+    if request.channel == MANAGEMENT_CHANNEL {
+        if shard.is_draining() {
+            return Err(Refusal::ShuttingDown);
+        }
+        return Ok(Asking::Broker(management::read(&request, request_type)));
+    }
     let kind = request_type.kind();
     match request_type {
         RequestType::Command => shard.counters.commands_received.increment(),
@@ -102,7 +122,7 @@ fn ask(shard: &Rc<Shard>, message: &[u8], deadline: Option<rt::Instant>) -> Resu
             to_channel_at(request_frame(&request, &request_id, reply_channel, out))
         })
         .map_err(refusal)?;
-    Ok(Asked {
+    Ok(Asking::Responder(Asked {
         pending,
         request_type,
         deadline_first: left.is_some_and(|left| left < timeout),
@@ -112,7 +132,7 @@ fn ask(shard: &Rc<Shard>, message: &[u8], deadline: Option<rt::Instant>) -> Resu
             lifetime,
             request_id: request_id.into_owned(),
         }),
-    })
+    }))
 }
 
 fn refusal(refused: Refused) -> Refusal {

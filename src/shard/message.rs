@@ -1,7 +1,10 @@
 //! What crosses from one shard to another. Everything is owned and small; bodies are [`Bytes`].
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
+use super::channels::{ChangeWork, ChannelQuestion, ShardList};
 use super::queues::{ConsumerEvent, Said};
 use super::stored::{OpenReceiver, StoreFailure, StoreWork, StoredChunk, StoredRefused, Told};
 use crate::engine::pending::ReplyAddress;
@@ -103,6 +106,22 @@ pub(super) enum Note {
     Told { log: u16, key: u64, told: Told },
     /// The channel of a receiver of the receiving core is gone.
     Ended { key: u64 },
+    /// Which channels does the receiving core know?
+    Channels {
+        key: u64,
+        question: Arc<ChannelQuestion>,
+    },
+    /// The answer to `Channels`.
+    ChannelsListed { key: u64, list: Box<ShardList> },
+    /// A channel of the receiving core's log is to be created, deleted or emptied.
+    Change { key: u64, work: Box<ChangeWork> },
+    /// The answer to `Change`.
+    Changed {
+        key: u64,
+        outcome: Result<u64, Box<StoreFailure>>,
+    },
+    /// What went over a channel that was deleted is forgotten.
+    ForgetTraffic { kind: Kind, channel: Box<str> },
     /// Does a receiver of the receiving core live?
     Probe { key: u64, question: u64 },
     /// The answer to `Probe`.

@@ -75,7 +75,7 @@ impl Shard {
                 channel,
             });
         }
-        self.select(Kind::Events, channel, |shard, chosen| {
+        self.select(Kind::Events, channel, len, |shard, chosen| {
             if let [only] = chosen
                 && only.core == shard.id
             {
@@ -98,7 +98,8 @@ impl Shard {
         let Some(channel) = channel.read(&name) else {
             return;
         };
-        self.select(Kind::Events, channel, move |shard, chosen| {
+        let len = frame.len();
+        self.select(Kind::Events, channel, len, move |shard, chosen| {
             shard.deliver(chosen, Encoded::Shared(frame));
         });
     }
@@ -109,6 +110,7 @@ impl Shard {
         &self,
         kind: Kind,
         channel: &str,
+        len: usize,
         then: impl FnOnce(&Self, &[SubscriberAddress]),
     ) -> bool {
         let Some((_, table)) = self.table(kind) else {
@@ -117,6 +119,8 @@ impl Shard {
         // Taken out of its cell: nothing below can want it, but a borrow would have to prove that.
         let mut chosen = self.chosen.take();
         let selection = table.borrow_mut().select(channel, &mut chosen);
+        self.channels
+            .count_message(kind, channel, len, chosen.len());
         let full = u64::try_from(selection.groups_full).unwrap_or(u64::MAX);
         if full > 0 {
             self.counters.drops_no_member_with_room.add(full);

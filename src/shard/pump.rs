@@ -53,6 +53,7 @@ impl Shard {
                 shard.pump(peer, incoming).await;
             });
         }
+        self.keep_coarse_time();
         self.run_stored();
     }
 
@@ -140,6 +141,13 @@ impl Shard {
                 self.told_here(log, Address { core: peer, key }, told);
             }
             Note::Ended { key } => self.ended_here(key),
+            Note::Channels { key, question } => self.list_here(peer, key, question),
+            Note::ChannelsListed { key, list } => self.listed_here(key, *list),
+            Note::Change { key, work } => self.change_here(peer, key, *work),
+            Note::Changed { key, outcome } => {
+                self.changed_here(key, outcome.map_err(|failure| *failure));
+            }
+            Note::ForgetTraffic { kind, channel } => self.forget_traffic_here(kind, &channel),
             Note::Probe { key, question } => self.probe_here(peer, key, question),
             Note::Probed { question, alive } => self.probed_here(question, alive),
             Note::Consumer { log, key, said } => {

@@ -11,6 +11,7 @@ use super::Shard;
 use super::message::{ChannelAt, Note, RequestWork, Work};
 use super::publish::Encoded;
 use crate::engine::pending::{PendingKey, ReplyAddress, ReplyChannel};
+use crate::engine::traffic::TrafficKey;
 use crate::engine::wheel::TimerKey;
 use crate::model::Kind;
 use crate::rt::{self, Notify};
@@ -87,6 +88,8 @@ pub struct Pending {
     waiter: Rc<Waiter>,
     key: PendingKey,
     timer: Option<TimerKey>,
+    kind: Kind,
+    traffic: Option<TrafficKey>,
 }
 
 impl Pending {
@@ -99,7 +102,12 @@ impl Pending {
             match self.waiter.outcome.take() {
                 // Only told when it matters: with the default the caller waits its timeout.
                 Some(Outcome::NoResponder) if !self.shard.settings.fail_fast => {}
-                Some(outcome) => return Poll::Ready(outcome),
+                Some(outcome) => {
+                    if let (Outcome::Response(_), Some(key)) = (&outcome, self.traffic) {
+                        self.shard.count_response(self.kind, key);
+                    }
+                    return Poll::Ready(outcome);
+                }
                 None => {}
             }
         }
@@ -143,6 +151,8 @@ impl Shard {
             waiter,
             key,
             timer,
+            kind: ask.kind,
+            traffic: self.traffic_key(ask.kind, ask.channel),
         };
         let mut frame = BytesMut::new();
         let channel = encode(reply.as_str(), &mut frame);
@@ -200,7 +210,8 @@ impl Shard {
             }
             self.counters.query_cache_misses.increment();
         }
-        let somebody = self.select(kind, channel, move |shard, chosen| {
+        let len = frame.len();
+        let somebody = self.select(kind, channel, len, move |shard, chosen| {
             shard.deliver(chosen, Encoded::Shared(frame));
         });
         if !somebody {

@@ -53,6 +53,11 @@ pub enum QueueStreamRefusal {
         /// The bound.
         max: usize,
     },
+    /// The stream holds as many messages as it may.
+    MessageLimit {
+        /// The bound.
+        max: usize,
+    },
 
     /// There is no message to acknowledge.
     NoMessageToAck,
@@ -95,6 +100,10 @@ impl QueueStreamRefusal {
             }
             Self::TransactionLimit { max } => {
                 return format!("the stream has as many open transactions as it may: {max}").into();
+            }
+            Self::MessageLimit { max } => {
+                return format!("the stream holds as many unsettled messages as it may: {max}")
+                    .into();
             }
             Self::TransactionUnknown => "transaction is completed or transaction id not found",
             Self::AckCompleted => "cannot ack messages with closed response ",
@@ -150,6 +159,7 @@ mod tests {
 "request unknown"
 "the stream has as many waiting polls as it may: 6"
 "the stream has as many open transactions as it may: 5"
+"the stream holds as many unsettled messages as it may: 4"
 "Error 124: no active message to ack"
 "Error 125: ack sequence cannot be 0 or negative"
 "Error 126: no active message to send"
@@ -184,6 +194,7 @@ mod tests {
             R::RequestUnknown,
             R::PollLimit { max: 6 },
             R::TransactionLimit { max: 5 },
+            R::MessageLimit { max: 4 },
             R::NoMessageToAck,
             R::WrongSequence,
             R::NoMessageToSend,

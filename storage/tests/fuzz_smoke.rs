@@ -135,8 +135,15 @@ fn any_bytes_can_be_read_as_a_payload() {
     let records = frames[1..]
         .iter()
         .flat_map(|frame| Records::new(frame.payload).map(Result::unwrap));
+    let queues = sample::queue_records();
+    let records = records.chain(Records::new(&queues).map(Result::unwrap));
     // The first byte chooses the kind.
-    let example = |record: Record<'_>| [&[record.head.kind as u8 - 1], record.payload].concat();
+    let example = |record: Record<'_>| {
+        let kind = checks::KINDS
+            .iter()
+            .position(|kind| *kind == record.head.kind);
+        [&[u8::try_from(kind.unwrap()).unwrap()], record.payload].concat()
+    };
     let examples: Vec<_> = records.map(example).collect();
     run(checks::record_payload, &examples, CASES);
 }

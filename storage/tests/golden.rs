@@ -15,6 +15,9 @@ use std::fmt::Write;
 
 use ringmq_storage::checkpoint::Checkpoint;
 use ringmq_storage::frame::FrameKind;
+use ringmq_storage::record::queue::{
+    QueueHead, decode_counted, decode_move, decode_move_ids, decode_requeued, decode_settle,
+};
 use ringmq_storage::record::{RecordKind, Records};
 use ringmq_storage::segment::{Preamble, SegmentHeader};
 use ringmq_storage::segment_index::SegmentIndex;
@@ -26,6 +29,7 @@ mod sample;
 const SEGMENT: &str = include_str!("golden/segment.v1.hex");
 const CHECKPOINT: &str = include_str!("golden/checkpoint.v1.hex");
 const INDEX: &str = include_str!("golden/index.v1.hex");
+const QUEUE: &str = include_str!("golden/queue.v1.hex");
 
 /// Sixteen bytes a line.
 fn dump(bytes: &[u8]) -> String {
@@ -127,4 +131,53 @@ fn old_checkpoints_are_read() {
 #[test]
 fn old_indexes_are_read() {
     assert_eq!(SegmentIndex::decode(&parse(INDEX)), Ok(sample::index()));
+}
+
+#[test]
+fn records_of_queues_are_written_as_ever() {
+    assert_same(&sample::queue_records(), QUEUE);
+}
+
+#[test]
+fn old_records_of_queues_are_read() {
+    let bytes = parse(QUEUE);
+    let found = Records::new(&bytes).map(Result::unwrap);
+    let found: Vec<_> = found
+        .map(|record| {
+            let head = record.head;
+            let (channel, sequence) = (head.channel.get(), head.sequence.get());
+            (
+                head.kind,
+                head.encoding,
+                channel,
+                sequence,
+                record.payload.to_vec(),
+            )
+        })
+        .collect();
+    assert_eq!(found, sample::queue_payloads());
+    let (head, body) = QueueHead::decode(&found[1].4).unwrap();
+    assert_eq!((head.origin, body), ("größe", &b"dead letter"[..]));
+    assert_eq!(
+        head.moved.map(|(reason, id)| (reason, id.sequence.get())),
+        Some((1, 77))
+    );
+    let (bytes, runs) = decode_settle(&found[2].4).unwrap();
+    assert_eq!(
+        (bytes, runs.map(|run| run.last.get()).collect()),
+        (123, vec![5, 12])
+    );
+    let entries = decode_requeued(&found[3].4).unwrap();
+    assert_eq!(
+        entries.map(|entry| entry.old.get()).collect::<Vec<_>>(),
+        [6, 8]
+    );
+    let counted = decode_counted(&found[4].4).unwrap().next().unwrap();
+    assert_eq!(
+        (counted.first.get(), counted.count, counted.receives),
+        (13, 2, 3)
+    );
+    assert_eq!(decode_move(&found[5].4), Ok((1, "orders.tot")));
+    let ids = decode_move_ids(&found[7].4).unwrap();
+    assert_eq!(ids.map(|id| id.channel.get()).collect::<Vec<_>>(), [9]);
 }

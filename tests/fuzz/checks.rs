@@ -8,8 +8,12 @@
 use ringmq_storage::checkpoint::Checkpoint;
 use ringmq_storage::frame::{FRAME_HEADER_BYTES, FrameHeader, Seed};
 use ringmq_storage::record::payload::{
-    ChannelCreate, CursorCreate, decode_cursor_delete, decode_moves, encode_cursor_delete,
-    encode_moves,
+    BadPayload, ChannelCreate, CursorCreate, decode_cursor_delete, decode_moves,
+    encode_cursor_delete, encode_moves,
+};
+use ringmq_storage::record::queue::{
+    QueueHead, decode_counted, decode_move, decode_move_ids, decode_requeued, decode_settle,
+    encode_counted, encode_move, encode_move_ids, encode_requeued, encode_settle,
 };
 use ringmq_storage::record::{Record, RecordKind, Records, record_len};
 use ringmq_storage::scan::{Frames, find_next_header, find_next_valid};
@@ -105,6 +109,23 @@ fn records(payload: &[u8]) {
     assert!(failed || at >= payload.len(), "all of it was read");
 }
 
+/// All kinds that a record can have.
+pub const KINDS: [RecordKind; 13] = [
+    RecordKind::Message,
+    RecordKind::ChannelCreate,
+    RecordKind::ChannelDelete,
+    RecordKind::Trim,
+    RecordKind::CursorCreate,
+    RecordKind::CursorMove,
+    RecordKind::CursorDelete,
+    RecordKind::QueueSettle,
+    RecordKind::QueueRequeue,
+    RecordKind::QueueCount,
+    RecordKind::QueueMove,
+    RecordKind::QueueMoveCancel,
+    RecordKind::QueueMoveForget,
+];
+
 /// The payload of a record, the first byte being its kind.
 pub fn record_payload(data: &[u8]) -> bool {
     let Some((kind, payload)) = data.split_first() else {
@@ -113,7 +134,7 @@ pub fn record_payload(data: &[u8]) -> bool {
     let mut bytes = vec![0; 32];
     let len = u32::try_from(payload.len()).expect("a short input");
     bytes[..4].copy_from_slice(&len.to_le_bytes());
-    bytes[4] = 1 + kind % 7;
+    bytes[4] = KINDS[usize::from(*kind) % KINDS.len()] as u8;
     bytes.extend_from_slice(payload);
     let record = Records::new(&bytes).next().expect("a record");
     let read = known_payload(&record.expect("a good one"));
@@ -152,18 +173,69 @@ fn known_payload(record: &Record<'_>) -> bool {
             };
             encode_cursor_delete(cursor, &mut again);
         }
-        RecordKind::Message
-        | RecordKind::ChannelDelete
-        | RecordKind::Trim
-        | RecordKind::QueueSettle
+        RecordKind::Message => {
+            let Ok((head, body)) = QueueHead::decode(payload) else {
+                return true;
+            };
+            head.encode(&mut again);
+            assert_eq!(again.len(), head.encoded_len());
+            again.extend_from_slice(body);
+        }
+        RecordKind::ChannelDelete | RecordKind::Trim | RecordKind::QueueMoveCancel => return true,
+        RecordKind::QueueSettle
         | RecordKind::QueueRequeue
         | RecordKind::QueueCount
         | RecordKind::QueueMove
-        | RecordKind::QueueMoveCancel
-        | RecordKind::QueueMoveForget => return true,
+        | RecordKind::QueueMoveForget => match queue_payload(record) {
+            Ok(bytes) => again = bytes,
+            Err(BadPayload) => return false,
+        },
     }
     assert_eq!(again, payload, "one spelling");
     true
+}
+
+/// Reads what a record says of a queue, and writes it again.
+fn queue_payload(record: &Record<'_>) -> Result<Vec<u8>, BadPayload> {
+    let (payload, mut again) = (record.payload, Vec::new());
+    let sized = |count: usize, hint: (usize, Option<usize>)| {
+        assert_eq!(hint, (count, Some(count)), "no entry is lost");
+    };
+    match record.head.kind {
+        RecordKind::QueueSettle => {
+            let (bytes, runs) = decode_settle(payload)?;
+            let hint = runs.size_hint();
+            let runs: Vec<_> = runs.collect();
+            sized(runs.len(), hint);
+            encode_settle(bytes, &runs, &mut again);
+        }
+        RecordKind::QueueRequeue => {
+            let entries = decode_requeued(payload)?;
+            let hint = entries.size_hint();
+            let entries: Vec<_> = entries.collect();
+            sized(entries.len(), hint);
+            encode_requeued(&entries, &mut again);
+        }
+        RecordKind::QueueCount => {
+            let entries = decode_counted(payload)?;
+            let hint = entries.size_hint();
+            let entries: Vec<_> = entries.collect();
+            sized(entries.len(), hint);
+            encode_counted(&entries, &mut again);
+        }
+        RecordKind::QueueMove => {
+            let (reason, target) = decode_move(payload)?;
+            encode_move(reason, target, &mut again);
+        }
+        _ => {
+            let ids = decode_move_ids(payload)?;
+            let hint = ids.size_hint();
+            let ids: Vec<_> = ids.collect();
+            sized(ids.len(), hint);
+            encode_move_ids(&ids, &mut again);
+        }
+    }
+    Ok(again)
 }
 
 /// The file of a checkpoint.

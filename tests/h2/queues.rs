@@ -39,14 +39,20 @@ pub(super) fn send_one(peer: &mut Peer, message: &[u8]) -> String {
     text(kubemq::field(&reply.take_message().expect("a result"), 6))
 }
 
-/// What is in a queue now, in its order: (id, sequence, receives). Takes it all.
+/// What is in a queue, in its order: (id, sequence, receives). Takes it all, and what comes within
+/// a second.
 pub(super) fn rest(broker: &Broker, channel: &str) -> Vec<(String, u64, u64)> {
     let mut peer = Peer::connect(broker.grpc());
-    let request = queues::receive(channel, 1024, 1, false);
-    let mut reply = peer.unary(path::RECEIVE_QUEUE_MESSAGES, &request);
-    let answer = reply.take_message().expect("an answer");
-    let messages = received(&answer, 2).into_iter();
-    messages.map(|m| (m.id, m.sequence, m.receives)).collect()
+    let mut found = Vec::new();
+    loop {
+        let request = queues::receive(channel, 1024, 1, false);
+        let mut reply = peer.unary(path::RECEIVE_QUEUE_MESSAGES, &request);
+        let messages = received(&reply.take_message().expect("an answer"), 2);
+        if messages.is_empty() {
+            return found;
+        }
+        found.extend(messages.into_iter().map(|m| (m.id, m.sequence, m.receives)));
+    }
 }
 
 pub(super) fn text(bytes: &[u8]) -> String {

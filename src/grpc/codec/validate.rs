@@ -5,6 +5,7 @@ use ringmq_proto::kubemq::Subscribe;
 use ringmq_proto::kubemq::subscribe::{EventsStoreType, SubscribeType};
 
 use super::event::EventView;
+use super::management::MANAGEMENT_CHANNEL;
 use super::request::{RequestType, RequestView};
 use super::response::ResponseView;
 use crate::model::Kind;
@@ -112,6 +113,10 @@ pub fn validate_subscribe_requests(subscribe: &Subscribe) -> Result<Kind, Refusa
     };
     check_client_id(&subscribe.client_id)?;
     name::check_pattern(&subscribe.channel).map_err(Refusal::channel)?;
+    // Requests to it are the broker's to answer; nobody may pretend to be it.
+    if subscribe.channel == MANAGEMENT_CHANNEL {
+        return Err(Refusal::ChannelReserved);
+    }
     check_group(&subscribe.group)?;
     Ok(kind)
 }

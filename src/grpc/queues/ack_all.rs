@@ -46,7 +46,7 @@ async fn empty(shard: &Rc<Shard>, limits: &QueueLimits, message: Bytes) -> Resul
 }
 
 /// Empties a queue. A caller that leaves meanwhile has asked for it all the same.
-async fn drain(shard: &Rc<Shard>, channel: &str) -> Result<u64, Refusal> {
+pub(in crate::grpc) async fn drain(shard: &Rc<Shard>, channel: &str) -> Result<u64, Refusal> {
     let consumer = shard.consumer();
     let drain = consumer.drain(channel);
     let outcome = loop {

@@ -40,6 +40,9 @@ const UNREAD_BYTES_MAX: usize = 4 << 20;
 /// Settlements of a stream that may be on their way to the log; then it is not read on.
 const SETTLEMENTS_MAX: usize = 16_384;
 
+/// Bytes that what waits for its outcome may hold of requests; then it is not read on.
+const HELD_BYTES_MAX: usize = 4 << 20;
+
 /// How long a client may take to read what it was about to get when the broker ends.
 const LEAVING: Duration = Duration::from_millis(300);
 
@@ -66,6 +69,8 @@ struct Downstream {
     /// By ticket; each has exactly one outcome.
     settlements: HashMap<u64, Settlement>,
     transactions: Transactions<Delivery>,
+    /// Bytes that `polls` and `settlements` hold of requests.
+    held_bytes: usize,
     ending: Option<Ending>,
     /// While settlements are on their way.
     busy: Busy,
@@ -89,6 +94,23 @@ enum Settlement {
         request_type: RequestType,
         which: Which,
     },
+}
+
+impl Settlement {
+    fn held_bytes(&self) -> usize {
+        match self {
+            Self::OfAnswer => 0,
+            Self::Asked {
+                request_id, which, ..
+            } => {
+                let list = match which {
+                    Which::All => 0,
+                    Which::List(sequences) => size_of_val(sequences.as_slice()),
+                };
+                request_id.len() + list
+            }
+        }
+    }
 }
 
 /// Nothing is read any more; what was taken is brought to its end.
@@ -118,6 +140,7 @@ impl Downstream {
             polls: HashMap::default(),
             settlements: HashMap::default(),
             transactions: Transactions::default(),
+            held_bytes: 0,
             ending: None,
             busy,
         }
@@ -186,7 +209,9 @@ impl Downstream {
     }
 
     fn may_read(&self) -> bool {
-        self.out.bytes() < UNREAD_BYTES_MAX && self.settlements.len() < SETTLEMENTS_MAX
+        self.out.bytes() < UNREAD_BYTES_MAX
+            && self.settlements.len() < SETTLEMENTS_MAX
+            && self.held_bytes < HELD_BYTES_MAX
     }
 
     fn is_leaving(&self) -> bool {
@@ -223,11 +248,13 @@ impl Downstream {
         match event {
             ConsumerEvent::Polled { ticket, outcome } => {
                 if let Some(poll) = self.polls.remove(&ticket) {
+                    self.held_bytes -= poll.request_id.len();
                     self.answer_poll(&poll, outcome);
                 }
             }
             ConsumerEvent::Settled { ticket, outcome } => {
                 if let Some(settlement) = self.settlements.remove(&ticket) {
+                    self.held_bytes -= settlement.held_bytes();
                     self.settled(settlement, outcome);
                 }
             }
@@ -241,8 +268,9 @@ impl Downstream {
     }
 
     fn answer_poll(&mut self, poll: &OpenPoll, outcome: Result<Polled, StoreFailure>) {
-        if self.is_leaving() {
-            // What has come goes back with everything else.
+        let ends = matches!(outcome, Err(StoreFailure::ShuttingDown));
+        if self.is_leaving() || ends {
+            // The end of the call is the answer, and what has come goes back with everything else.
             return;
         }
         let transaction_id = poll.transaction.to_string();
@@ -271,6 +299,10 @@ impl Downstream {
             Some(delivery) if !poll.auto_ack => {
                 self.transactions
                     .begin(poll.transaction, delivery, &polled.sequences);
+                if self.ending.is_some() {
+                    // It came just then, and cannot be settled any more.
+                    self.give_back(poll.transaction);
+                }
             }
             Some(delivery) => {
                 self.transactions.complete(poll.transaction);
@@ -329,9 +361,12 @@ impl Downstream {
         self.out.write(|out| failure_frame(head, &text, out));
     }
 
-    /// The client has said all it had to say. It cannot settle any more: polls whose messages it
-    /// would have to are not waited for.
+    /// The client has said all it had to say. What it cannot settle any more goes back, and polls
+    /// that would bring such messages do not wait.
     fn half_closed(&mut self) {
+        for transaction in self.transactions.open() {
+            self.give_back(transaction);
+        }
         for (ticket, poll) in &self.polls {
             if !poll.auto_ack {
                 self.consumer.cancel(*ticket);
@@ -342,6 +377,15 @@ impl Downstream {
             broken: false,
             leaving: None,
         });
+    }
+
+    /// Returns what is open of a transaction, as if it had not been received.
+    fn give_back(&mut self, transaction: TransactionId) {
+        if let Some(delivery) = self.transactions.give_back(transaction) {
+            // Nobody hears of it: a failure means that they are back already.
+            self.consumer
+                .settle(delivery, Which::All, Action::Return, false);
+        }
     }
 
     /// The client sent what is no message.

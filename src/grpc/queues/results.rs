@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use bytes::BytesMut;
 
 use super::send::Checked;
-use crate::grpc::routed::{Fate, Handed};
 use crate::grpc::codec::queue::{SendFacts, result_as_field, results_of};
+use crate::grpc::routed::{Fate, Handed};
 
 /// Results, written when the messages are handed over, as the successes that they will nearly
 /// always be. Only for what a log did not take they are written anew.
@@ -38,7 +38,7 @@ impl Results {
         self.wait(message.message_id(), message.facts(), message.stored_len());
     }
 
-    fn wait(&mut self, message_id: &str, facts: SendFacts, stored_len: usize) {
+    pub(super) fn wait(&mut self, message_id: &str, facts: SendFacts, stored_len: usize) {
         result_as_field(message_id, Ok(facts), &mut self.fields);
         self.entries.push(Entry::HandedOver(stored_len));
         self.waiting_count += 1;

@@ -60,7 +60,10 @@ async fn send(shard: &Rc<Shard>, limits: &QueueLimits, message: Bytes) -> Result
             let Handed { id, facts, .. } = &*handed;
             let (id, facts) = (id.clone(), *facts);
             let failure = handed.settled(shard, &receipts).await;
-            return Ok(encode_result(&id, failure.as_deref().map_or(Ok(facts), Err)));
+            return Ok(encode_result(
+                &id,
+                failure.as_deref().map_or(Ok(facts), Err),
+            ));
         }
     };
     // It holds the connection's read buffer; what it said has been copied.

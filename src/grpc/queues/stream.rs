@@ -229,6 +229,7 @@ impl QueueStream {
         }
         let polled = match outcome {
             Ok(polled) => polled,
+            Err(StoreFailure::ShuttingDown) => return self.leave(),
             Err(failure) => {
                 self.fail(&asked, &Refusal::from(failure).into());
                 self.ended = Some(Ended::ok());

@@ -12,7 +12,7 @@ use super::moves::MoveSeat;
 use super::serve::Serving;
 use super::settle::Confirmation;
 use crate::engine::feeds::Address;
-use crate::engine::queues::dispatcher::{self, Dispatcher, PollRequest};
+use crate::engine::queues::dispatcher::{self, Dispatcher, PollRequest, QueueFigures};
 use crate::engine::stored::Slots;
 
 /// Places in the log that are remembered for the next read of a queue; beyond this many, all are
@@ -61,6 +61,11 @@ pub(super) struct Asked {
 }
 
 impl QueueSeat {
+    /// The numbers of a queue.
+    pub(in crate::shard) fn figures(&self, key: ChannelKey) -> QueueFigures {
+        self.dispatcher.figures(key)
+    }
+
     /// Rebuilds what is volatile from the state. `now_ns` is the queues' clock; delivery numbers
     /// begin with it, so that those of an earlier process are not given again.
     pub(in crate::shard) fn new(

@@ -212,7 +212,7 @@ impl Shard {
     }
 
     /// The shard that has the log of a slot.
-    pub(super) fn stored_owner(&self, slot: SlotId) -> u16 {
+    pub(in crate::shard) fn stored_owner(&self, slot: SlotId) -> u16 {
         let placement = self.stored.placement;
         placement.owner_of(placement.log_of(slot)).number()
     }

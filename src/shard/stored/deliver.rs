@@ -68,6 +68,9 @@ impl Shard {
         if let Some((first, last)) = chunk.range {
             let (count, bytes, parts) = chunk.finish();
             let mark = feeds.sent(turn.receiver, first, last, bytes);
+            if let Some(channel) = seat.slots.borrow().channel(turn.channel) {
+                self.channels.count_deliveries(&channel.name, count, bytes);
+            }
             let chunk = StoredChunk {
                 mark: mark.get(),
                 count,

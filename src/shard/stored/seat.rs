@@ -25,7 +25,7 @@ pub(in crate::shard) struct LogSeat {
     pub(in crate::shard) number: u16,
     pub(in crate::shard) log: RefCell<Log>,
     pub(in crate::shard) slots: RefCell<Slots>,
-    pub(super) feeds: RefCell<Feeds<ReadCursor>>,
+    pub(in crate::shard) feeds: RefCell<Feeds<ReadCursor>>,
     pub(in crate::shard) queues: RefCell<QueueSeat>,
     pub(super) channels: Arc<ChannelCounts>,
     pub(super) fs: Arc<dyn Fs>,
@@ -180,7 +180,7 @@ impl LogSeat {
     ///
     /// # Errors
     /// [`StoreFailure::Poisoned`] when that will not be.
-    pub(super) async fn committed(&self) -> Result<(), StoreFailure> {
+    pub(in crate::shard) async fn committed(&self) -> Result<(), StoreFailure> {
         let end = self.log.borrow().end();
         loop {
             {

@@ -25,6 +25,7 @@ pub(super) use self::look::Looks;
 use super::gather::to_u32;
 use super::index::ENTRY_DISTANCE;
 use super::segments::Segment;
+use super::warm::WARM_BYTES;
 use super::{Class, Keeps, Log, ReadCursor, Refused, Warm};
 use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use crate::fs::Region;
@@ -280,6 +281,7 @@ impl Log {
                 segment: segment.id,
                 generation: segment.generation,
                 range: offset..end,
+                len: WARM_BYTES,
                 release: self.behind(cursor),
             }));
         }

@@ -67,6 +67,8 @@ pub(super) struct Index {
     /// Where channels begin is known: from the checkpoint, or because there was none. Before, the
     /// least message that was found is taken for it.
     settled: bool,
+    /// Everything that is kept is known: recovery is over.
+    complete: bool,
     /// Counts what may free something: trims, deletions, settlements of queues.
     pub(super) trims: u64,
 }
@@ -123,6 +125,8 @@ impl Index {
     ///
     /// Messages that follow one another in their new segment share a block, also when some between
     /// them are nowhere any more: a block for every gap would cost more than small messages.
+    ///
+    /// In recovery neither is known: what lies between may be found later in the log.
     pub(super) fn carry(
         &mut self,
         key: ChannelKey,
@@ -143,7 +147,8 @@ impl Index {
         }
         let whole = block.filter(|block| {
             let segment = segments.get(block.segment);
-            block.from <= sequence && segment.is_some_and(|segment| !segment.skips())
+            let sound = segment.is_some_and(|segment| !segment.skips());
+            self.complete && sound && block.from <= sequence
         });
         let from = whole.map_or(sequence, |block| block.from);
         channel.cut(from, messages.last, |segment, added| {
@@ -154,7 +159,9 @@ impl Index {
             .partition_point(|block| block.last < sequence);
         let before = behind.checked_sub(1).filter(|before| {
             channel.blocks.get(*before).is_some_and(|block| {
-                block.carried && block.segment == at.segment() && block.reaches(messages.last)
+                let follows =
+                    block.last.next() == sequence || self.complete && block.reaches(messages.last);
+                block.carried && block.segment == at.segment() && follows
             })
         });
         if let Some(before) = before {
@@ -211,6 +218,9 @@ impl Index {
             for _ in 0..released {
                 segments.remove_block(segment);
             }
+            if released > 0 {
+                channel.join(|segment| segments.remove_block(segment));
+            }
         }
     }
 
@@ -250,6 +260,14 @@ impl Index {
             for block in &channel.blocks {
                 segments.remove_block(block.segment);
             }
+        }
+    }
+
+    /// Recovery is over: nothing else will be found.
+    pub(super) fn complete(&mut self, segments: &mut Segments) {
+        self.complete = true;
+        for channel in self.channels.values_mut() {
+            channel.join(|segment| segments.remove_block(segment));
         }
     }
 

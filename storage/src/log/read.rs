@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::index::Block;
 use super::segments::Segment;
+use super::warm::WARM_BYTES;
 use super::{Log, Warm};
 use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use crate::fs::Region;
@@ -247,7 +248,18 @@ impl Log {
             _ if offset >= hot_from => readable,
             Some((_, warm)) if warm.contains(&offset) => warm.end.min(readable),
             _ => {
+                // One message here and one there: not a whole window for each.
+                let near = warm.is_some_and(|(_, warm)| {
+                    let ahead = warm.end.saturating_add(WARM_BYTES);
+                    (warm.start..ahead).contains(&offset)
+                });
+                let len = if near || pass.until >= stretch.behind {
+                    WARM_BYTES
+                } else {
+                    stretch.limit - offset
+                };
                 return Err(ReadEnd::Cold(Warm {
+                    len,
                     region: region.clone(),
                     seed: self.seed(id, segment.generation),
                     segment: id,
@@ -335,14 +347,19 @@ impl Log {
 impl Block {
     fn stretch_for(&self, sequence: Sequence) -> Option<Stretch> {
         let (at, entry) = self.entry_for(sequence)?;
-        let behind = match self.entries.get(at + 1) {
-            Some(next) => self.sequence_at(next),
-            None => self.last.next(),
+        let limit = entry.offset.saturating_add(super::index::ENTRY_DISTANCE);
+        // The frame of the next entry may begin with the last of these.
+        let (behind, limit) = match self.entries.get(at + 1) {
+            Some(next) => (
+                self.sequence_at(next),
+                limit.min(next.offset.saturating_add(8)),
+            ),
+            None => (self.last.next(), limit),
         };
         Some(Stretch {
             block: self.first,
             offset: entry.offset,
-            limit: entry.offset.saturating_add(super::index::ENTRY_DISTANCE),
+            limit,
             behind,
             kind: if self.carried {
                 FrameKind::Carried
@@ -369,6 +386,8 @@ impl Window<'_> {
 impl Pass<'_> {
     /// Everything up to `behind` is lost.
     fn lost(&mut self, behind: Sequence) -> ReadEnd {
+        // Where the walk has come to may lie behind what comes next.
+        (self.place.offset, self.place.skip) = (0, 0);
         let first = self.place.next;
         let last = behind.get().saturating_sub(1).min(self.until.get());
         let last = Sequence::new(last.max(first.get()));
@@ -432,19 +451,21 @@ impl Pass<'_> {
                 .get(self.place.skip..)
                 .and_then(|rest| rest.split_first_chunk::<RECORD_HEADER_BYTES>())
         {
+            // Behind what is asked for there may be a gap: the place stays before it.
+            if self.place.next > self.until {
+                return Some(ReadEnd::CaughtUp);
+            }
             let head = RecordHead::decode(head).ok();
             let payload = head.and_then(|head| behind.get(..to_usize(head.payload_len)));
             let (Some(head), Some(payload)) = (head, payload) else {
                 return Some(self.lost(stretch.behind));
             };
+            // Between the frames of a block there may be those of another one, that were carried
+            // to the segment out of order.
             let wanted = head.kind == RecordKind::Message
                 && head.channel == self.place.key.channel
-                && head.sequence >= self.place.next;
+                && (self.place.next..stretch.behind).contains(&head.sequence);
             if wanted {
-                // Behind what is asked for there may be a gap.
-                if self.place.next > self.until {
-                    return Some(ReadEnd::CaughtUp);
-                }
                 if head.sequence > self.place.next {
                     return Some(self.lost(head.sequence));
                 }

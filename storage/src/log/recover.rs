@@ -187,6 +187,7 @@ impl Recovery {
     }
 
     fn finish(mut self, checkpoint: &Checkpoint) -> Opened {
+        self.index.complete(&mut self.segments);
         let end = self.end;
         self.report.segments = self.segments.len();
         let mut jobs = Jobs::default();

@@ -10,7 +10,7 @@ use crate::id::{Position, SegmentId};
 
 use super::gather::{to_u32, to_usize};
 
-/// How much is brought into memory at once.
+/// How much is brought into memory at once, as a rule.
 const WINDOW_BYTES: u32 = 1 << 20;
 
 /// When a window cannot be read, its pages are tried one by one.
@@ -47,6 +47,8 @@ pub(super) struct Walk<'a> {
     /// What is in memory: it begins at `base`.
     window: Bytes,
     base: u32,
+    /// How much is brought into memory at once.
+    window_bytes: u32,
     /// Lets go of what lies behind while it goes on.
     releases: bool,
 }
@@ -66,8 +68,15 @@ impl<'a> Walk<'a> {
             end: range.end.min(region.len()),
             window: Bytes::new(),
             base: range.start,
+            window_bytes: WINDOW_BYTES,
             releases: false,
         }
+    }
+
+    /// Brings no more into memory at once than this, but for larger frames.
+    pub(super) fn by(mut self, window_bytes: u32) -> Self {
+        self.window_bytes = window_bytes.min(WINDOW_BYTES);
+        self
     }
 
     /// Lets go of the memory that was walked over: the walk is long, and nobody reads it soon.
@@ -196,7 +205,7 @@ impl<'a> Walk<'a> {
             self.window = Bytes::new();
             self.region.release(self.base..at);
         }
-        let wanted = at.saturating_add(len.max(WINDOW_BYTES)).min(self.end);
+        let wanted = at.saturating_add(len.max(self.window_bytes)).min(self.end);
         let mut to = wanted;
         if self.region.populate(at..wanted).is_err() {
             to = at;

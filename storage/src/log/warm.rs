@@ -10,8 +10,8 @@ use crate::frame::Seed;
 use crate::fs::Region;
 use crate::id::{Generation, SegmentId};
 
-/// How much is warmed for a reader at once.
-const WARM_BYTES: u32 = 1 << 20;
+/// How much is warmed at once for a reader that goes on.
+pub(super) const WARM_BYTES: u32 = 1 << 20;
 
 /// Work for a blocking thread: brings a range of a segment into memory and checks its frames.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub struct Warm {
     pub(super) generation: Generation,
     /// From the frame to be read to the end of what may be read.
     pub(super) range: Range<u32>,
+    /// How much of it is enough, but for the end of its last frame.
+    pub(super) len: u32,
     /// What the reader has behind it.
     pub(super) release: Option<(Arc<dyn Region>, Range<u32>)>,
 }
@@ -43,8 +45,9 @@ impl Warm {
             region.release(behind);
         }
         let Range { start, end } = self.range;
-        let target = start.saturating_add(WARM_BYTES).min(end);
-        let mut walk = Walk::new(&*self.region, self.segment, self.seed, start..end);
+        let target = start.saturating_add(self.len).min(end);
+        let walk = Walk::new(&*self.region, self.segment, self.seed, start..end);
+        let mut walk = walk.by(self.len);
         let mut bad = Vec::new();
         while walk.offset() < target {
             match walk.next() {

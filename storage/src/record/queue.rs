@@ -311,14 +311,38 @@ fn read_move_id(fields: &mut Fields<'_>) -> Option<MoveId> {
     })
 }
 
+/// Reads an entry; `None` when it is none.
+type ReadEntry<T> = fn(&mut Fields<'_>) -> Option<T>;
+
+/// The entries of a payload, each of which can be read.
+struct Entries<'a, T> {
+    entries: std::slice::Iter<'a, [u8; QUEUE_ENTRY_BYTES]>,
+    read: ReadEntry<T>,
+}
+
+impl<T> Iterator for Entries<'_, T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        let entry = self.entries.next()?;
+        (self.read)(&mut Fields::new(entry))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.entries.size_hint()
+    }
+}
+
+impl<T> ExactSizeIterator for Entries<'_, T> {}
+
 /// The entries of a payload, when each of them can be read.
-fn entries_of<T: Copy>(
-    payload: &[u8],
-    read: impl Fn(&mut Fields<'_>) -> Option<T> + Copy,
-) -> Result<impl ExactSizeIterator<Item = T>, BadPayload> {
+fn entries_of<T>(payload: &[u8], read: ReadEntry<T>) -> Result<Entries<'_, T>, BadPayload> {
     let (entries, behind) = payload.as_chunks::<QUEUE_ENTRY_BYTES>();
-    let read = move |entry: &[u8; QUEUE_ENTRY_BYTES]| read(&mut Fields::new(entry));
-    let all: Option<Vec<T>> = entries.iter().map(read).collect();
-    let all = all.filter(|_| behind.is_empty()).ok_or(BadPayload)?;
-    Ok(all.into_iter())
+    let mut all = entries.iter();
+    let good = all.all(|entry| read(&mut Fields::new(entry)).is_some());
+    if !good || !behind.is_empty() {
+        return Err(BadPayload);
+    }
+    let entries = entries.iter();
+    Ok(Entries { entries, read })
 }

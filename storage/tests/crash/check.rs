@@ -1,10 +1,12 @@
 //! Reading what the log holds and comparing it with what went in.
 
+use std::ops::RangeInclusive;
+
 use ringmq_storage::log::{Log, ReadCursor, ReadEnd, Seek};
 use ringmq_storage::{ChannelKey, Sequence};
 
 use super::oracle::Deed;
-use super::state::Channel;
+use super::state::{Channel, is_queue};
 use super::world::{Outcome, World};
 
 impl World {
@@ -12,19 +14,42 @@ impl World {
     pub(crate) fn check_channels(&mut self, log: &mut Log) -> Outcome {
         for (key, channel) in self.model.keys() {
             let bytes_max = [1, 500, 1 << 20][self.random.below(3)];
-            self.check_range(log, key, channel, 1, bytes_max)?;
+            if is_queue(key.slot, key.channel.get()) {
+                self.check_queue(log, key, &channel, bytes_max)?;
+                continue;
+            }
+            self.check_range(log, key, &channel, 1..=u64::MAX, bytes_max)?;
             let usage = log.usage(key);
             let count = channel.last + 1 - channel.first;
             if usage.count != count || (count > 0 && usage.last.get() != channel.last) {
                 return Err(format!("{key:?} is {channel:?}, its usage {usage:?}"));
             }
-            self.check_searches(log, key, channel)?;
+            self.check_searches(log, key, &channel)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the messages of a queue, run by run, in order or not.
+    fn check_queue(
+        &mut self,
+        log: &mut Log,
+        key: ChannelKey,
+        channel: &Channel,
+        bytes_max: usize,
+    ) -> Outcome {
+        let mut runs = channel.runs(0);
+        if self.random.percent(20) {
+            runs.reverse();
+        }
+        let mut cursor = ReadCursor::default();
+        for (first, last) in runs {
+            self.check_run(log, key, channel, first..=last, bytes_max, &mut cursor)?;
         }
         Ok(())
     }
 
     /// Searches a channel by time and by size. What retention would trim is never too much.
-    fn check_searches(&mut self, log: &mut Log, key: ChannelKey, channel: Channel) -> Outcome {
+    fn check_searches(&mut self, log: &mut Log, key: ChannelKey, channel: &Channel) -> Outcome {
         let kept: Vec<_> = (channel.first..=channel.last)
             .filter_map(|sequence| self.oracle.message(key, sequence))
             .collect();
@@ -75,30 +100,44 @@ impl World {
         let Some((key, channel)) = keys.get(self.random.below(keys.len())) else {
             return Ok(());
         };
-        let from = self
-            .random
-            .below(usize::try_from(channel.last + 2).unwrap_or(0));
+        let behind = usize::try_from(channel.last + 2).unwrap_or(0);
+        let from = u64::try_from(self.random.below(behind)).unwrap_or(0);
         let bytes_max = [1, 5_000][self.random.below(2)];
-        self.check_range(
-            log,
-            *key,
-            *channel,
-            u64::try_from(from).unwrap_or(0),
-            bytes_max,
-        )
+        if !is_queue(key.slot, key.channel.get()) {
+            return self.check_range(log, *key, channel, from..=u64::MAX, bytes_max);
+        }
+        let runs = channel.runs(from);
+        let Some((first, last)) = runs.get(self.random.below(runs.len())) else {
+            return Ok(());
+        };
+        self.check_range(log, *key, channel, *first..=*last, bytes_max)
     }
 
     fn check_range(
         &mut self,
         log: &mut Log,
         key: ChannelKey,
-        channel: Channel,
-        from: u64,
+        channel: &Channel,
+        range: RangeInclusive<u64>,
         bytes_max: usize,
     ) -> Outcome {
-        let mut next = from.max(channel.first).max(1);
         let mut cursor = ReadCursor::default();
-        let upto = Sequence::new(u64::MAX);
+        self.check_run(log, key, channel, range, bytes_max, &mut cursor)
+    }
+
+    fn check_run(
+        &mut self,
+        log: &mut Log,
+        key: ChannelKey,
+        channel: &Channel,
+        range: RangeInclusive<u64>,
+        bytes_max: usize,
+        cursor: &mut ReadCursor,
+    ) -> Outcome {
+        let (from, upto) = range.into_inner();
+        let mut next = from.max(channel.first).max(1);
+        let last = upto.min(channel.last);
+        let upto = Sequence::new(upto);
         let inside = |next: u64, what: &str| format!("{key:?} ({channel:?}) at {next}: {what}");
         for _ in 0..1_000_000 {
             let start = Sequence::new(if next == channel.first { from } else { next });
@@ -120,14 +159,14 @@ impl World {
                 next += 1;
                 count += 1;
             };
-            let end = log.read(key, start, upto, &mut cursor, bytes_max, &mut visit);
+            let end = log.read(key, start, upto, cursor, bytes_max, &mut visit);
             self.seen.messages_read += count;
             if let Some(failure) = failure {
                 return Err(inside(next, &failure));
             }
             match end {
                 ReadEnd::CaughtUp => {
-                    return if next > channel.last {
+                    return if next > last {
                         Ok(())
                     } else {
                         Err(inside(next, "caught up too early"))
@@ -137,7 +176,7 @@ impl World {
                 ReadEnd::More => return Err(inside(next, "more to read, and nothing was read")),
                 ReadEnd::Cold(warm) => {
                     self.seen.cold_reads += 1;
-                    log.warmed(warm.run(), &mut cursor);
+                    log.warmed(warm.run(), cursor);
                 }
                 ReadEnd::Damaged { first, last } => {
                     return Err(inside(next, &format!("damaged {first}..={last}")));

@@ -146,6 +146,7 @@ impl World {
             head,
             timestamp_ns: self.pass_time(),
             content: self.next_content(),
+            runs: Vec::new(),
             end: Position::default(),
         };
         let applied = state.apply(&deed.head, deed.timestamp_ns, &deed.payload());

@@ -1,5 +1,6 @@
 //! A disk that spoils what was safe on it: what is lost is told, what is served is right.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use ringmq_storage::fs::Fs;
@@ -7,7 +8,7 @@ use ringmq_storage::log::{Log, ReadCursor, ReadEnd, RecoveryReport, Stored};
 use ringmq_storage::{ChannelKey, Sequence};
 
 use super::session::Session;
-use super::state::{Channel, Model};
+use super::state::{Model, is_queue};
 use super::world::{Outcome, World};
 
 /// What became of a damaged log.
@@ -53,13 +54,19 @@ impl World {
             ));
         }
         for (key, channel) in found {
-            self.read_damaged(&mut opened.log, key, channel, &mut damages)
-                .map_err(|what| {
-                    format!(
-                        "{key:?} ({channel:?}): {what}, {report:?}",
-                        report = opened.report
-                    )
-                })?;
+            let runs = if is_queue(key.slot, key.channel.get()) {
+                channel.runs(0)
+            } else {
+                vec![(channel.first, channel.last)]
+            };
+            let mut read =
+                |(first, last)| self.read_damaged(&mut opened.log, key, first..=last, &mut damages);
+            runs.into_iter().try_for_each(&mut read).map_err(|what| {
+                format!(
+                    "{key:?} ({channel:?}): {what}, {report:?}",
+                    report = opened.report
+                )
+            })?;
         }
         Ok(damages)
     }
@@ -95,10 +102,10 @@ impl World {
         &mut self,
         log: &mut Log,
         key: ChannelKey,
-        channel: Channel,
+        range: RangeInclusive<u64>,
         damages: &mut Damages,
     ) -> Outcome {
-        let mut next = channel.first;
+        let (mut next, last_kept) = range.into_inner();
         let mut cursor = ReadCursor::default();
         for _ in 0..1_000_000 {
             let from = Sequence::new(next);
@@ -114,18 +121,18 @@ impl World {
                 next += 1;
                 damages.read += 1;
             };
-            let upto = Sequence::new(u64::MAX);
+            let upto = Sequence::new(last_kept);
             let end = log.read(key, from, upto, &mut cursor, 4_000, &mut visit);
             if let Some((expected, read)) = wrong {
                 return Err(format!("read {read} in the place of {expected}"));
             }
             match end {
-                ReadEnd::CaughtUp if next > channel.last => return Ok(()),
+                ReadEnd::CaughtUp if next > last_kept => return Ok(()),
                 ReadEnd::CaughtUp => return Err(format!("caught up at {next}")),
                 ReadEnd::More => {}
                 ReadEnd::Cold(warm) => log.warmed(warm.run(), &mut cursor),
                 ReadEnd::Damaged { first, last } => {
-                    if first.get() != next || last < first || last.get() > channel.last {
+                    if first.get() != next || last < first || last.get() > last_kept {
                         return Err(format!("{first}..={last} damaged at {next}"));
                     }
                     damages.lost += last.get() + 1 - first.get();

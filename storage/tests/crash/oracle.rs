@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ringmq_storage::record::queue::{Run, encode_settle};
 use ringmq_storage::record::{RecordHead, RecordKind};
 use ringmq_storage::sim::Random;
 use ringmq_storage::{ChannelKey, Position, SlotId};
@@ -14,14 +15,21 @@ pub(crate) struct Deed {
     pub(crate) slot: SlotId,
     pub(crate) head: RecordHead,
     pub(crate) timestamp_ns: u64,
-    /// Its payload follows from this.
+    /// Its payload follows from this, when it has no runs.
     pub(crate) content: u64,
+    /// What it settles.
+    pub(crate) runs: Vec<Run>,
     /// The log's end behind it.
     pub(crate) end: Position,
 }
 
 impl Deed {
     pub(crate) fn payload(&self) -> Vec<u8> {
+        if self.head.kind == RecordKind::QueueSettle {
+            let mut payload = Vec::new();
+            encode_settle(0, &self.runs, &mut payload);
+            return payload;
+        }
         let len = usize::try_from(self.head.payload_len).expect("payloads are small here");
         payload(self.content, len)
     }
@@ -50,8 +58,8 @@ pub(crate) struct Oracle {
     history: Vec<Deed>,
     /// The state behind the history.
     ahead: Slots,
-    /// Where each channel's messages are in the history, from its first sequence on.
-    messages: BTreeMap<ChannelKey, Vec<usize>>,
+    /// Where each channel's messages are in the history, by sequence.
+    messages: BTreeMap<ChannelKey, BTreeMap<u64, usize>>,
     /// Deeds that survive everything.
     durable: usize,
     /// Deeds that survive the death of the process.
@@ -84,7 +92,7 @@ impl Oracle {
             self.messages
                 .entry(deed.key())
                 .or_default()
-                .push(self.history.len());
+                .insert(deed.head.sequence.get(), self.history.len());
         }
         self.history.push(deed);
     }
@@ -105,8 +113,7 @@ impl Oracle {
 
     /// The message of a channel with a sequence.
     pub(crate) fn message(&self, key: ChannelKey, sequence: u64) -> Option<&Deed> {
-        let at = usize::try_from(sequence).ok()?.checked_sub(1)?;
-        let deed = self.messages.get(&key)?.get(at)?;
+        let deed = self.messages.get(&key)?.get(&sequence)?;
         self.history.get(*deed)
     }
 

@@ -19,6 +19,7 @@ pub(crate) struct Seen {
     pub(crate) checkpoints_used: u64,
     pub(crate) superseded: u64,
     pub(crate) full: u64,
+    pub(crate) settled: u64,
     pub(crate) failed_syncs: u64,
     pub(crate) messages_read: u64,
     pub(crate) cold_reads: u64,
@@ -38,6 +39,7 @@ impl Seen {
         self.checkpoints_used += other.checkpoints_used;
         self.superseded += other.superseded;
         self.full += other.full;
+        self.settled += other.settled;
         self.failed_syncs += other.failed_syncs;
         self.messages_read += other.messages_read;
         self.cold_reads += other.cold_reads;
@@ -73,6 +75,7 @@ impl Seen {
             self.checkpoints_used,
             self.superseded,
             self.full,
+            self.settled,
             self.failed_syncs,
             self.cold_reads,
         ];

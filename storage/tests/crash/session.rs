@@ -1,7 +1,7 @@
 //! The time between opening a log and losing it: the part of the shard that commits and runs jobs.
 
 use ringmq_storage::Position;
-use ringmq_storage::log::{Batch, Carry, Done, Job, KeepAll, Log, ReadCursor};
+use ringmq_storage::log::{Batch, Carry, Done, Job, Log, ReadCursor};
 
 use super::craft::Tail;
 use super::world::{Outcome, World};
@@ -158,7 +158,10 @@ impl Session {
     /// Compaction, as the shard does it when it has nothing else to do.
     pub(crate) fn carry(&mut self, world: &mut World) {
         let bytes_max = [1, 500, 20_000][world.random.below(3)];
-        if let Carry::Cold(warm) = self.log.carry_some(&mut self.carried, bytes_max, &KeepAll) {
+        if let Carry::Cold(warm) = self
+            .log
+            .carry_some(&mut self.carried, bytes_max, &world.model)
+        {
             self.log.warmed(warm.run(), &mut self.carried);
         }
     }

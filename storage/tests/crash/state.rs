@@ -1,20 +1,59 @@
 //! A state machine that is small enough to be obviously right: what the engine is to the log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ringmq_storage::checkpoint::Section;
 use ringmq_storage::frame::Frame;
-use ringmq_storage::log::{Apply, Divergence};
+use ringmq_storage::log::{Apply, Divergence, Keeps, Live};
+use ringmq_storage::record::queue::{Run, decode_settle};
 use ringmq_storage::record::{RecordHead, RecordKind, Records};
 use ringmq_storage::{ChannelId, ChannelKey, FrameIndex, Sequence, SlotId};
 
+/// Encoding of the messages of queues: those are settled in any order, and their sequences have
+/// gaps.
+const QUEUE_ENCODING: u8 = 2;
+
+/// Whether a channel is a queue.
+pub(crate) fn is_queue(slot: SlotId, id: u32) -> bool {
+    (u32::from(slot.index()) + id).is_multiple_of(2)
+}
+
 /// A channel that exists.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Channel {
     pub(crate) first: u64,
     pub(crate) last: u64,
+    /// Sequences from the first on that are no messages, or none any more.
+    pub(crate) gone: BTreeSet<u64>,
     /// Of all that was ever said about the channel.
     digest: u64,
+}
+
+impl Channel {
+    /// Messages in a row from a sequence on.
+    pub(crate) fn runs(&self, from: u64) -> Vec<(u64, u64)> {
+        let mut runs = Vec::new();
+        let mut next = from.max(self.first);
+        let behind = self.gone.range(next..).copied();
+        for gone in behind.chain([self.last + 1]) {
+            if next < gone {
+                runs.push((next, gone - 1));
+            }
+            next = gone + 1;
+        }
+        runs
+    }
+
+    /// The last sequence before what is kept.
+    pub(crate) fn floor(&self) -> u64 {
+        let runs = self.runs(0);
+        runs.first().map_or(self.last, |(first, _)| first - 1)
+    }
+
+    fn forget_through(&mut self, through: u64) {
+        self.first = through + 1;
+        self.gone = self.gone.split_off(&self.first);
+    }
 }
 
 /// What the records of a slot amount to.
@@ -61,10 +100,12 @@ impl SlotState {
             RecordKind::Message => {
                 let channel = self.channel(id)?;
                 let sequence = head.sequence.get();
-                if sequence != channel.last + 1 {
-                    let last = channel.last;
+                let last = channel.last;
+                let skips = head.encoding == QUEUE_ENCODING;
+                if sequence <= last || (sequence > last + 1 && !skips) {
                     return Err(format!("sequence {sequence} behind {last} in channel {id}"));
                 }
+                channel.gone.extend(last + 1..sequence);
                 channel.last = sequence;
             }
             RecordKind::Trim => {
@@ -73,7 +114,19 @@ impl SlotState {
                 if through < channel.first || through > channel.last {
                     return Err(format!("trim through {through} of {channel:?}"));
                 }
-                channel.first = through + 1;
+                channel.forget_through(through);
+            }
+            RecordKind::QueueSettle => {
+                let channel = self.channel(id)?;
+                let (_, runs) = decode_settle(payload).map_err(|bad| bad.to_string())?;
+                for Run { first, last } in runs {
+                    channel.gone.extend(first.get()..=last.get());
+                }
+                let floor = head.sequence.get();
+                if floor > channel.floor() {
+                    return Err(format!("what is kept of {channel:?} goes before {floor}"));
+                }
+                channel.forget_through(floor.max(channel.first - 1));
             }
             kind => return Err(format!("a record of kind {kind:?}")),
         }
@@ -98,11 +151,14 @@ impl SlotState {
             self.last_timestamp_ns,
             u64::from(self.channel_next),
         ];
-        let channels = self.channels.iter();
-        let channels = channels.flat_map(|(id, channel)| {
-            [u64::from(*id), channel.first, channel.last, channel.digest]
-        });
-        for number in head.into_iter().chain(channels) {
+        let mut numbers = head.to_vec();
+        for (id, channel) in &self.channels {
+            let gone = u64::try_from(channel.gone.len()).unwrap_or(u64::MAX);
+            numbers.extend([u64::from(*id), channel.first, channel.last]);
+            numbers.extend([channel.digest, gone]);
+            numbers.extend(&channel.gone);
+        }
+        for number in numbers {
             out.extend_from_slice(&number.to_le_bytes());
         }
     }
@@ -113,22 +169,27 @@ impl SlotState {
             .iter()
             .map(|number| u64::from_le_bytes(*number))
             .collect();
-        let ([records, last_timestamp_ns, channel_next], channels) = numbers.split_first_chunk()?;
-        let (channels, odd) = channels.as_chunks::<4>();
-        let channel = |[id, first, last, digest]: &[u64; 4]| {
+        let ([records, last_timestamp_ns, channel_next], mut rest_of) =
+            numbers.split_first_chunk()?;
+        rest.is_empty().then_some(())?;
+        let mut channels = BTreeMap::new();
+        while let Some(([id, first, last, digest, gone], behind)) = rest_of.split_first_chunk() {
+            let (gone, behind) = behind.split_at_checked(usize::try_from(*gone).ok()?)?;
             let channel = Channel {
                 first: *first,
                 last: *last,
+                gone: gone.iter().copied().collect(),
                 digest: *digest,
             };
-            Some((u32::try_from(*id).ok()?, channel))
-        };
-        (rest.is_empty() && odd.is_empty()).then_some(())?;
+            channels.insert(u32::try_from(*id).ok()?, channel);
+            rest_of = behind;
+        }
+        rest_of.is_empty().then_some(())?;
         Some(Self {
             records: *records,
             last_timestamp_ns: *last_timestamp_ns,
             channel_next: u32::try_from(*channel_next).ok()?,
-            channels: channels.iter().map(channel).collect::<Option<_>>()?,
+            channels,
         })
     }
 }
@@ -165,6 +226,10 @@ impl Model {
         (index, state.map_or(0, |state| state.last_timestamp_ns))
     }
 
+    fn channel(&self, key: ChannelKey) -> Option<&Channel> {
+        self.slots.get(&key.slot)?.channels.get(&key.channel.get())
+    }
+
     pub(crate) fn keys(&self) -> Vec<(ChannelKey, Channel)> {
         let keys = self.slots.iter().flat_map(|(slot, state)| {
             state.channels.iter().map(|(id, channel)| {
@@ -172,10 +237,31 @@ impl Model {
                     slot: *slot,
                     channel: ChannelId::new(*id),
                 };
-                (key, *channel)
+                (key, channel.clone())
             })
         });
         keys.collect()
+    }
+}
+
+impl Keeps for Model {
+    fn next_kept(&self, key: ChannelKey, first: Sequence, last: Sequence) -> Option<Sequence> {
+        let channel = self.channel(key)?;
+        let runs = channel.runs(first.get());
+        let (next, _) = runs.first()?;
+        Some(Sequence::new(*next)).filter(|next| *next <= last)
+    }
+
+    fn live(&self, key: ChannelKey) -> Option<Live> {
+        if !is_queue(key.slot, key.channel.get()) {
+            return None;
+        }
+        let runs = self.channel(key).map(|channel| channel.runs(0));
+        let runs = runs.unwrap_or_default();
+        let messages = runs.iter().map(|(first, last)| last + 1 - first).sum();
+        // Not exactly: a log must live with an estimate.
+        let bytes = messages * 100;
+        Some(Live { messages, bytes })
     }
 }
 
@@ -219,6 +305,14 @@ impl Apply for Model {
             applied.map_err(diverges)?;
         }
         Ok(())
+    }
+}
+
+/// Names a message of a queue in a record's head.
+pub(crate) fn queue_head(channel: u32, sequence: u64, payload_len: usize) -> RecordHead {
+    RecordHead {
+        encoding: QUEUE_ENCODING,
+        ..head(RecordKind::Message, channel, sequence, payload_len)
     }
 }
 

@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use ringmq_storage::fs::Fs;
 use ringmq_storage::log::{Appender, Class, Log, Mutations, Options, Refused};
+use ringmq_storage::record::queue::{QUEUE_ENTRY_BYTES, Run};
 use ringmq_storage::record::{RecordHead, RecordKind};
 use ringmq_storage::sim::{Random, SimFs};
-use ringmq_storage::{SegmentId, SlotId};
+use ringmq_storage::{Position, SegmentId, Sequence, SlotId};
 
 use super::habits::{Habits, options};
-use super::oracle::{Deed, Oracle, payload};
+use super::oracle::{Deed, Oracle};
 use super::seen::Seen;
 use super::session::Session;
-use super::state::{Model, head};
+use super::state::{Channel, Model, head, is_queue, queue_head};
 
 /// What goes wrong is told as a sentence; the caller adds the seed.
 pub(crate) type Outcome<T = ()> = Result<T, String>;
@@ -285,13 +286,49 @@ impl World {
             let id = state.channel_next + 1;
             let len = self.random.below(30);
             let head = head(RecordKind::ChannelCreate, id, 0, len);
-            self.submit(session, slot, head, Class::System);
+            self.submit(session, slot, head, Vec::new(), Class::System);
             return;
         }
         let (id, channel) = channels[self.random.below(channels.len())];
         let len = self.payload_len();
-        let head = head(RecordKind::Message, *id, channel.last + 1, len);
-        self.submit(session, slot, head, Class::Message);
+        let head = if is_queue(slot, *id) {
+            // Numbers in between went to messages that were put back.
+            let gap = u64::from(self.random.percent(5)) * 3;
+            queue_head(*id, channel.last + 1 + gap, len)
+        } else {
+            head(RecordKind::Message, *id, channel.last + 1, len)
+        };
+        self.submit(session, slot, head, Vec::new(), Class::Message);
+    }
+
+    /// Settles messages of a queue, here and there or all up to some.
+    fn settle(&mut self, session: &mut Session, slot: SlotId, id: u32, mut channel: Channel) {
+        let share = [5, 30, 60, 95][self.random.below(4)];
+        let mut settled = Vec::new();
+        for (first, last) in channel.runs(0) {
+            for sequence in first..=last {
+                if self.random.percent(share) {
+                    settled.push(sequence);
+                }
+            }
+        }
+        channel.gone.extend(&settled);
+        let runs = settled.chunk_by(|before, after| before + 1 == *after);
+        let runs: Vec<_> = runs
+            .map(|run| Run {
+                first: Sequence::new(run[0]),
+                last: Sequence::new(run[run.len() - 1]),
+            })
+            .collect();
+        let floor = if self.random.percent(50) {
+            channel.floor()
+        } else {
+            0
+        };
+        let len = 8 + runs.len() * QUEUE_ENTRY_BYTES;
+        let head = head(RecordKind::QueueSettle, id, floor, len);
+        self.seen.settled += u64::try_from(settled.len()).unwrap_or(0);
+        self.submit(session, slot, head, runs, Class::System);
     }
 
     /// Trims or deletes a channel.
@@ -304,7 +341,9 @@ impl World {
         };
         if self.random.percent(5) {
             let head = head(RecordKind::ChannelDelete, **id, 0, 0);
-            self.submit(session, slot, head, Class::System);
+            self.submit(session, slot, head, Vec::new(), Class::System);
+        } else if is_queue(slot, **id) && self.random.percent(80) {
+            self.settle(session, slot, **id, (*channel).clone());
         } else if channel.first <= channel.last {
             let all = channel.last - channel.first;
             let count = usize::try_from(all).unwrap_or(0);
@@ -315,14 +354,27 @@ impl World {
             };
             let through = channel.first + u64::try_from(count).unwrap_or(0);
             let head = head(RecordKind::Trim, **id, through, 0);
-            self.submit(session, slot, head, Class::System);
+            self.submit(session, slot, head, Vec::new(), Class::System);
         }
     }
 
-    fn submit(&mut self, session: &mut Session, slot: SlotId, head: RecordHead, class: Class) {
-        let timestamp_ns = self.pass_time();
-        let content = self.next_content();
-        let bytes = payload(content, usize::try_from(head.payload_len).unwrap_or(0));
+    fn submit(
+        &mut self,
+        session: &mut Session,
+        slot: SlotId,
+        head: RecordHead,
+        runs: Vec<Run>,
+        class: Class,
+    ) {
+        let mut deed = Deed {
+            slot,
+            head,
+            timestamp_ns: self.pass_time(),
+            content: self.next_content(),
+            runs,
+            end: Position::default(),
+        };
+        let (timestamp_ns, bytes) = (deed.timestamp_ns, deed.payload());
         let mut write = |out: &mut Vec<u8>| out.extend_from_slice(&bytes);
         let taken = session
             .log
@@ -330,13 +382,8 @@ impl World {
         match taken {
             Ok(()) => {
                 self.seen.records += 1;
-                self.oracle.push(Deed {
-                    slot,
-                    head,
-                    timestamp_ns,
-                    content,
-                    end: session.log.end(),
-                });
+                deed.end = session.log.end();
+                self.oracle.push(deed);
             }
             Err(Refused::Full) => self.seen.full += 1,
             Err(_) => {}

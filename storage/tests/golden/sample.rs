@@ -5,6 +5,10 @@ use ringmq_storage::frame::{Frame, FrameHeader, FrameKind, frame_len};
 use ringmq_storage::record::payload::{
     ChannelCreate, CursorCreate, encode_cursor_delete, encode_moves,
 };
+use ringmq_storage::record::queue::{
+    Counted, MoveId, QueueHead, Requeued, Run, encode_counted, encode_move, encode_move_ids,
+    encode_requeued, encode_settle,
+};
 use ringmq_storage::record::{RecordHead, RecordKind};
 use ringmq_storage::scan::{Frames, ScanEnd};
 use ringmq_storage::segment::{Preamble, PreambleEntry, SegmentHeader};
@@ -152,6 +156,114 @@ pub fn segment() -> Vec<u8> {
 
     writer.frame(FrameKind::Seal, None, 0, &[]);
     writer.finish()
+}
+
+/// The records of queues, one after the other.
+pub fn queue_records() -> Vec<u8> {
+    let mut out = Vec::new();
+    for (kind, encoding, channel, sequence, payload) in queue_payloads() {
+        let begin = out.len().next_multiple_of(8);
+        record(&mut out, kind, channel, sequence, &payload);
+        // Behind length, kind and flags.
+        out[begin + 6] = encoding;
+    }
+    out
+}
+
+/// A record of a queue: kind, encoding, channel, sequence, payload.
+pub type QueueRecord = (RecordKind, u8, u32, u64, Vec<u8>);
+
+/// One of each kind of a queue's records.
+pub fn queue_payloads() -> Vec<QueueRecord> {
+    let seq = Sequence::new;
+    let with = |encode: &dyn Fn(&mut Vec<u8>)| {
+        let mut payload = Vec::new();
+        encode(&mut payload);
+        payload
+    };
+    let id = MoveId {
+        slot: slot(3),
+        channel: ChannelId::new(9),
+        sequence: seq(77),
+    };
+    let sent = QueueHead {
+        visible_at_ns: TIME_NS + 5_000_000_000,
+        expires_at_ns: TIME_NS + 60_000_000_000,
+        receives_max: 3,
+        rerouted: false,
+        policy_cleared: false,
+        dead_letter: "orders.tot",
+        origin: "",
+        moved: None,
+    };
+    let dead = QueueHead {
+        visible_at_ns: 0,
+        expires_at_ns: 0,
+        receives_max: 1,
+        rerouted: true,
+        policy_cleared: true,
+        dead_letter: "",
+        origin: "größe",
+        moved: Some((1, id)),
+    };
+    let message = |head: &QueueHead<'_>, body: &[u8]| {
+        let mut payload = with(&|out| head.encode(out));
+        payload.extend_from_slice(body);
+        payload
+    };
+    let run = |first, last| Run {
+        first: seq(first),
+        last: seq(last),
+    };
+    let put_back = |old, receives| Requeued {
+        old: seq(old),
+        receives,
+    };
+    let counted = Counted {
+        first: seq(13),
+        count: 2,
+        receives: 3,
+    };
+    vec![
+        (RecordKind::Message, 2, 2, 7, message(&sent, b"body")),
+        (RecordKind::Message, 2, 2, 8, message(&dead, b"dead letter")),
+        (
+            RecordKind::QueueSettle,
+            1,
+            2,
+            4,
+            with(&|out| encode_settle(123, &[run(5, 5), run(9, 12)], out)),
+        ),
+        (
+            RecordKind::QueueRequeue,
+            0,
+            2,
+            13,
+            with(&|out| encode_requeued(&[put_back(6, 2), put_back(8, 1)], out)),
+        ),
+        (
+            RecordKind::QueueCount,
+            0,
+            2,
+            0,
+            with(&|out| encode_counted(&[counted], out)),
+        ),
+        (
+            RecordKind::QueueMove,
+            0,
+            2,
+            13,
+            with(&|out| encode_move(1, "orders.tot", out)),
+        ),
+        (RecordKind::QueueMoveCancel, 0, 2, 13, Vec::new()),
+        (
+            RecordKind::QueueMoveForget,
+            0,
+            0,
+            0,
+            with(&|out| encode_move_ids(&[id], out)),
+        ),
+    ]
 }
 
 /// Every frame of a segment, or where it goes wrong.

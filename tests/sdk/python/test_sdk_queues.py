@@ -273,13 +273,13 @@ def test_async_client_sends_receives_and_acknowledges(address, name):
                 result = await queues.send_queue_message(message(channel, str(index).encode()))
                 assert not result.is_error
             response = await queues.receive_queue_messages(
-                channel=channel, max_messages=5, wait_timeout_in_seconds=2
+                channel=channel, max_messages=5, wait_timeout_seconds=2
             )
             assert bodies(response.messages) == [b"0", b"1", b"2", b"3", b"4"]
             for received in response.messages:
                 await received.async_ack()
             response = await queues.receive_queue_messages(
-                channel=channel, max_messages=5, wait_timeout_in_seconds=1
+                channel=channel, max_messages=5, wait_timeout_seconds=1
             )
             assert response.messages == []
 

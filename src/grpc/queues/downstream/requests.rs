@@ -34,6 +34,10 @@ const POLLS_MAX: usize = 1000;
 /// Transactions of one stream that may be open.
 const TRANSACTIONS_MAX: usize = 16_384;
 
+/// Messages that one stream may hold unsettled. What a transaction costs here and at the queue's
+/// shard depends on it.
+const MESSAGES_MAX: usize = 1 << 20;
+
 /// Metadata of a poll: for how many seconds the messages are the client's.
 const VISIBILITY_SECONDS: &str = "visibility_seconds";
 
@@ -110,6 +114,7 @@ impl Downstream {
                     request_id: view.request_id.into(),
                     auto_ack: view.auto_ack,
                 };
+                self.held_bytes += poll.request_id.len();
                 self.polls.insert(ticket, poll);
             }
             Err(refusal) => {
@@ -141,6 +146,9 @@ impl Downstream {
             return Err(QueueStreamRefusal::TransactionLimit {
                 max: TRANSACTIONS_MAX,
             });
+        }
+        if self.transactions.message_count() >= MESSAGES_MAX {
+            return Err(QueueStreamRefusal::MessageLimit { max: MESSAGES_MAX });
         }
         // What settles itself needs no bound.
         Ok(visibility.filter(|_| !view.auto_ack))
@@ -259,6 +267,7 @@ impl Downstream {
             request_type,
             which,
         };
+        self.held_bytes += settlement.held_bytes();
         self.settlements.insert(ticket, settlement);
     }
 
@@ -290,16 +299,8 @@ impl Downstream {
     /// Gives back what is open. Clients do this when they leave, whether there is anything or not:
     /// it is never refused.
     fn close(&mut self, view: &DownstreamView<'_>) {
-        let Some(id) = TransactionId::parse(view.transaction_id) else {
-            return;
-        };
-        if self.transactions.find(Some(id)) != Found::Open {
-            return;
-        }
-        if let Some(delivery) = self.transactions.give_back(id) {
-            // A failure means that they are back already.
-            self.consumer
-                .settle(delivery, Which::All, Action::Return, false);
+        if let Some(id) = TransactionId::parse(view.transaction_id) {
+            self.give_back(id);
         }
     }
 

@@ -172,6 +172,8 @@ pub(super) struct Transactions<D> {
     /// Those that are open, or have settlements outstanding.
     live: HashMap<TransactionId, Transaction<D>>,
     by_delivery: HashMap<D, TransactionId>,
+    /// Messages of all of these.
+    message_count: usize,
     /// The last ones that ended; the oldest are forgotten first.
     /// INVARIANT: `ended` and `ended_order` hold the same ids.
     ended: HashSet<TransactionId>,
@@ -183,6 +185,7 @@ impl<D> Default for Transactions<D> {
         Self {
             live: HashMap::default(),
             by_delivery: HashMap::default(),
+            message_count: 0,
             ended: HashSet::default(),
             ended_order: VecDeque::new(),
         }
@@ -193,6 +196,7 @@ impl<D: Copy + Eq + Hash> Transactions<D> {
     /// Begins a transaction with the messages of an answer.
     pub(super) fn begin(&mut self, id: TransactionId, delivery: D, sequences: &[Sequence]) {
         debug_assert!(!sequences.is_empty(), "an empty answer is complete");
+        self.message_count += sequences.len();
         self.by_delivery.insert(delivery, id);
         self.live.insert(id, Transaction::new(delivery, sequences));
     }
@@ -213,6 +217,18 @@ impl<D: Copy + Eq + Hash> Transactions<D> {
     /// How many are open or unconfirmed.
     pub(super) fn len(&self) -> usize {
         self.live.len()
+    }
+
+    /// Messages of the open or unconfirmed ones.
+    pub(super) fn message_count(&self) -> usize {
+        self.message_count
+    }
+
+    /// Those in which something is open.
+    pub(super) fn open(&self) -> Vec<TransactionId> {
+        let live = self.live.iter();
+        let open = live.filter(|(_, transaction)| transaction.open > 0);
+        open.map(|(id, _)| *id).collect()
     }
 
     pub(super) fn find(&self, id: Option<TransactionId>) -> Found {
@@ -316,6 +332,7 @@ impl<D: Copy + Eq + Hash> Transactions<D> {
             && let Some(transaction) = self.live.remove(&id)
         {
             self.by_delivery.remove(&transaction.delivery);
+            self.message_count -= transaction.messages.len();
             self.complete(id);
         }
     }
@@ -391,7 +408,7 @@ mod tests {
         assert_eq!(transactions.len(), 1, "its outcome is not known yet");
         transactions.confirmed(id(1));
         assert_eq!(find(&transactions), Found::Completed);
-        assert_eq!(transactions.len(), 0);
+        assert_eq!((transactions.len(), transactions.message_count()), (0, 0));
     }
 
     #[test]
@@ -455,9 +472,12 @@ mod tests {
     #[test]
     fn what_is_given_back_is_complete_at_once() {
         let mut transactions = with(1..=2);
+        assert_eq!(transactions.message_count(), 2);
         transactions.take_list(id(1), [1].into_iter());
+        assert_eq!(transactions.open(), [id(1)]);
         assert_eq!(transactions.give_back(id(1)), Some(DELIVERY));
         assert_eq!(find(&transactions), Found::Completed);
+        assert_eq!(transactions.open(), []);
         assert_eq!(transactions.len(), 1, "an acknowledgement is on its way");
         transactions.confirmed(id(1));
         assert_eq!(transactions.len(), 0);

@@ -170,3 +170,99 @@ impl Answers {
         self.ready.split_to(count).freeze()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+    use ringmq_proto::kubemq::QueuesUpstreamResponse;
+
+    use super::*;
+    use crate::grpc::codec::queue::SendFacts;
+    use crate::wire::framing::PREFIX_BYTES;
+
+    impl Answers {
+        fn wait(&mut self, message_id: &str, stored_len: usize) {
+            self.add(|results| results.wait(message_id, SendFacts::default(), stored_len));
+        }
+    }
+
+    /// The answers that may go out, as (request, messages with their errors, error).
+    fn sent(answers: &mut Answers) -> Vec<(String, Vec<String>, String)> {
+        let mut bytes = answers.take(usize::MAX);
+        assert_eq!(answers.ready_bytes(), 0);
+        let mut found = Vec::new();
+        while !bytes.is_empty() {
+            let prefix = bytes.split_to(PREFIX_BYTES);
+            let len = u32::from_be_bytes(prefix[1..].try_into().unwrap());
+            let message = bytes.split_to(len as usize);
+            let answer = QueuesUpstreamResponse::decode(message).unwrap();
+            let results = answer.results.iter();
+            let results = results.map(|result| format!("{}{}", result.message_id, result.error));
+            found.push((answer.ref_request_id, results.collect(), answer.error));
+        }
+        found
+    }
+
+    fn answer(id: &str, results: &[&str], error: &str) -> (String, Vec<String>, String) {
+        let results = results.iter().map(|result| (*result).to_owned()).collect();
+        (id.into(), results, error.into())
+    }
+
+    #[test]
+    fn a_request_is_answered_when_all_its_messages_are_and_those_before_it() {
+        let mut answers = Answers::default();
+        answers.begin("first");
+        answers.wait("a", 10);
+        answers.refused("b", " bad");
+        answers.wait("c", 10);
+        answers.end();
+        answers.refuse("second", "nothing to send");
+        answers.begin("third");
+        answers.refused("d", " bad");
+        answers.end();
+        answers.begin("fourth");
+        answers.wait("e", 10);
+        answers.receipt(Ok(()));
+        assert_eq!(sent(&mut answers), []);
+        answers.receipt(Err(" full".into()));
+        let expected = [
+            answer("first", &["a", "b bad", "c full"], ""),
+            answer("second", &[], "nothing to send"),
+            answer("third", &["d bad"], ""),
+        ];
+        assert_eq!(sent(&mut answers), expected);
+        answers.receipt(Ok(()));
+        assert!(!answers.are_waiting());
+        assert_eq!(sent(&mut answers), [], "more of its messages may come");
+        answers.end();
+        assert_eq!(sent(&mut answers), [answer("fourth", &["e"], "")]);
+        assert!(answers.is_empty());
+        let left = (answers.waiting_bytes, answers.result_bytes);
+        assert_eq!(left, (0, 0));
+    }
+
+    #[test]
+    fn every_bound_stops_the_reading_and_a_receipt_lets_it_go_on() {
+        let mut many = Answers::default();
+        for _ in 0..WAITING_MAX {
+            many.begin("");
+            many.wait("", 1);
+            many.end();
+        }
+        assert!(many.is_full());
+        many.receipt(Ok(()));
+        assert!(!many.is_full());
+        let mut large = Answers::default();
+        large.begin("");
+        large.wait("", WAITING_BYTES_MAX);
+        large.end();
+        assert!(large.is_full());
+        large.receipt(Ok(()));
+        assert!(!large.is_full());
+        let mut unread = Answers::default();
+        unread.refuse(&"x".repeat(RESULT_BYTES_MAX), "bad");
+        assert!(unread.is_full());
+        unread.take(usize::MAX);
+        assert!(!unread.is_full());
+    }
+}

@@ -128,20 +128,75 @@ impl Block {
         rebased.collect()
     }
 
-    /// The messages behind `last`, as a block of their own.
-    fn behind(&self, last: Sequence) -> Self {
-        let (at, _) = self.entry_for(last.next()).unzip();
-        let entries = self.entries.get(at.unwrap_or(0)..).unwrap_or_default();
-        Self {
-            from: last.next(),
-            entries: entries.to_vec(),
+    /// The messages before `first`, as a block of their own. What is split lies near its beginning
+    /// as a rule: the rest, which may be large, is not copied.
+    fn before(&self, first: Sequence) -> Self {
+        let (from, _) = self.entry_for(self.from).unzip();
+        let last = Sequence::new(first.get() - 1);
+        let (to, _) = self.entry_for(last).unzip();
+        let entries = from
+            .zip(to)
+            .and_then(|(from, to)| self.entries.get(from..=to));
+        let mut left = Self {
+            entries: entries.unwrap_or_default().to_vec(),
             ..*self
-        }
+        };
+        // As `truncate`, with the entries behind already gone.
+        left.bytes -= self.bytes_from(first);
+        left.last = last;
+        left
     }
 
     /// Whether a message behind all others can be told from the first by an entry.
     pub(super) fn reaches(&self, last: Sequence) -> bool {
         last.get() - self.first.get() < u64::from(u32::MAX)
+    }
+
+    /// Whether a block continues this one: in carried frames of the same segment, behind its own.
+    fn is_joined_by(&self, next: &Self) -> bool {
+        let ends = self.entries.last().map(|entry| entry.offset);
+        let begins = next.kept_from().map(|entry| entry.offset);
+        self.carried
+            && next.carried
+            && self.segment == next.segment
+            && self.reaches(next.last)
+            && ends
+                .zip(begins)
+                .is_some_and(|(ends, begins)| ends <= begins)
+    }
+
+    /// The entry for the first message that counts.
+    fn kept_from(&self) -> Option<&Entry> {
+        self.entry_for(self.from).map(|(_, entry)| entry)
+    }
+
+    /// Adds the messages of a block that continues this one.
+    fn join(&mut self, next: Self) {
+        let ends = self.entries.last().map(|entry| entry.offset);
+        let kept = next.kept_bytes(next.from);
+        let before = next.bytes - kept;
+        let (at, _) = next.entry_for(next.from).unzip();
+        for entry in next.entries.iter().skip(at.unwrap_or(0)) {
+            // The frame that one ends in may be the one that the other begins in.
+            if ends.is_some_and(|ends| ends >= entry.offset) {
+                continue;
+            }
+            let sequence = next.sequence_at(entry).max(next.from);
+            let time_ns = next
+                .base_time_ns
+                .saturating_add(u64::from(entry.time_delta_ms) * 1_000_000);
+            let behind = time_ns.saturating_sub(self.base_time_ns);
+            let bytes = u64::from(entry.bytes_before).saturating_sub(before);
+            self.entries.push(Entry {
+                sequence_delta: saturated(sequence.get() - self.first.get()),
+                offset: entry.offset,
+                time_delta_ms: saturated(behind / 1_000_000),
+                bytes_before: saturated(self.bytes + bytes),
+            });
+        }
+        self.last = next.last;
+        self.last_time_ns = self.last_time_ns.max(next.last_time_ns);
+        self.bytes += kept;
     }
 
     /// Forgets the messages behind `last`.
@@ -238,25 +293,44 @@ impl ChannelIndex {
             // What was trimmed is not worth a block that would hold up its segment.
             let kept = block.from.max(self.first);
             let (before, behind) = (first > kept, last < block.last);
-            let mut right = (before && behind).then(|| block.behind(last));
+            let mut left = (before && behind).then(|| block.before(first));
             match (before, behind) {
                 (false, false) => {
                     changed(block.segment, false);
                     self.blocks.remove(at);
                     continue;
                 }
-                (false, true) => block.from = last.next(),
-                (true, _) => block.truncate(Sequence::new(first.get() - 1)),
+                (_, true) => block.from = last.next(),
+                (true, false) => block.truncate(Sequence::new(first.get() - 1)),
             }
             self.bytes += block.kept_bytes(block.from);
-            if let Some(right) = right.take() {
-                changed(right.segment, true);
-                self.bytes += right.kept_bytes(right.from);
-                self.blocks.insert(at + 1, right);
+            if let Some(left) = left.take() {
+                changed(left.segment, true);
+                self.bytes += left.kept_bytes(left.from);
+                self.blocks.insert(at, left);
                 return;
             }
             at += 1;
         }
+    }
+
+    /// Joins blocks of carried messages that follow each other in one segment; nothing that was
+    /// between them is anywhere. `joined` hears of each block that is gone.
+    pub(super) fn join(&mut self, mut joined: impl FnMut(SegmentId)) {
+        let mut blocks: VecDeque<Block> = VecDeque::new();
+        for block in std::mem::take(&mut self.blocks) {
+            match blocks.back_mut() {
+                Some(last) if last.is_joined_by(&block) => {
+                    let before = last.kept_bytes(last.from) + block.kept_bytes(block.from);
+                    self.bytes = self.bytes.saturating_sub(before);
+                    joined(block.segment);
+                    last.join(block);
+                    self.bytes += last.kept_bytes(last.from);
+                }
+                _ => blocks.push_back(block),
+            }
+        }
+        self.blocks = blocks;
     }
 
     /// Forgets the blocks of a segment that `needed` does not want; how many those were.

@@ -79,10 +79,11 @@ fn every_second_message_of_a_queue_shares_the_blocks_of_its_neighbours() {
     assert!(stats.index_bytes < 40_000, "{stats:?}");
     let mut bench = bench.reopen();
     bench.check_queue(key);
-    let stats = bench.log.stats();
-    assert!(stats.index_bytes < 60_000, "{stats:?}");
+    // What is left of the segments that were carried is forgotten again.
     bench.carry();
     bench.check_queue(key);
+    let stats = bench.log.stats();
+    assert!(stats.index_bytes < 60_000, "{stats:?}");
 }
 
 #[test]
@@ -218,7 +219,7 @@ fn damaged_messages_hold_their_segment_until_they_are_settled() {
 fn runs_that_were_carried_out_of_order_are_read_in_order() {
     let mut bench = Bench::new();
     let (calm, busy) = (key(0, 1), key(1, 1));
-    let mut fill = |bench: &mut Bench, through: u32| {
+    let fill = |bench: &mut Bench, through: u32| {
         while bench.log.end().segment().get() <= through {
             bench.send(calm, &payload(calm, bench.model.next(calm), 200));
             for _ in 0..3 {

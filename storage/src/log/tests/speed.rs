@@ -120,6 +120,29 @@ fn read(figures: &mut Figures, key: ChannelKey, spent: &mut Spent) {
     assert!(sum > 0);
 }
 
+/// Reads single messages of what is hot, each with a new cursor; nanoseconds for one.
+fn read_singly(figures: &Figures, key: ChannelKey, len: usize) -> u64 {
+    const READS: u64 = 50_000;
+    let hot = (32 << 20) / u64::try_from(len + 32).unwrap();
+    let mut random = crate::sim::Random::new(1);
+    let mut found = 0;
+    let began = cpu_ns();
+    for _ in 0..READS {
+        let behind = u64::try_from(random.below(usize::try_from(hot).unwrap())).unwrap();
+        let at = seq(figures.count - behind);
+        let mut cursor = ReadCursor::default();
+        let end = figures
+            .log
+            .read(key, at, at, &mut cursor, 1, &mut |stored| {
+                found += u64::from(stored.sequence == at);
+            });
+        assert!(matches!(end, ReadEnd::CaughtUp), "{end:?}");
+    }
+    let spent = cpu_ns() - began;
+    assert_eq!(found, READS);
+    spent / READS
+}
+
 fn measure(batch_records: u64, len: usize) {
     let directory = tempfile::tempdir().unwrap();
     let fs: Arc<dyn Fs> = Arc::new(RealFs);
@@ -139,6 +162,7 @@ fn measure(batch_records: u64, len: usize) {
     figures.jobs();
     let mut spent = fill(&mut figures, key, &body, batch_records);
     read(&mut figures, key, &mut spent);
+    let singly = read_singly(&figures, key, len);
     let (count, stats) = (figures.count, figures.log.stats());
     drop(figures);
     let began = cpu_ns();
@@ -146,7 +170,7 @@ fn measure(batch_records: u64, len: usize) {
     let open = cpu_ns() - began;
     println!(
         "{len} bytes, {batch_records} a batch, {count} records, ns a record: append {}, close {}, \
-         commit {}, read {}, warm {}, open and replay {}; index {} bytes",
+         commit {}, read {}, warm {}, open and replay {}; one read {singly}; index {} bytes",
         spent.append / count,
         spent.close / count,
         spent.commit / count,
@@ -166,6 +190,7 @@ fn speed() {
         (64, 1024),
         (1000, 1024),
         (1000, 100),
+        (4000, 40),
         (64, 64 << 10),
     ] {
         measure(records, len);

@@ -1,0 +1,123 @@
+//! Channel management: requests to the broker itself, on a channel that nobody else may serve.
+
+use std::rc::Rc;
+
+use bytes::BytesMut;
+
+use super::codec::management::{
+    Operation, PartedAnswer, list_item, list_response, management_response,
+};
+use super::codec::request::{RequestType, RequestView};
+use super::queues;
+use crate::model::Kind;
+use crate::rt;
+use crate::shard::{ChannelChange, ChannelQuestion, Shard, WhichChannels};
+use crate::wire::server::Responder;
+use crate::wire::status::{Code, Status};
+use crate::wire_error::Refusal;
+
+/// SDKs try a list again when its error holds this.
+const LIST_BUSY: &str = "cluster snapshot not ready yet: too many lists are being made";
+
+/// A request to the broker itself, without the bytes that it came in.
+pub(super) struct Asked {
+    request_id: String,
+    operation: Result<Operation, String>,
+}
+
+/// Reads a request that was sent to the channel of channel management.
+pub(super) fn read(request: &RequestView<'_>, request_type: RequestType) -> Asked {
+    let operation = match request_type {
+        RequestType::Query => Operation::read(request),
+        // Its answer would lose its body.
+        RequestType::Command => Err("channel management takes queries, not commands".to_owned()),
+    };
+    Asked {
+        request_id: request.request_id.to_owned(),
+        operation,
+    }
+}
+
+/// Does what is asked, and answers. One who leaves meanwhile has asked for it all the same.
+pub(super) async fn serve(shard: &Rc<Shard>, asked: Asked, responder: Responder) {
+    let Asked {
+        request_id,
+        operation,
+    } = asked;
+    let outcome = match operation {
+        Ok(Operation::List(kind, search)) => match list(shard, kind, search).await {
+            Ok(list) => {
+                let answer = list_response(&request_id, rt::unix_ns(), list);
+                return answer_in_parts(responder, answer).await;
+            }
+            Err(error) => Err(error),
+        },
+        Ok(operation) => change(shard, &operation).await,
+        Err(error) => Err(error),
+    };
+    let outcome = match &outcome {
+        Ok(body) => Ok(body.as_bytes()),
+        Err(error) => Err(&**error),
+    };
+    let mut answer = BytesMut::new();
+    management_response(&request_id, rt::unix_ns(), outcome, &mut answer);
+    responder.unary(Ok(answer.freeze()));
+}
+
+async fn list(
+    shard: &Rc<Shard>,
+    kind: Kind,
+    search: Box<str>,
+) -> Result<crate::shard::ChannelList, String> {
+    let question = ChannelQuestion {
+        kind,
+        which: WhichChannels::Containing(search),
+        write: list_item(kind),
+    };
+    let listed = shard.list_channels(question).await;
+    listed.map_err(|_busy| LIST_BUSY.to_owned())
+}
+
+/// Changes a channel; gives the answer's body.
+async fn change(shard: &Rc<Shard>, operation: &Operation) -> Result<String, String> {
+    let (change, kind, name) = match operation {
+        Operation::Create(kind, name) => (ChannelChange::Create, *kind, name),
+        Operation::Delete(kind, name) => (ChannelChange::Delete, *kind, name),
+        Operation::Purge(Kind::Queues, name) => {
+            let removed = queues::drain(shard, name).await;
+            return removed
+                .map(|removed| purged(removed))
+                .map_err(|refusal| refusal.text().into_owned());
+        }
+        Operation::Purge(Kind::EventsStore, name) => {
+            let removed = shard
+                .change_channel(ChannelChange::Empty, Kind::EventsStore, name)
+                .await;
+            return removed
+                .map(purged)
+                .map_err(|failure| Refusal::from(failure).text().into_owned());
+        }
+        Operation::Purge(kind, _) => return Err(format!("{kind} keep no messages")),
+        Operation::List(..) => return Ok(String::new()),
+    };
+    let done = shard.change_channel(change, kind, name).await;
+    done.map(|_| String::new())
+        .map_err(|failure| Refusal::from(failure).text().into_owned())
+}
+
+fn purged(removed: u64) -> String {
+    format!("{{\"removed\":{removed}}}")
+}
+
+/// Answers a unary call with a message in parts.
+pub(super) async fn answer_in_parts(responder: Responder, answer: PartedAnswer) {
+    let Ok(mut stream) = responder.start_unary() else {
+        return;
+    };
+    for part in answer.parts {
+        if stream.send_all(part).await.is_err() {
+            return;
+        }
+    }
+    stream.finish(Status::new(Code::Ok, ""));
+}
