@@ -30,6 +30,10 @@ mod queue_polls;
 mod queue_settlements;
 #[path = "h2/queue_single.rs"]
 mod queue_single;
+#[path = "h2/queue_unary.rs"]
+mod queue_unary;
+#[path = "h2/queue_upstream.rs"]
+mod queue_upstream;
 #[path = "h2/queues.rs"]
 mod queues;
 #[path = "h2/random.rs"]
@@ -148,6 +152,23 @@ with_one_and_four_shards! {
         an_acknowledged_message_is_gone_and_the_call_is_over,
         an_empty_wait_is_told_and_ends_the_call,
         the_end_of_the_visibility_ends_the_call;
+    queue_unary:
+        a_batch_is_answered_in_its_order,
+        a_batch_that_cannot_be_decoded_stores_nothing,
+        a_receive_answers_at_once_with_what_is_there,
+        a_receive_that_is_given_up_takes_nothing,
+        acknowledging_all_removes_what_is_visible,
+        an_answer_that_was_not_read_loses_nothing,
+        an_answer_to_a_receive_stays_below_four_mebibytes,
+        receives_that_nobody_reads_hurt_only_themselves,
+        receives_wait_side_by_side_and_are_served_in_turn;
+    queue_upstream:
+        a_bad_message_is_told_in_its_place,
+        a_bad_request_to_send_is_told_and_the_stream_goes_on,
+        a_sender_that_reads_no_answers_is_held_back,
+        a_small_request_is_answered_in_time_beside_a_large_one,
+        answers_come_in_the_order_of_requests_through_a_half_close,
+        vanished_senders_leave_nothing_behind;
     random:
         random_frames_do_no_harm;
     spec:
@@ -165,5 +186,13 @@ fn streams_of_queues_end_with_unavailable_when_the_broker_ends() {
     for cores in [1, 4] {
         let broker = Broker::start(cores);
         queue_ends::a_broker_that_ends_says_unavailable_and_counts_nothing(broker);
+    }
+}
+
+#[test]
+fn receives_end_with_unavailable_when_the_broker_ends() {
+    for cores in [1, 4] {
+        let broker = Broker::start(cores);
+        queue_unary::a_broker_that_ends_answers_its_receives(broker);
     }
 }

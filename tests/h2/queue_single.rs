@@ -155,56 +155,60 @@ pub(crate) fn a_message_ends_the_wait(broker: &Broker) {
     );
 }
 
+/// A request's type, channel, visibility and sequence, and what is wrong with it on a stream that
+/// holds nothing.
+const BAD_REQUESTS: [(u64, &str, u64, u64, &str); 13] = [
+    (stream::RECEIVE, "", 1, 0, NAME),
+    (stream::RECEIVE, "a.*", 1, 0, NAME),
+    (stream::RECEIVE, "a", 43_201, 0, VISIBILITY),
+    (
+        0,
+        "a",
+        0,
+        0,
+        "Error 132: invalid stream queue messages request type",
+    ),
+    (
+        7,
+        "a",
+        0,
+        0,
+        "Error 132: invalid stream queue messages request type",
+    ),
+    (stream::ACK, "", 0, 0, SEQUENCE),
+    (stream::REJECT, "", 0, 0, SEQUENCE),
+    (stream::ACK, "", 0, 1, "Error 124: no active message to ack"),
+    (
+        stream::REJECT,
+        "",
+        0,
+        1,
+        "Error 137: no active message to reject",
+    ),
+    (stream::RESEND, "", 0, 1, NAME),
+    (
+        stream::RESEND,
+        "a",
+        0,
+        1,
+        "Error 126: no active message to send",
+    ),
+    (
+        stream::SEND_MODIFIED,
+        "",
+        0,
+        1,
+        "Error 131: invalid queue message",
+    ),
+    (stream::MODIFY_VISIBILITY, "", 43_201, 1, VISIBILITY),
+];
+
 /// The stream survives each of them.
 pub(crate) fn a_bad_request_is_told_and_the_stream_goes_on(broker: &Broker) {
     let mut single = Single::open(broker);
     let message = queues::message("m", "single.bad", b"m");
     let empty = queues::message("m", "single.bad", b"");
-    for (kind, channel, visibility, sequence, error) in [
-        (stream::RECEIVE, "", 1, 0, NAME),
-        (stream::RECEIVE, "a.*", 1, 0, NAME),
-        (stream::RECEIVE, "a", 43_201, 0, VISIBILITY),
-        (
-            0,
-            "a",
-            0,
-            0,
-            "Error 132: invalid stream queue messages request type",
-        ),
-        (
-            7,
-            "a",
-            0,
-            0,
-            "Error 132: invalid stream queue messages request type",
-        ),
-        (stream::ACK, "", 0, 0, SEQUENCE),
-        (stream::REJECT, "", 0, 0, SEQUENCE),
-        (stream::ACK, "", 0, 1, "Error 124: no active message to ack"),
-        (
-            stream::REJECT,
-            "",
-            0,
-            1,
-            "Error 137: no active message to reject",
-        ),
-        (stream::RESEND, "", 0, 1, NAME),
-        (
-            stream::RESEND,
-            "a",
-            0,
-            1,
-            "Error 126: no active message to send",
-        ),
-        (
-            stream::SEND_MODIFIED,
-            "",
-            0,
-            1,
-            "Error 131: invalid queue message",
-        ),
-        (stream::MODIFY_VISIBILITY, "", 43_201, 1, VISIBILITY),
-    ] {
+    for (kind, channel, visibility, sequence, error) in BAD_REQUESTS {
         assert_eq!(single.asked(kind, channel, visibility, sequence), error);
     }
     single.send(&queues::stream_request(
