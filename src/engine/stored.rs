@@ -45,7 +45,7 @@ use std::ops::Bound;
 use ringmq_storage::checkpoint::Section;
 use ringmq_storage::frame::Frame;
 use ringmq_storage::log::{Apply, Divergence};
-use ringmq_storage::{ChannelId, ChannelKey, CursorId, FrameIndex, SLOT_COUNT, Sequence, SlotId};
+use ringmq_storage::{ChannelKey, CursorId, FrameIndex, SLOT_COUNT, Sequence, SlotId};
 
 use effects::Effects;
 use slot::Slot;
@@ -55,7 +55,7 @@ use state::State;
 ///
 /// Owned by the shard that has the log, changed on its executor only; filled by the log when it is
 /// opened, then told to [`go_live`](Self::go_live). A channel with a name of 20 bytes takes about
-/// 290 bytes, a position about 160.
+/// 290 bytes, a queue 460 and what is said of its messages, a position about 160.
 #[derive(Debug)]
 pub struct Slots {
     /// By slot number; `None` for slots of other logs.
@@ -123,14 +123,13 @@ impl Slots {
 
     /// All channels, by slot and number.
     pub fn channels(&self) -> impl Iterator<Item = (ChannelKey, &Channel)> {
-        self.states().flat_map(|state| {
-            let slot = state.slot;
-            let key = move |channel: ChannelId| ChannelKey { slot, channel };
-            state
-                .channels
-                .iter()
-                .map(move |(id, channel)| (key(*id), channel))
-        })
+        self.states().flat_map(State::keyed_channels)
+    }
+
+    /// The channels of one slot, by number: for who looks at all of them a slot at a time.
+    pub fn channels_of(&self, slot: SlotId) -> impl Iterator<Item = (ChannelKey, &Channel)> {
+        let slot = self.slot(slot).into_iter();
+        slot.flat_map(|slot| slot.state.keyed_channels())
     }
 
     /// The channels behind `after` in the order of [`channels`](Self::channels), or all of them:

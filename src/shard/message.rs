@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ringmq_storage::SlotId;
+use ringmq_storage::record::queue::MoveId;
 
 use super::channels::{ChangeWork, ChannelQuestion, ShardList};
 use super::queues::{ConsumerEvent, Said};
@@ -128,6 +130,10 @@ pub(super) enum Note {
     Probed { question: u64, alive: bool },
     /// What a consumer of the sending core says to a log of the receiving shard.
     Consumer { log: u16, key: u64, said: Said },
+    /// Moves into queues of the receiving shard, by slot, are over: their ids can be forgotten.
+    MovesOver { ids: Vec<(SlotId, MoveId)> },
+    /// Moves out of queues of the receiving shard have arrived in these slots: are they over?
+    MovesAsked { ids: Vec<(SlotId, MoveId)> },
     /// What a consumer of the receiving core is told.
     ConsumerEvent { key: u64, event: Box<ConsumerEvent> },
 }

@@ -153,6 +153,8 @@ impl Shard {
             Note::Consumer { log, key, said } => {
                 self.said_here(log, Address { core: peer, key }, said);
             }
+            Note::MovesOver { ids } => self.moves_over_here(ids),
+            Note::MovesAsked { ids } => self.moves_asked_here(ids),
             Note::ConsumerEvent { key, event } => self.consumer_event_here(key, *event),
             _ => {}
         }

@@ -41,6 +41,7 @@ use ringmq_storage::fs::Fs;
 use ringmq_storage::log::{Log, Refused};
 use slab::Slab;
 
+use crate::engine::queues::dispatcher::QueueFigures;
 use crate::engine::stored::{Limits, Slots, StoreRefusal};
 use crate::model::ShardId;
 use crate::rt::{self, file::FileHook};
@@ -261,6 +262,7 @@ impl Stored {
         let level = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let [mut bytes, mut live, mut segments, mut index] = [0; 4];
         let [mut channels, mut cursors, mut failed, mut frames, mut polls] = [0; 5];
+        let mut figures = QueueFigures::default();
         for seat in &self.seats {
             let log = seat.log.borrow();
             let stats = log.stats();
@@ -273,7 +275,13 @@ impl Stored {
             let slots = seat.slots.borrow();
             channels += level(slots.channel_count());
             cursors += level(slots.cursor_count());
-            polls += level(seat.queues.borrow().polls_waiting());
+            let queues = seat.queues.borrow();
+            polls += level(queues.polls_waiting());
+            let of_log = queues.totals();
+            figures.waiting += of_log.waiting;
+            figures.in_flight += of_log.in_flight;
+            figures.delayed += of_log.delayed;
+            figures.moving += of_log.moving;
         }
         counters.log_bytes.set(bytes);
         counters.log_live_bytes.set(live);
@@ -282,6 +290,10 @@ impl Stored {
         counters.stored_channels.set(channels);
         counters.cursors.set(cursors);
         counters.queue_polls_waiting.set(polls);
+        counters.queue_waiting.set(figures.waiting);
+        counters.queue_leased.set(figures.in_flight);
+        counters.queue_delayed.set(figures.delayed);
+        counters.queue_moving.set(figures.moving);
         counters.log_failed.set(failed);
         let counted = counters.commit_frames.value();
         counters.commit_frames.add(frames.saturating_sub(counted));

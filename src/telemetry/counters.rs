@@ -296,6 +296,14 @@ counters! {
         queue_overflowed: reason = "overflow",
         queue_damaged: reason = "damaged",
     }
+    /// Messages of queues that the next poll may get.
+    gauge "broker_queue_waiting" { queue_waiting }
+    /// Messages of queues that consumers have leased.
+    gauge "broker_queue_leased" { queue_leased }
+    /// Messages of queues that become visible later.
+    gauge "broker_queue_delayed" { queue_delayed }
+    /// Messages of queues on their way to another queue.
+    gauge "broker_queue_moving" { queue_moving }
     /// Polls of queues that wait for messages.
     gauge "broker_queue_polls_waiting" { queue_polls_waiting }
     /// Calls and streams that take messages from queues.

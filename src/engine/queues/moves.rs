@@ -44,6 +44,9 @@ const ON_WAY_MAX: usize = 256;
 /// Bytes of them; a single larger message travels alone.
 const ON_WAY_BYTES_MAX: usize = 4 << 20;
 
+/// Ids that may wait to be forgotten: they cost a commit only when there are so many.
+const FORGETS_MAX: usize = 1_024;
+
 /// First and longest wait before a target that is busy is asked again, in milliseconds.
 const BUSY_WAIT_MS: (u64, u64) = (10, 1_000);
 
@@ -147,6 +150,7 @@ pub struct Moves {
     /// Settled with everything before the place, and known to a target.
     settled: VecDeque<(Position, SlotId, MoveId)>,
     forgets: BTreeMap<SlotId, Vec<MoveId>>,
+    forget_count: usize,
 }
 
 /// The queue that a move leaves.
@@ -206,8 +210,8 @@ impl Moves {
     }
 
     /// Everything before `through` is durable: what waited for that goes on. `over` gets the moves
-    /// that are settled, with the slots of their targets.
-    pub fn durable(&mut self, through: Position, over: &mut Vec<(SlotId, MoveId)>) {
+    /// that are settled, with the slots of their targets. `true`: there may be something to send.
+    pub fn durable(&mut self, through: Position, over: &mut Vec<(SlotId, MoveId)>) -> bool {
         while let Some((end, id)) = self.intents.front().copied()
             && end <= through
         {
@@ -223,6 +227,7 @@ impl Moves {
             self.settled.pop_front();
             over.push((target, id));
         }
+        !self.ready.is_empty()
     }
 
     /// A queue is gone: what has not left it will not.
@@ -238,9 +243,7 @@ impl Moves {
 impl Moves {
     /// The next message to send, when there is room on the way.
     pub fn next_departure(&mut self, now_ms: u64) -> Option<MoveId> {
-        if self.on_way > 0
-            && (self.on_way >= ON_WAY_MAX || self.on_way_bytes >= ON_WAY_BYTES_MAX)
-        {
+        if self.on_way > 0 && (self.on_way >= ON_WAY_MAX || self.on_way_bytes >= ON_WAY_BYTES_MAX) {
             return None;
         }
         while let Some((due_ms, id)) = self.later.first().copied()
@@ -252,7 +255,11 @@ impl Moves {
         loop {
             let id = self.ready.pop_front()?;
             // Its queue may have gone.
-            if self.open.get(&id).is_some_and(|open| open.stage == Stage::Waits) {
+            if self
+                .open
+                .get(&id)
+                .is_some_and(|open| open.stage == Stage::Waits)
+            {
                 return Some(id);
             }
         }
@@ -366,17 +373,18 @@ impl Moves {
     pub fn forget(&mut self, ids: impl IntoIterator<Item = (SlotId, MoveId)>) {
         for (slot, id) in ids {
             self.forgets.entry(slot).or_default().push(id);
+            self.forget_count += 1;
         }
     }
 
-    /// Whether there is something to write.
+    /// Whether there is something to write that should not wait for a commit that comes anyway.
     #[must_use]
     pub fn has_decisions(&self) -> bool {
         let room = self.open.len() < OPEN_MAX;
         (room && !self.asked.is_empty())
             || !self.settles.is_empty()
             || !self.cancels.is_empty()
-            || !self.forgets.is_empty()
+            || self.forget_count >= FORGETS_MAX
     }
 
     /// What is to be written next. Say then that it is [`written`](Self::written), or
@@ -394,6 +402,7 @@ impl Moves {
             return Some(Decision::Cancel(id));
         }
         let (slot, ids) = self.forgets.pop_first()?;
+        self.forget_count -= ids.len();
         Some(Decision::Forget { slot, ids })
     }
 
@@ -404,7 +413,11 @@ impl Moves {
                 key,
                 reason,
                 messages,
-            } => self.settles.entry((key, reason)).or_default().extend(messages),
+            } => self
+                .settles
+                .entry((key, reason))
+                .or_default()
+                .extend(messages),
             Decision::Cancel(id) => self.cancels.push(id),
             Decision::Forget { slot, ids } => self.forget(ids.into_iter().map(|id| (slot, id))),
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use ringmq_storage::record::queue::MoveId;
-use ringmq_storage::{ChannelId, CursorId, FrameIndex, Sequence, SlotId};
+use ringmq_storage::{ChannelId, ChannelKey, CursorId, FrameIndex, Sequence, SlotId};
 
 use crate::engine::queues::QueueState;
 use crate::engine::runs::count;
@@ -188,6 +188,14 @@ impl State {
             has_gap: false,
             names: Default::default(),
         }
+    }
+
+    pub(super) fn keyed_channels(&self) -> impl Iterator<Item = (ChannelKey, &Channel)> {
+        let slot = self.slot;
+        let key = move |channel: ChannelId| ChannelKey { slot, channel };
+        self.channels
+            .iter()
+            .map(move |(id, channel)| (key(*id), channel))
     }
 
     fn names(&self, kind: StoredKind) -> Option<&Names> {

@@ -3,6 +3,8 @@ mod gaps;
 mod limits;
 mod model;
 mod moves;
+mod queue_model;
+mod queue_rules;
 mod rules;
 mod sections;
 mod tape;

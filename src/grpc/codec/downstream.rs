@@ -139,7 +139,7 @@ impl Iterator for Sequences<'_> {
     fn next(&mut self) -> Option<i64> {
         let number = match self {
             Self::One(number) => number.take()?,
-            Self::Packed(rest) if rest.is_empty() => return None,
+            // Nothing is left, or what the check of the request would have refused.
             Self::Packed(rest) => take_varint(rest).ok()?,
         };
         Some(number.cast_signed())

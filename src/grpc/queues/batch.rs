@@ -15,6 +15,9 @@ use crate::wire::server::Call;
 use crate::wire::status::Status;
 use crate::wire_error::Refusal;
 
+/// Messages that are looked at, without being sent, in one turn.
+const LOOKS_PER_TURN: usize = 4096;
+
 pub(in crate::grpc) async fn send_batch(
     shard: Rc<Shard>,
     limits: Rc<QueueLimits>,
@@ -32,19 +35,23 @@ pub(in crate::grpc) async fn send_batch(
 }
 
 async fn send(shard: &Rc<Shard>, limits: &QueueLimits, message: Bytes) -> Result<Bytes, Status> {
-    let batch = check(&message).map_err(|refusal| refused(shard, refusal))?;
+    let batch = check(&message)
+        .await
+        .map_err(|refusal| refused(shard, refusal))?;
     let batch_id = batch.id.to_owned();
     let receipts = shard.receipts();
     let mut results = Results::default();
     for (place, message) in batch.messages().enumerate() {
         hand_over(shard, limits, message, &receipts, &mut results).await;
-        if place % MESSAGES_PER_TURN == MESSAGES_PER_TURN - 1 {
-            rt::reactor_yield().await;
-        }
+        take_turns(place, MESSAGES_PER_TURN).await;
     }
     // What they said has been copied.
     drop(message);
-    while results.waiting_count() > 0 {
+    for place in 0.. {
+        if results.waiting_count() == 0 {
+            break;
+        }
+        take_turns(place, LOOKS_PER_TURN).await;
         let outcome = std::future::poll_fn(|cx| receipts.poll_front(cx)).await;
         results.receipt(outcome.map_err(|failure| told(shard, failure.into())));
     }
@@ -54,8 +61,15 @@ async fn send(shard: &Rc<Shard>, limits: &QueueLimits, message: Bytes) -> Result
     Ok(answer.freeze())
 }
 
+/// Lets others have their turn behind every `per_turn` messages.
+async fn take_turns(place: usize, per_turn: usize) {
+    if place % per_turn == per_turn - 1 {
+        rt::reactor_yield().await;
+    }
+}
+
 /// Decodes a batch. One that cannot be decoded to its end is refused before anything is stored.
-fn check(message: &[u8]) -> Result<MessagesView<'_>, Refusal> {
+async fn check(message: &[u8]) -> Result<MessagesView<'_>, Refusal> {
     let batch = MessagesView::parse(message)?;
     if batch.count == 0 {
         return Err(Refusal::BatchEmpty);
@@ -64,8 +78,9 @@ fn check(message: &[u8]) -> Result<MessagesView<'_>, Refusal> {
         let max = REQUEST_MESSAGES_MAX;
         return Err(Refusal::BatchTooLarge { max });
     }
-    for message in batch.messages() {
+    for (place, message) in batch.messages().enumerate() {
         QueueMessageView::parse(message)?;
+        take_turns(place, LOOKS_PER_TURN).await;
     }
     Ok(batch)
 }

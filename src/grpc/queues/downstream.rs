@@ -414,8 +414,9 @@ impl Downstream {
 
     /// Gives back what is not settled, and ends the call.
     fn end(self, ended: Result<(), Gone>) {
-        let Some(ending) = self.ending.filter(|_| ended.is_ok()) else {
-            // The consumer is dropped: it broke.
+        // Who had said all before it was gone did not break; nor did who was gone after the broker
+        // began to end.
+        let Some(ending) = self.ending.filter(|ending| !ending.broken || ended.is_ok()) else {
             return;
         };
         // First the messages, then the status: who sees it finds them in their queue.
@@ -424,7 +425,9 @@ impl Downstream {
         } else {
             self.consumer.close();
         }
-        self.out.into_stream().finish(ending.status);
+        if ended.is_ok() {
+            self.out.into_stream().finish(ending.status);
+        }
     }
 }
 

@@ -373,8 +373,9 @@ impl QueueStream {
 
     /// Gives back what is not settled, and ends the call.
     fn end(self, ended: Result<(), Gone>) {
-        let Some(end) = self.ended.filter(|_| ended.is_ok()) else {
-            // The consumer is dropped: it broke.
+        // Who had said all before it was gone did not break; nor did who was gone after the broker
+        // began to end.
+        let Some(end) = self.ended.filter(|end| !end.broken || ended.is_ok()) else {
             return;
         };
         if end.broken {
@@ -382,7 +383,9 @@ impl QueueStream {
         } else {
             self.consumer.close();
         }
-        self.out.into_stream().finish(end.status);
+        if ended.is_ok() {
+            self.out.into_stream().finish(end.status);
+        }
     }
 }
 

@@ -181,7 +181,10 @@ mod tests {
             assert!(!push(&mut answer, 3, b""), "not one byte more");
             answer.finish();
             assert_eq!(answer.bytes, 2 * (body_len + 8));
-            assert_eq!(answer.parts.iter().map(Bytes::len).sum::<usize>(), answer.bytes);
+            assert_eq!(
+                answer.parts.iter().map(Bytes::len).sum::<usize>(),
+                answer.bytes
+            );
         }
     }
 }

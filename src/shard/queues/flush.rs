@@ -27,12 +27,22 @@ impl Shard {
             if poisoned {
                 continue;
             }
-            if let Err(Refused::Busy | Refused::Full) = self.write_decision(seat, key, &pending) {
-                seat.queues.borrow_mut().dispatcher.put_pending_back(key, pending);
-                seat.jobs_ready.raise();
-                return;
+            let written = self.write_decision(seat, key, &pending);
+            let mut queues = seat.queues.borrow_mut();
+            match written {
+                Ok(()) => queues.dispatcher.recycle(pending),
+                Err(Refused::Busy | Refused::Full) => {
+                    queues.dispatcher.put_pending_back(key, pending);
+                    seat.jobs_ready.raise();
+                    return;
+                }
+                // Until the next start: what is not settled in the log comes again then.
+                Err(refused) => tracing::error!(
+                    log = seat.number,
+                    %refused,
+                    "the log did not take what became of a queue's messages"
+                ),
             }
-            seat.queues.borrow_mut().dispatcher.recycle(pending);
         }
         self.flush_moves(seat);
         let (end, committed) = {
@@ -84,7 +94,7 @@ impl Shard {
         Ok(())
     }
 
-    fn count_removed(&self, reason: SettleReason, count: u64) {
+    pub(super) fn count_removed(&self, reason: SettleReason, count: u64) {
         let counters = &self.counters;
         let counter = match reason {
             // Counted when a client asked for it.
@@ -112,7 +122,7 @@ impl Shard {
                 queues.decided.pop_front()
             };
             if let Some((_, confirmation)) = confirmation {
-                self.confirm(&confirmation, None);
+                self.confirm(confirmation, None);
             }
         }
     }
@@ -121,11 +131,14 @@ impl Shard {
     pub(in crate::shard) fn fail_confirmations(&self, seat: &LogSeat) {
         let (undecided, decided) = {
             let mut queues = seat.queues.borrow_mut();
-            (std::mem::take(&mut queues.undecided), std::mem::take(&mut queues.decided))
+            (
+                std::mem::take(&mut queues.undecided),
+                std::mem::take(&mut queues.decided),
+            )
         };
         let decided = decided.into_iter().map(|(_, confirmation)| confirmation);
         for confirmation in decided.chain(undecided) {
-            self.confirm(&confirmation, Some(StoreFailure::Poisoned));
+            self.confirm(confirmation, Some(StoreFailure::Poisoned));
         }
     }
 

@@ -203,7 +203,9 @@ impl Shard {
         for serving in abandoned {
             // The client has got none of it: it was not received.
             let sequences = serving.sequences();
-            queues.dispatcher.put_back(&serving.turn, &sequences, now_ns);
+            queues
+                .dispatcher
+                .put_back(&serving.turn, &sequences, now_ns);
             let leased = queues.dispatcher.leased(&serving.turn, now_ns);
             debug_assert_eq!(leased, 0, "all was put back");
         }

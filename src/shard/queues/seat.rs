@@ -66,6 +66,11 @@ impl QueueSeat {
         self.dispatcher.figures(key)
     }
 
+    /// Those of all queues together.
+    pub(in crate::shard) fn totals(&self) -> QueueFigures {
+        self.dispatcher.totals()
+    }
+
     /// Rebuilds what is volatile from the state. `now_ns` is the queues' clock; delivery numbers
     /// begin with it, so that those of an earlier process are not given again.
     pub(in crate::shard) fn new(
@@ -136,7 +141,7 @@ impl QueueSeat {
         let oldest = self.dispatcher.oldest_uncounted_ms();
         if self.counted_at_ms <= before && oldest.is_some_and(|leased| leased <= before) {
             self.counted_at_ms = now_ms;
-            self.dispatcher.count_old_leases(before);
+            self.dispatcher.count_old_leases(before + 1);
         }
     }
 

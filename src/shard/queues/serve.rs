@@ -13,8 +13,8 @@ use super::{Delivery, HandedMessage, Polled, QUEUE_ENCODING};
 use crate::engine::feeds::Address;
 use crate::engine::queues::dispatcher::{Dispatcher, Taken, Turn};
 use crate::rt::{self, Queue};
-use crate::shard::stored::{LogSeat, record};
 use crate::shard::Shard;
+use crate::shard::stored::{LogSeat, record};
 
 /// How long polls are served before sockets are looked at again.
 const SERVE_TURN: Duration = Duration::from_micros(400);
@@ -52,7 +52,12 @@ impl Serving {
     pub(super) fn sequences(&self) -> Vec<Sequence> {
         let unread = self.taken.iter().skip(self.read);
         let unread = unread.map(|taken| taken.sequence);
-        self.answer.sequences.iter().copied().chain(unread).collect()
+        self.answer
+            .sequences
+            .iter()
+            .copied()
+            .chain(unread)
+            .collect()
     }
 
     /// What is to be read next: how many bodies lie in a row, the first and the last of them.
@@ -81,9 +86,11 @@ impl QueueSeat {
         let (mut stopped, kept): (Vec<_>, Vec<_>) =
             active.into_iter().partition(|serving| whose(serving));
         self.active = kept.into();
-        stopped.extend(self.cold
+        stopped.extend(
+            self.cold
                 .extract_if(|_, serving| whose(serving))
-                .map(|(_, serving)| serving));
+                .map(|(_, serving)| serving),
+        );
         stopped
     }
 }

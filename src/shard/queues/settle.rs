@@ -2,11 +2,11 @@
 
 use std::rc::Rc;
 
-use ringmq_storage::SlotId;
+use ringmq_storage::{Sequence, SlotId};
 
 use super::consumer::SettleAsked;
 use super::poll::millis_up;
-use super::{Action, ConsumerEvent, SettleFailure, Which};
+use super::{Action, ConsumerEvent, Delivery, SettleFailure, Which};
 use crate::engine::feeds::Address;
 use crate::engine::queues::dispatcher::{self, LeaseLost};
 use crate::rt;
@@ -23,10 +23,30 @@ pub(super) struct Confirmation {
 }
 
 /// What he hears.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Done {
     Settled,
     Drained(u64),
+    Expired {
+        delivery: Delivery,
+        sequences: Vec<Sequence>,
+    },
+}
+
+impl Confirmation {
+    /// Tells a consumer that leases have run out. Behind the commit: who hears it and asks again
+    /// finds the messages where they went.
+    pub(super) fn expired(to: Address, delivery: Delivery, sequences: Vec<Sequence>) -> Self {
+        Self {
+            to,
+            ticket: 0,
+            done: Done::Expired {
+                delivery,
+                sequences,
+            },
+            began: rt::now(),
+        }
+    }
 }
 
 impl Shard {
@@ -159,14 +179,15 @@ impl Shard {
     }
 
     /// Tells one who waited for a commit.
-    pub(super) fn confirm(&self, confirmation: &Confirmation, failed: Option<StoreFailure>) {
+    pub(super) fn confirm(&self, confirmation: Confirmation, failed: Option<StoreFailure>) {
         let Confirmation {
             to,
             ticket,
             done,
             began,
-        } = *confirmation;
-        if failed.is_none() {
+        } = confirmation;
+        let is_settlement = !matches!(done, Done::Expired { .. });
+        if failed.is_none() && is_settlement {
             record(&self.latencies.queue_settle, began);
         }
         let event = match done {
@@ -177,6 +198,13 @@ impl Shard {
             Done::Drained(count) => ConsumerEvent::Drained {
                 ticket,
                 outcome: failed.map_or(Ok(count), Err),
+            },
+            Done::Expired {
+                delivery,
+                sequences,
+            } => ConsumerEvent::LeaseExpired {
+                delivery,
+                sequences,
             },
         };
         self.tell_consumer(to, event);

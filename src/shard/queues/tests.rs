@@ -1,11 +1,13 @@
 //! Shards that live, with logs on a disk: what consumers see of queues.
 
 mod bed;
+mod moves;
 
 use std::time::Duration;
 
 use super::*;
 use crate::rt;
+use crate::shard::ChannelPolicy;
 use bed::{Bed, text};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -76,12 +78,21 @@ fn every_poll_has_one_answer() {
             let ended: Vec<u64> = bed.tickets.take();
             if shard.count == 1 {
                 for ticket in ended {
-                    assert_eq!(bed.polled(ticket).await.unwrap_err(), StoreFailure::ShuttingDown);
+                    assert_eq!(
+                        bed.polled(ticket).await.unwrap_err(),
+                        StoreFailure::ShuttingDown
+                    );
                 }
             }
             let refused = bed.ask("there", 1, SECOND);
-            assert_eq!(bed.polled(refused).await.unwrap_err(), StoreFailure::ShuttingDown);
-            assert!(bed.consumer.try_event().is_none(), "nothing is answered twice");
+            assert_eq!(
+                bed.polled(refused).await.unwrap_err(),
+                StoreFailure::ShuttingDown
+            );
+            assert!(
+                bed.consumer.try_event().is_none(),
+                "nothing is answered twice"
+            );
         });
     }
 }
@@ -138,11 +149,22 @@ fn a_lease_runs_out_unless_it_is_extended() {
             bed.settle(&polled, Which::All, longer).await.unwrap();
             let expired = bed.event().await;
             assert!(rt::now().since(began) >= Duration::from_millis(150));
-            let ConsumerEvent::LeaseExpired { delivery, sequences } = expired else {
+            let ConsumerEvent::LeaseExpired {
+                delivery,
+                sequences,
+            } = expired
+            else {
                 panic!("{expired:?}");
             };
-            assert_eq!((Some(delivery), sequences), (polled.delivery, polled.sequences.clone()));
-            assert_eq!(text(&bed.poll("q", 1, SECOND).await), "2:2:a;", "nacked by time");
+            assert_eq!(
+                (Some(delivery), sequences),
+                (polled.delivery, polled.sequences.clone())
+            );
+            assert_eq!(
+                text(&bed.poll("q", 1, SECOND).await),
+                "2:2:a;",
+                "nacked by time"
+            );
             let late = bed.settle(&polled, Which::All, Action::Ack).await;
             assert!(matches!(late, Err(SettleFailure::LeaseLost { .. })));
         });
@@ -204,7 +226,10 @@ fn an_answer_is_as_long_as_it_may_be_and_no_longer() {
                 let ticket = bed.ask_with("q", |request| request.bytes_max = 100_000);
                 let polled = bed.polled(ticket).await.unwrap();
                 assert!(polled.bytes <= 100_000);
-                assert_eq!(polled.parts.iter().map(Bytes::len).sum::<usize>(), polled.bytes);
+                assert_eq!(
+                    polled.parts.iter().map(Bytes::len).sum::<usize>(),
+                    polled.bytes
+                );
                 for sequence in &polled.sequences {
                     seen += 1;
                     assert_eq!(sequence.get(), seen);
@@ -262,7 +287,129 @@ fn a_log_that_has_failed_still_hands_out_what_it_has() {
         seat.log.borrow_mut().fail("the disk is gone".to_owned());
         let failed = bed.settle(&polled, Which::All, Action::Ack).await;
         assert_eq!(failed, Err(SettleFailure::Store(StoreFailure::Poisoned)));
-        bed.settle(&polled, Which::All, Action::Return).await.unwrap();
+        bed.settle(&polled, Which::All, Action::Return)
+            .await
+            .unwrap();
         assert_eq!(text(&bed.poll("q", 10, SECOND).await), "1:1:a;2:1:b;");
+    });
+}
+
+#[test]
+fn what_lies_on_the_disk_is_read_from_there_in_order() {
+    for cores in [1, 2] {
+        let mut bed = Bed::new(cores);
+        bed.run(|shard| async move {
+            let bed = bed::Client::new(&shard);
+            for _ in 0..6 {
+                for _ in 0..100 {
+                    bed.queue("q", &"x".repeat(10_000), 0);
+                }
+                bed.all_stored().await;
+            }
+            let polled = bed.poll("q", 40, SECOND).await;
+            let third = polled.sequences.iter().copied().step_by(3).collect();
+            bed.settle(&polled, Which::List(third), Action::Nack)
+                .await
+                .unwrap();
+            bed.consumer.close();
+            shard.close_logs().await;
+        });
+        bed.run(|shard| async move {
+            let bed = bed::Client::new(&shard);
+            // Whoever leaves while the disk is asked takes nothing along, and nothing counts.
+            let hasty = bed::Client::new(&shard);
+            hasty.ask("q", 600, SECOND);
+            rt::reactor_yield().await;
+            drop(hasty);
+            let mut seen = Vec::new();
+            while seen.len() < 600 {
+                let polled = bed.poll("q", 600, SECOND).await;
+                for (sequence, part) in polled.sequences.iter().zip(text(&polled).split(';')) {
+                    let receives = if sequence.get() > 600 { 2 } else { 1 };
+                    let before = format!("{sequence}:{receives}:xx");
+                    assert!(part.starts_with(&before), "{before}: {}", &part[..20]);
+                    seen.push(sequence.get());
+                }
+                bed.settle(&polled, Which::All, Action::Ack).await.unwrap();
+            }
+            let nacked: Vec<u64> = (1..=40).step_by(3).collect();
+            let stayed = (1..=600).filter(|it| !nacked.contains(it));
+            let requeued = (601..).take(nacked.len());
+            assert_eq!(seen, stayed.chain(requeued).collect::<Vec<u64>>());
+        });
+    }
+}
+
+#[test]
+fn waiting_consumers_are_served_in_the_order_they_came() {
+    Bed::new(1).run(|shard| async move {
+        let bed = bed::Client::new(&shard);
+        let waiting: Vec<_> = (0..5).map(|_| bed::Client::new(&shard)).collect();
+        for client in &waiting {
+            client.ask("q", 10, 10 * SECOND);
+        }
+        for (number, client) in waiting.iter().enumerate() {
+            bed.send("q", "x").await;
+            let polled = client.polled(1).await.unwrap();
+            assert_eq!(text(&polled), format!("{}:1:x;", number + 1));
+        }
+        assert!(
+            waiting
+                .iter()
+                .all(|client| client.consumer.try_event().is_none())
+        );
+    });
+}
+
+#[test]
+fn who_waits_for_a_queue_that_is_deleted_gets_the_messages_of_its_successor() {
+    Bed::new(1).run(|shard| async move {
+        let bed = bed::Client::new(&shard);
+        bed.send("q", "old").await;
+        let held = bed.poll("q", 1, SECOND).await;
+        let waiting = bed.ask("q", 1, 10 * SECOND);
+        let seat = shard.stored.seats[0].clone();
+        let slot = shard.placement.slot("q");
+        let key = shard.find_queue(&seat, slot, "q").unwrap();
+        {
+            let (mut log, mut slots) = (seat.log.borrow_mut(), seat.slots.borrow_mut());
+            let now_ns = shard.queue_now_ns();
+            slots
+                .prepare_channel_delete(&mut *log, key, now_ns)
+                .unwrap();
+        }
+        seat.commit_ready.raise();
+        let lost = bed.event().await;
+        let ConsumerEvent::LeaseExpired {
+            delivery,
+            sequences,
+        } = lost
+        else {
+            panic!("{lost:?}");
+        };
+        assert_eq!((Some(delivery), sequences.len()), (held.delivery, 0));
+        let late = bed.settle(&held, Which::All, Action::Ack).await;
+        assert!(matches!(late, Err(SettleFailure::LeaseLost { .. })));
+        bed.send("q", "new").await;
+        assert_eq!(text(&bed.polled(waiting).await.unwrap()), "1:1:new;");
+    });
+}
+
+#[test]
+fn a_full_queue_lets_go_of_its_oldest_messages_but_of_none_that_is_leased() {
+    let mut policy = ChannelPolicy::default();
+    policy.limits.messages_max = 3;
+    policy.limits.drop_oldest = true;
+    policy.queue.in_place = true;
+    Bed::with_policy(1, policy).run(|shard| async move {
+        let bed = bed::Client::new(&shard);
+        bed.send("q", "a").await;
+        let held = bed.poll("q", 1, SECOND).await;
+        for body in ["b", "c", "d", "e"] {
+            bed.send("q", body).await;
+        }
+        bed.settle(&held, Which::All, Action::Nack).await.unwrap();
+        let polled = bed.poll("q", 10, SECOND).await;
+        assert_eq!(text(&polled), "1:2:a;4:1:d;5:1:e;");
     });
 }

@@ -4,7 +4,8 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::{ConsumerEvent, Delivery};
+use super::Delivery;
+use super::settle::Confirmation;
 use crate::engine::feeds::Address;
 use crate::engine::queues::dispatcher::Timeout;
 use crate::rt;
@@ -75,11 +76,11 @@ impl Shard {
                     key,
                     number: delivery,
                 };
-                let event = ConsumerEvent::LeaseExpired {
-                    delivery,
-                    sequences,
-                };
-                self.tell_consumer(consumer, event);
+                let told = Confirmation::expired(consumer, delivery, sequences);
+                if seat.log.borrow().poisoned().is_some() {
+                    return self.confirm(told, None);
+                }
+                seat.queues.borrow_mut().undecided.push(told);
             }
         }
     }

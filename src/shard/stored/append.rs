@@ -6,6 +6,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use ringmq_storage::SlotId;
 use ringmq_storage::log::Refused;
+use ringmq_storage::record::queue::MoveId;
 
 use super::seat::LogSeat;
 use super::{EVENT_ENCODING, ReceiptAddress, Receipts, StoreBusy, StoreFailure, WAITERS_MAX};
@@ -22,6 +23,8 @@ pub(in crate::shard) struct StoreWork {
     pub name_len: u32,
     pub slot: SlotId,
     pub kind: StoredKind,
+    /// The move that it comes by.
+    pub moved: Option<MoveId>,
     pub receipt: ReceiptAddress,
 }
 
@@ -34,11 +37,13 @@ impl StoreWork {
 }
 
 /// A message to append.
+#[derive(Clone, Copy)]
 struct Message<'a> {
     slot: SlotId,
     kind: StoredKind,
     channel: &'a str,
     payload_len: usize,
+    moved: Option<MoveId>,
     receipt: ReceiptAddress,
 }
 
@@ -56,6 +61,31 @@ impl Shard {
         encode: &mut dyn FnMut(&mut Vec<u8>),
         receipts: &Receipts,
     ) -> Result<(), StoreBusy> {
+        self.store(kind, None, (channel, payload_len), encode, receipts)
+    }
+
+    /// Stores a message that comes from another queue, as [`store_message`](Self::store_message);
+    /// its receipt comes when it is durable. One that has come before is not stored again.
+    pub(in crate::shard) fn store_moved(
+        self: &Rc<Self>,
+        id: MoveId,
+        queue: &str,
+        payload_len: usize,
+        encode: &mut dyn FnMut(&mut Vec<u8>),
+        receipts: &Receipts,
+    ) -> Result<(), StoreBusy> {
+        let (kind, moved) = (StoredKind::Queue, Some(id));
+        self.store(kind, moved, (queue, payload_len), encode, receipts)
+    }
+
+    fn store(
+        self: &Rc<Self>,
+        kind: StoredKind,
+        moved: Option<MoveId>,
+        (channel, payload_len): (&str, usize),
+        encode: &mut dyn FnMut(&mut Vec<u8>),
+        receipts: &Receipts,
+    ) -> Result<(), StoreBusy> {
         if !self.stored.has_room(payload_len) {
             return Err(StoreBusy);
         }
@@ -66,7 +96,15 @@ impl Shard {
                 return Err(StoreBusy);
             }
             let receipt = receipts.expect(payload_len);
-            let work = store_work((kind, slot), channel, payload_len, encode, receipt);
+            let message = Message {
+                slot,
+                kind,
+                channel,
+                payload_len,
+                moved,
+                receipt,
+            };
+            let work = store_work(&message, encode);
             if let Err(Full) = lane.push_work(Work::Store(work)) {
                 // It was asked for room before; a receipt that is given must get its outcome.
                 self.complete(receipt, 1, Err(StoreFailure::Busy));
@@ -82,12 +120,13 @@ impl Shard {
             kind,
             channel,
             payload_len,
+            moved,
             receipt,
         };
         // What came first stays first: behind a message that waits, all wait.
         let waits = seat.must_wait();
         if waits || self.append(seat, &message, encode).is_err() {
-            let work = store_work((kind, slot), channel, payload_len, encode, receipt);
+            let work = store_work(&message, encode);
             seat.backlog.borrow_mut().push_back(work);
         }
         Ok(())
@@ -151,6 +190,7 @@ impl Shard {
             kind: work.kind,
             channel,
             payload_len: payload.len(),
+            moved: work.moved,
             receipt: work.receipt,
         };
         self.append(seat, &message, &mut |out| out.extend_from_slice(payload))
@@ -178,7 +218,7 @@ impl Shard {
                     _ => EVENT_ENCODING,
                 },
                 payload_len: u32::try_from(message.payload_len).unwrap_or(u32::MAX),
-                moved: None,
+                moved: message.moved,
                 limits: &policy.limits,
             };
             let prepared = slots.prepare_message(&mut *log, request, write);
@@ -194,8 +234,18 @@ impl Shard {
                 if accepted.overflow > 0 {
                     self.drop_oldest(seat, accepted.key, accepted.overflow);
                 }
-                seat.wait_for(message.receipt, message.kind, end);
+                if message.moved.is_some() {
+                    self.move_arrived(seat, message.receipt, end);
+                } else {
+                    seat.wait_for(message.receipt, message.kind, end);
+                }
                 seat.commit_ready.raise();
+                Ok(())
+            }
+            Err(StoreRefusal::AlreadyHere) => {
+                // Its record may be on its way: the source hears when it is durable.
+                let end = seat.log.borrow().end();
+                self.move_arrived(seat, message.receipt, end);
                 Ok(())
             }
             Err(StoreRefusal::Log(Refused::Busy)) => {
@@ -218,13 +268,15 @@ impl Shard {
     }
 }
 
-fn store_work(
-    (kind, slot): (StoredKind, SlotId),
-    channel: &str,
-    payload_len: usize,
-    encode: &mut dyn FnMut(&mut Vec<u8>),
-    receipt: ReceiptAddress,
-) -> StoreWork {
+fn store_work(message: &Message<'_>, encode: &mut dyn FnMut(&mut Vec<u8>)) -> StoreWork {
+    let Message {
+        slot,
+        kind,
+        channel,
+        payload_len,
+        moved,
+        receipt,
+    } = *message;
     let mut data = Vec::with_capacity(channel.len() + payload_len);
     data.extend_from_slice(channel.as_bytes());
     encode(&mut data);
@@ -234,6 +286,7 @@ fn store_work(
         name_len: u32::try_from(channel.len()).unwrap_or(0),
         slot,
         kind,
+        moved,
         receipt,
     }
 }

@@ -4,8 +4,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use ringmq_storage::ChannelKey;
 use ringmq_storage::log::{Carry, Look, ReadCursor, Refused, Warm};
+use ringmq_storage::{ChannelKey, SlotId};
 
 use super::seat::LogSeat;
 use crate::engine::stored::StoredKind;
@@ -21,6 +21,9 @@ const ROUND: Duration = Duration::from_secs(1);
 
 /// Channels looked at before sockets are.
 const SLICE: usize = 256;
+
+/// Channels of other kinds passed over before sockets are looked at.
+const LOOKED_AT_MAX: usize = 8192;
 
 /// Bytes that are copied out of an old segment for one commit.
 const CARRY_BYTES: usize = 256 << 10;
@@ -106,20 +109,26 @@ impl Shard {
     }
 
     async fn trim_old(&self, seat: &LogSeat) {
-        let channels: Vec<ChannelKey> = {
-            let slots = seat.slots.borrow();
-            slots
-                .channels()
-                .filter(|(_, channel)| channel.kind == StoredKind::EventsStore)
-                .map(|(key, _)| key)
-                .collect()
-        };
-        for slice in channels.chunks(SLICE) {
-            for channel in slice {
-                self.trim_channel(seat, *channel);
+        let mut looked_at = 0;
+        for slot in SlotId::all() {
+            let channels: Vec<ChannelKey> = {
+                let slots = seat.slots.borrow();
+                let all = slots.channels_of(slot).inspect(|_| looked_at += 1);
+                all.filter(|(_, channel)| channel.kind == StoredKind::EventsStore)
+                    .map(|(key, _)| key)
+                    .collect()
+            };
+            for slice in channels.chunks(SLICE) {
+                for channel in slice {
+                    self.trim_channel(seat, *channel);
+                }
+                if channels.len() > SLICE {
+                    rt::reactor_yield().await;
+                }
             }
-            if channels.len() > SLICE {
+            if looked_at > LOOKED_AT_MAX {
                 rt::reactor_yield().await;
+                looked_at = 0;
             }
         }
     }

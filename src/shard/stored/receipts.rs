@@ -132,7 +132,7 @@ impl Shard {
     }
 
     /// Brings the outcome of `count` messages, from the addressed one on, to their publisher.
-    pub(super) fn complete(
+    pub(in crate::shard) fn complete(
         &self,
         first: ReceiptAddress,
         count: u64,

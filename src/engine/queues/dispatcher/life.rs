@@ -50,6 +50,18 @@ impl Queue {
         }
     }
 
+    fn figures(&self) -> QueueFigures {
+        let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
+        QueueFigures {
+            waiting: self.ready.count(),
+            in_flight: self.in_flight,
+            delayed: count(self.delayed.len()),
+            moving: count(self.moving.len()),
+            waiters: count(self.waiters.len()),
+            delivered: self.numbers.delivered,
+        }
+    }
+
     /// Takes a message out that is visible or delayed; whether it was. What is remembered of a
     /// late one stays.
     pub(super) fn take_out(&mut self, sequence: Sequence, visible_at_ns: u64) -> bool {
@@ -327,14 +339,22 @@ impl<A: Copy + Eq + Hash> Dispatcher<A> {
                 ..QueueFigures::default()
             };
         };
-        let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
-        QueueFigures {
-            waiting: queue.ready.count(),
-            in_flight: queue.in_flight,
-            delayed: count(queue.delayed.len()),
-            moving: count(queue.moving.len()),
-            waiters: count(queue.waiters.len()),
-            delivered: queue.numbers.delivered,
+        queue.figures()
+    }
+
+    /// The numbers of all queues together, but for what was delivered. Goes over those in which
+    /// something is.
+    #[must_use]
+    pub fn totals(&self) -> QueueFigures {
+        let mut totals = QueueFigures::default();
+        let queues = (0..self.queues.index_end()).filter_map(|index| self.queues.at(index));
+        for figures in queues.map(Queue::figures) {
+            totals.waiting += figures.waiting;
+            totals.in_flight += figures.in_flight;
+            totals.delayed += figures.delayed;
+            totals.moving += figures.moving;
+            totals.waiters += figures.waiters;
         }
+        totals
     }
 }

@@ -41,11 +41,7 @@ pub struct Leaving<'a> {
 /// its policy: its time to live begins again, without its delay but for a resend. A redrive gives a
 /// dead letter its policy back, and where it came from stays with it.
 #[must_use]
-pub fn arriving_head<'a>(
-    leaving: &Leaving<'a>,
-    receives_max: u32,
-    now_ns: u64,
-) -> QueueHead<'a> {
+pub fn arriving_head<'a>(leaving: &Leaving<'a>, receives_max: u32, now_ns: u64) -> QueueHead<'a> {
     let Leaving {
         id, reason, head, ..
     } = *leaving;
@@ -158,7 +154,10 @@ mod tests {
         assert!(head.rerouted && head.policy_cleared);
         assert_eq!((head.receives_max, head.dead_letter), (1_024, ""));
         assert_eq!(head.origin, "orders");
-        assert_eq!(head.moved.map(|(reason, id)| (reason, id.sequence.get())), Some((1, 5)));
+        assert_eq!(
+            head.moved.map(|(reason, id)| (reason, id.sequence.get())),
+            Some((1, 5))
+        );
     }
 
     #[test]

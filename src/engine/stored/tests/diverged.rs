@@ -1,11 +1,14 @@
 use ringmq_storage::frame::{Frame, FrameHeader, FrameKind};
 use ringmq_storage::log::{Apply, Divergence};
 use ringmq_storage::record::payload::{self, ChannelCreate, CursorCreate};
+use ringmq_storage::record::queue::{self, Counted, Requeued};
 use ringmq_storage::record::{RecordHead, RecordKind};
 use ringmq_storage::{ChannelId, CursorId, FrameIndex, Position, SegmentId, Sequence, Term};
 
+use super::queue_rules::{Sent, move_id, runs};
 use super::rules::Fixture;
 use super::tape::slot;
+use crate::engine::queues::SettleReason;
 
 impl Fixture {
     /// Applies a frame with one record that nobody has prepared, as the next frame of the slot.
@@ -201,6 +204,233 @@ fn what_does_not_follow_from_the_state_stops_the_slot() {
         assert!(found.reason.contains(reason), "{head:?}: {found}");
         assert_eq!(found.slot, slot(3));
     }
+}
+
+/// The state: queue 1 with messages 1 to 3 of which 2 is gone, and events store 2; time 10.
+fn with_queue() -> Fixture {
+    let mut broker = Fixture::new();
+    let moved = Sent {
+        moved: Some(move_id(5, 6, 7)),
+        ..Sent::default()
+    };
+    let key = broker.queue_message("jobs", moved, 10).key;
+    broker.queue_message("jobs", Sent::default(), 10);
+    broker.queue_message("jobs", Sent::default(), 10);
+    broker.settle(key, SettleReason::Acked, 32, &[(2, 2)], 10);
+    broker.send("orders", 10);
+    broker.commit();
+    broker
+}
+
+#[test]
+#[allow(clippy::too_many_lines, reason = "a table of all cases")]
+fn what_does_not_follow_from_the_state_of_a_queue_stops_the_slot() {
+    let settle = |of: &[(u64, u64)]| {
+        let mut bytes = Vec::new();
+        queue::encode_settle(0, &runs(of), &mut bytes);
+        bytes
+    };
+    let requeue = |old, receives| {
+        let mut bytes = Vec::new();
+        let old = Sequence::new(old);
+        queue::encode_requeued(&[Requeued { old, receives }], &mut bytes);
+        bytes
+    };
+    let count = |first, count| {
+        let mut bytes = Vec::new();
+        let counted = Counted {
+            first: Sequence::new(first),
+            count,
+            receives: 1,
+        };
+        queue::encode_counted(&[counted], &mut bytes);
+        bytes
+    };
+    let moves = |reason, target: &str| {
+        let mut bytes = Vec::new();
+        queue::encode_move(reason, target, &mut bytes);
+        bytes
+    };
+    let encoded = |kind, channel, sequence, encoding| RecordHead {
+        encoding,
+        ..head(kind, channel, sequence)
+    };
+    let settled = |channel, floor| encoded(RecordKind::QueueSettle, channel, floor, 1);
+    let message = Sent::default().payload();
+    let mut unknown_reason = Sent {
+        moved: Some(move_id(5, 6, 8)),
+        ..Sent::default()
+    }
+    .payload();
+    unknown_reason[25] = 9;
+    let again = Sent {
+        moved: Some(move_id(5, 6, 7)),
+        ..Sent::default()
+    };
+    let kinds = [
+        RecordKind::QueueRequeue,
+        RecordKind::QueueCount,
+        RecordKind::QueueMoveCancel,
+    ];
+    let mut forged = vec![
+        (
+            head(RecordKind::Message, 1, 4),
+            vec![1; 9],
+            "does not have the form",
+        ),
+        (
+            head(RecordKind::Message, 1, 5),
+            message,
+            "where 4 comes next",
+        ),
+        (
+            head(RecordKind::Message, 1, 4),
+            again.payload(),
+            "was moved here before",
+        ),
+        (
+            head(RecordKind::Message, 1, 4),
+            unknown_reason,
+            "unknown number 9",
+        ),
+        (
+            head(RecordKind::Trim, 1, 1),
+            vec![],
+            "needs messages up to 1",
+        ),
+        (settled(1, 0), vec![1], "does not have the form"),
+        (
+            settled(1, 0),
+            settle(&[(4, 4)]),
+            "4 lies behind the last message 3",
+        ),
+        (
+            settled(1, 0),
+            settle(&[(1, 9)]),
+            "9 lies behind the last message 3",
+        ),
+        (settled(1, 1), settle(&[(3, 3)]), "needs messages up to 1"),
+        (
+            settled(1, 4),
+            settle(&[(1, 3)]),
+            "4 lies behind the last message 3",
+        ),
+        (
+            encoded(RecordKind::QueueSettle, 1, 0, 0),
+            settle(&[]),
+            "unknown number 0",
+        ),
+        (
+            encoded(RecordKind::QueueSettle, 1, 0, 9),
+            settle(&[]),
+            "unknown number 9",
+        ),
+        (settled(2, 0), settle(&[]), "channel 2 is of another kind"),
+        (settled(3, 0), settle(&[]), "channel 3 is not there"),
+        (
+            head(RecordKind::QueueRequeue, 1, 4),
+            vec![1],
+            "does not have the form",
+        ),
+        (
+            head(RecordKind::QueueRequeue, 1, 5),
+            requeue(1, 1),
+            "where 4 comes next",
+        ),
+        (
+            head(RecordKind::QueueRequeue, 1, 3),
+            requeue(1, 1),
+            "where 4 comes next",
+        ),
+        (
+            head(RecordKind::QueueRequeue, 1, 4),
+            requeue(4, 1),
+            "4 lies behind",
+        ),
+        (
+            head(RecordKind::QueueCount, 1, 0),
+            vec![1],
+            "does not have the form",
+        ),
+        (
+            head(RecordKind::QueueCount, 1, 0),
+            count(3, 2),
+            "4 lies behind",
+        ),
+        (
+            head(RecordKind::QueueMove, 1, 1),
+            vec![1],
+            "does not have the form",
+        ),
+        (
+            head(RecordKind::QueueMove, 1, 4),
+            moves(1, "dead"),
+            "4 lies behind",
+        ),
+        (
+            head(RecordKind::QueueMove, 1, 1),
+            moves(0, "dead"),
+            "unknown number 0",
+        ),
+        (
+            head(RecordKind::QueueMove, 1, 1),
+            moves(1, ""),
+            "a name of 0 bytes",
+        ),
+        (
+            head(RecordKind::QueueMove, 2, 1),
+            moves(1, "dead"),
+            "of another kind",
+        ),
+        (
+            head(RecordKind::QueueMoveCancel, 1, 4),
+            vec![],
+            "4 lies behind",
+        ),
+        (
+            head(RecordKind::QueueMoveForget, 0, 0),
+            vec![1],
+            "does not have the form",
+        ),
+    ];
+    for kind in kinds {
+        forged.push((head(kind, 2, 1), vec![], "channel 2 is of another kind"));
+        forged.push((head(kind, 3, 1), vec![], "channel 3 is not there"));
+    }
+    for (head, payload, reason) in forged {
+        let found = with_queue().forge(head, &payload, 10).unwrap_err();
+        assert!(found.reason.contains(reason), "{head:?}: {found}");
+    }
+}
+
+#[test]
+fn a_name_in_the_register_has_no_messages() {
+    let mut broker = Fixture::new();
+    let mut create = Vec::new();
+    let name = "news";
+    ChannelCreate { kind: 3, name }.encode(&mut create);
+    let created = head(RecordKind::ChannelCreate, 1, 0);
+    broker.forge(created, &create, 10).unwrap();
+    let found = broker.forge(head(RecordKind::Message, 1, 1), b"", 10);
+    assert!(found.unwrap_err().reason.contains("of another kind"));
+}
+
+#[test]
+fn what_is_absent_from_a_queue_is_ignored() {
+    let mut broker = with_queue();
+    let mut bytes = Vec::new();
+    queue::encode_settle(0, &runs(&[(2, 2)]), &mut bytes);
+    let absent = RecordHead {
+        encoding: 1,
+        ..head(RecordKind::QueueSettle, 1, 0)
+    };
+    broker.forge(absent, &bytes, 10).unwrap();
+    let of = ringmq_storage::ChannelKey {
+        slot: slot(3),
+        channel: ChannelId::new(1),
+    };
+    let queue = broker.slots.queue(of).unwrap();
+    assert_eq!((queue.len(), queue.counters().acked), (2, 1));
 }
 
 #[test]

@@ -2,8 +2,11 @@ use ringmq_storage::log::Apply;
 use ringmq_storage::{ChannelKey, FrameIndex, Sequence};
 
 use super::model::random_tape;
+use super::queue_model::random_queue_tape;
+use super::queue_rules::Sent;
 use super::rules::Fixture;
 use super::tape::{Tape, restore, section, slot, with_frame};
+use crate::engine::queues::SettleReason;
 use crate::engine::stored::{CursorOwner, Slots, StoredKind};
 
 /// Replays a tape of which some frames are lost, as recovery does.
@@ -123,6 +126,62 @@ fn positions_behind_a_gap_hold_as_far_as_they_are_known() {
 }
 
 #[test]
+fn a_queue_behind_a_gap_has_what_is_left_of_it() {
+    let send = |broker: &mut Fixture| {
+        broker.queue_message("jobs", Sent::default(), 1);
+    };
+    let key = |broker: &Fixture| broker.slots.find(slot(3), StoredKind::Queue, "jobs");
+    let settle = |broker: &mut Fixture| {
+        let key = key(broker).unwrap();
+        broker.settle(key, SettleReason::Acked, 32, &[(1, 1)], 2);
+    };
+    let requeue = |broker: &mut Fixture| {
+        let key = key(broker).unwrap();
+        broker.requeue(key, &[(2, 1), (3, 1)], 3);
+    };
+    let live = |broker: &Fixture| -> Vec<_> {
+        let queue = broker.slots.queue(key(broker).unwrap()).unwrap();
+        let live = queue.live();
+        live.map(|(first, last)| (first.get(), last.get()))
+            .collect()
+    };
+    // A message is lost: its requeue finds nothing.
+    let broker = after(&[&send, &send, &send, &requeue, &send], &[1]);
+    assert_eq!(live(&broker), [(1, 1), (5, 6)]);
+    // A settlement is lost: the message comes once more, until a later record knows better.
+    let mut broker = after(&[&send, &send, &settle, &send], &[2]);
+    assert_eq!(live(&broker), [(1, 3)]);
+    assert_eq!(
+        broker
+            .queue_message("jobs", Sent::default(), 4)
+            .sequence
+            .get(),
+        4
+    );
+    let later = |broker: &mut Fixture| {
+        let key = key(broker).unwrap();
+        broker.settle(key, SettleReason::Acked, 32, &[(3, 3)], 3);
+    };
+    let broker = after(&[&send, &send, &settle, &send, &later], &[2]);
+    assert_eq!(
+        live(&broker),
+        [(2, 2)],
+        "its floor says that message 1 is not needed"
+    );
+    // A requeue is lost: the messages stay in their places.
+    let broker = after(&[&send, &send, &send, &requeue, &send], &[3]);
+    assert_eq!(live(&broker), [(1, 3), (6, 6)]);
+    // The queue itself is lost, and known by the encoding of its messages.
+    let broker = after(&[&send, &send], &[0]);
+    let found = broker
+        .slots
+        .find(slot(3), StoredKind::Queue, "recovered.3.1");
+    assert_eq!(broker.slots.queue(found.unwrap()).unwrap().len(), 1);
+    let broker = after(&[&send, &settle], &[0]);
+    assert_eq!(broker.slots.channels().count(), 0);
+}
+
+#[test]
 fn a_live_log_has_no_gaps() {
     let send = |broker: &mut Fixture| {
         broker.send("orders", 1);
@@ -143,8 +202,11 @@ fn a_live_log_has_no_gaps() {
 
 #[test]
 fn whatever_is_lost_the_rest_is_a_sound_state() {
-    for seed in 0..600 {
-        let (tape, own) = random_tape(seed);
+    for seed in 0..1200 {
+        let (tape, own) = match seed % 2 {
+            0 => random_tape(seed),
+            _ => random_queue_tape(seed),
+        };
         let mut dice = seed;
         let mut lose = |_| {
             dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(9);

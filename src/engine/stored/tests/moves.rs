@@ -230,7 +230,9 @@ impl World {
             limits: &self.limits,
         };
         let write = &mut |out: &mut Vec<u8>| out.extend_from_slice(payload);
-        node.slots.prepare_message(&mut node.tape, message, write).map(|_| ())
+        node.slots
+            .prepare_message(&mut node.tape, message, write)
+            .map(|_| ())
     }
 
     /// The messages that consumers can see: by number, where.
@@ -238,14 +240,18 @@ impl World {
         let mut seen: BTreeMap<u64, Vec<_>> = BTreeMap::new();
         for node in &self.nodes {
             for (key, channel) in node.slots.channels() {
-                let Some(queue) = channel.queue() else { continue };
+                let Some(queue) = channel.queue() else {
+                    continue;
+                };
                 for (first, last) in queue.live() {
                     for sequence in first.get()..=last.get() {
                         let sequence = Sequence::new(sequence);
                         if queue.open_move(sequence).is_none() {
                             let body = node.body(key, queue.body_of(sequence));
                             let (_, payload) = body.expect("a live message has a body");
-                            seen.entry(number_of(&payload)).or_default().push((key, sequence));
+                            seen.entry(number_of(&payload))
+                                .or_default()
+                                .push((key, sequence));
                         }
                     }
                 }
@@ -281,7 +287,11 @@ impl World {
         for number in 0..MESSAGES {
             let seen = seen.get(&number).map_or(0, Vec::len);
             let copies = seen + acked.get(&number).copied().unwrap_or(0);
-            assert!(copies <= 1, "message {number} is there {copies} times: {:#?}", self.history);
+            assert!(
+                copies <= 1,
+                "message {number} is there {copies} times: {:#?}",
+                self.history
+            );
         }
     }
 
@@ -289,7 +299,11 @@ impl World {
         self.history.push(format!("{step:?}"));
         self.now_ns += 1_000_000;
         match step {
-            Step::Move { number, target, why } => self.begin(number, target, why),
+            Step::Move {
+                number,
+                target,
+                why,
+            } => self.begin(number, target, why),
             Step::Ack(number) => self.ack(number),
             Step::Flush(index) => self.nodes[index].flush(self.now_ns),
             Step::Commit(index) => {
@@ -317,7 +331,9 @@ impl World {
     }
 
     fn begin(&mut self, number: u64, target: usize, reason: MoveReason) {
-        let Some((key, sequence)) = self.visible(number) else { return };
+        let Some((key, sequence)) = self.visible(number) else {
+            return;
+        };
         let node = &mut self.nodes[log_of(key.slot)];
         node.hidden.insert((key, sequence));
         let asked = PendingMove {
@@ -337,7 +353,9 @@ impl World {
     }
 
     fn ack(&mut self, number: u64) {
-        let Some((key, sequence)) = self.visible(number) else { return };
+        let Some((key, sequence)) = self.visible(number) else {
+            return;
+        };
         let now_ns = self.now_ns;
         let node = &mut self.nodes[log_of(key.slot)];
         node.hidden.insert((key, sequence));
@@ -365,7 +383,9 @@ impl World {
     fn depart(&mut self, index: usize) {
         let now_ms = self.now_ns / 1_000_000;
         let node = &mut self.nodes[index];
-        let Some(id) = node.moves.next_departure(now_ms) else { return };
+        let Some(id) = node.moves.next_departure(now_ms) else {
+            return;
+        };
         let key = source_of(&id);
         let channel = node.slots.channel(key);
         let queue = channel.and_then(|channel| channel.queue());
@@ -439,7 +459,10 @@ impl World {
                 let node = &self.nodes[log_of(id.slot)];
                 let channel = node.slots.channel(source_of(&id));
                 let queue = channel.and_then(|channel| channel.queue());
-                if queue.and_then(|queue| queue.open_move(id.sequence)).is_none() {
+                if queue
+                    .and_then(|queue| queue.open_move(id.sequence))
+                    .is_none()
+                {
                     self.letters.push_back(Letter::Over(slot, id));
                 }
             }
@@ -456,7 +479,10 @@ impl World {
             let unsynced = tape.frames.len() - node.synced;
             tape.crash(node.synced + usize::from(kept) % (unsynced + 1));
             *node = Node::start(tape, index);
-            let arrivals = node.slots.arrivals().map(|(slot, id)| Letter::Asked(slot, id));
+            let arrivals = node
+                .slots
+                .arrivals()
+                .map(|(slot, id)| Letter::Asked(slot, id));
             self.letters.extend(arrivals);
         }
         for index in 0..2 {
@@ -547,7 +573,14 @@ fn one_move(target: usize) -> Vec<Step> {
 
 #[test]
 fn move_that_nothing_disturbs_ends_in_its_target() {
-    for (target, strict) in [(0, true), (1, true), (2, true), (0, false), (1, false), (2, false)] {
+    for (target, strict) in [
+        (0, true),
+        (1, true),
+        (2, true),
+        (0, false),
+        (1, false),
+        (2, false),
+    ] {
         let mut world = World::new(strict, Limits::default());
         for step in one_move(target) {
             world.step(step);
@@ -555,7 +588,11 @@ fn move_that_nothing_disturbs_ends_in_its_target() {
         let key = world.seen()[&1][0].0;
         assert_eq!(key.slot, slot(QUEUES[target].1));
         let open: usize = world.nodes.iter().map(|node| node.moves.open_count()).sum();
-        let known: usize = world.nodes.iter().map(|node| node.slots.arrivals().count()).sum();
+        let known: usize = world
+            .nodes
+            .iter()
+            .map(|node| node.slots.arrivals().count())
+            .sum();
         assert_eq!((open, known), (0, 0), "{:#?}", world.history);
         world.settle_down();
     }

@@ -19,38 +19,59 @@ use crate::rt::{
     start::{Plan, start},
 };
 use crate::shard::{
-    Action, ChannelCounts, ChannelPolicy, Consumer, ConsumerEvent, Framing, LaneBounds,
+    Action, BodyPolicy, ChannelCounts, ChannelPolicy, Consumer, ConsumerEvent, Framing, LaneBounds,
     LogPlacement, OpenedLog, Placement, PollRequest, Polled, QueueFraming, Receipts, Seat,
     Settings, SettleFailure, Shard, StoreFailure, StoredSeed, StoredSettings, Which,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Every channel in one slot, which the last shard has.
+/// Every channel in one slot, which the last shard has; those elsewhere in one of the first.
 struct InOneSlot {
     shards: u16,
 }
 
 impl Placement for InOneSlot {
-    fn slot(&self, _channel: &str) -> SlotId {
-        SlotId::new(self.shards - 1).unwrap()
+    fn slot(&self, channel: &str) -> SlotId {
+        let last = !channel.starts_with("elsewhere");
+        SlotId::new(if last { self.shards - 1 } else { 0 }).unwrap()
     }
 
-    fn owner(&self, _channel: &str) -> ShardId {
-        ShardId::new(self.shards - 1)
+    fn owner(&self, channel: &str) -> ShardId {
+        ShardId::new(self.slot(channel).index())
     }
+}
+
+/// A policy, with what the names of channels say of them.
+fn policy_of(channel: &str, general: &ChannelPolicy) -> ChannelPolicy {
+    let mut policy = general.clone();
+    if channel.contains("small") {
+        policy.limits.messages_max = 1;
+    }
+    if channel.contains("parked") {
+        policy.queue.dead_letter = Some("elsewhere.parking".into());
+    }
+    policy
 }
 
 /// A store that outlives its shards.
 pub(super) struct Bed {
     cores: u16,
+    policy: ChannelPolicy,
     directory: tempfile::TempDir,
 }
 
 impl Bed {
     pub(super) fn new(cores: u16) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        Self { cores, directory }
+        Self::with_policy(cores, ChannelPolicy::default())
+    }
+
+    pub(super) fn with_policy(cores: u16, policy: ChannelPolicy) -> Self {
+        Self {
+            cores,
+            policy,
+            directory: tempfile::tempdir().unwrap(),
+        }
     }
 
     /// Starts the shards and runs a test on the first of them.
@@ -70,12 +91,13 @@ impl Bed {
             .zip(0..)
             .map(|(seat, number)| (seat, self.open(number)))
             .collect();
-        let (cores, told) = (self.cores, done.clone());
+        let (cores, told, policy) = (self.cores, done.clone(), self.policy.clone());
         let executors = start(&plans, seeds, move |id, (seat, log)| {
             let (test, tx, done) = (test.clone(), tx.clone(), told.clone());
+            let policy = policy.clone();
             async move {
                 let id = ShardId::new(u16::try_from(id).unwrap());
-                let shard = shard(id, cores, log);
+                let shard = shard(id, cores, policy, log);
                 shard.run(seat).await;
                 if id.number() == 0 {
                     test(shard).await;
@@ -124,7 +146,7 @@ impl Bed {
     }
 }
 
-fn shard(id: ShardId, cores: u16, log: OpenedLog) -> Rc<Shard> {
+fn shard(id: ShardId, cores: u16, policy: ChannelPolicy, log: OpenedLog) -> Rc<Shard> {
     let settings = Settings {
         subscriber_buffer_bytes: 1 << 20,
         delivery_buffer_bytes_max: 1 << 20,
@@ -150,11 +172,25 @@ fn shard(id: ShardId, cores: u16, log: OpenedLog) -> Rc<Shard> {
                 before: |_, message, out| {
                     let before = format!("{}:{}:", message.sequence, message.receives);
                     out.extend_from_slice(before.as_bytes());
+                    let QueueHead {
+                        moved,
+                        origin,
+                        rerouted,
+                        ..
+                    } = message.head;
+                    if let Some((reason, _)) = moved {
+                        let dead = if rerouted { "dead " } else { "" };
+                        let came = format!("({reason} {dead}from {origin})");
+                        out.extend_from_slice(came.as_bytes());
+                    }
                 },
                 after: |_, out| out.extend_from_slice(b";"),
-                policy: |_| Default::default(),
+                policy: |_| BodyPolicy {
+                    receives_max: 2,
+                    ..BodyPolicy::default()
+                },
             },
-            policy: Box::new(|_| ChannelPolicy::default()),
+            policy: Box::new(move |channel| policy_of(channel, &policy)),
             cursor_expiry: None,
             purge_inactive: None,
             file_hook: None,
@@ -206,8 +242,18 @@ impl Client {
 
     /// Hands a message over; nobody waits for it.
     pub(super) fn queue(&self, channel: &str, body: &str, visible_at_ns: u64) {
-        let head = QueueHead {
-            visible_at_ns,
+        self.queue_with(channel, body, |head| head.visible_at_ns = visible_at_ns);
+    }
+
+    /// The same with anything else in its head.
+    pub(super) fn queue_with(
+        &self,
+        channel: &str,
+        body: &str,
+        change: impl FnOnce(&mut QueueHead<'_>),
+    ) {
+        let mut head = QueueHead {
+            visible_at_ns: 0,
             expires_at_ns: 0,
             receives_max: 1024,
             rerouted: false,
@@ -216,6 +262,7 @@ impl Client {
             origin: "",
             moved: None,
         };
+        change(&mut head);
         let len = head.encoded_len() + body.len();
         let mut encode = |out: &mut Vec<u8>| {
             head.encode(out);
