@@ -8,6 +8,7 @@
 mod arguments;
 pub mod banner;
 mod print;
+mod queue;
 mod store;
 
 use std::io::Write;
@@ -65,6 +66,10 @@ pub fn run() -> ExitCode {
         },
         Command::Store { task } => match Config::load(&sources) {
             Ok(config) => store::run(&config, &task),
+            Err(error) => refuse(&error),
+        },
+        Command::Queue { broker, task } => match Config::load(&sources) {
+            Ok(config) => queue::run(&broker, config.grpc.port, task),
             Err(error) => refuse(&error),
         },
         Command::Version => {

@@ -39,8 +39,76 @@ pub(super) enum Command {
         #[command(subcommand)]
         task: StoreTask,
     },
+    /// Look at the queues of a running broker, empty them, send dead letters back
+    Queue {
+        #[command(flatten)]
+        broker: Broker,
+        #[command(subcommand)]
+        task: QueueTask,
+    },
     /// Print the version
     Version,
+}
+
+/// The broker that `ringmq queue` talks to.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub(super) struct Broker {
+    /// Host, or host and port of its gRPC service [default: 127.0.0.1 and the setting grpc.port]
+    #[arg(long, global = true)]
+    pub(super) address: Option<String>,
+    /// Token, if the broker asks for one [env: RINGMQ_TOKEN]
+    #[arg(long, global = true)]
+    pub(super) token: Option<String>,
+}
+
+/// What `ringmq queue` does.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub(super) enum QueueTask {
+    /// Print the queues with what is in them
+    List {
+        /// Only those whose names hold this text
+        #[arg(long, default_value = "", hide_default_value = true)]
+        search: String,
+    },
+    /// Print all that is known of a queue
+    Info {
+        /// The queue
+        queue: String,
+    },
+    /// Print the first messages of a queue, one JSON object a line; they stay
+    Peek {
+        /// The queue
+        queue: String,
+        /// How many at most
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
+        max: u16,
+    },
+    /// Remove all messages that nobody is working on
+    Purge {
+        /// The queue
+        queue: String,
+    },
+    /// Send dead letters back; those that a consumer has stay
+    Redrive {
+        /// The queue that they are in
+        #[arg(long)]
+        from: String,
+        /// The queue that they go to [default: each to the one that it came from]
+        #[arg(long, default_value = "", hide_default_value = true)]
+        to: String,
+        /// Messages a second, as 100 or 100/s [default: as fast as it goes]
+        #[arg(long, default_value = "0", hide_default_value = true, value_parser = rate)]
+        rate: u64,
+        /// How many at most [default: all that are there]
+        #[arg(long, default_value_t = 0, hide_default_value = true)]
+        max: u64,
+    },
+}
+
+fn rate(text: &str) -> Result<u64, String> {
+    let number = text.strip_suffix("/s").unwrap_or(text);
+    let wrong = |_| "it must be a whole number, as 100 or 100/s".to_owned();
+    number.parse().map_err(wrong)
 }
 
 /// What `ringmq store` does with the store that `--data` or the settings name.
@@ -281,6 +349,33 @@ mod tests {
             &["store", "reshard", "--logs", "65"],
             &["store", "dump"],
             &["store", "dump", "--channel", "a", "--kind", "events"],
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn redrive_takes_a_pace_in_two_spellings() {
+        for rate in ["100", "100/s"] {
+            let line = ["queue", "redrive", "--from", "dead", "--rate", rate];
+            let command = parse(&line).unwrap().command;
+            let Some(Command::Queue { broker, task }) = command else {
+                panic!("{command:?}");
+            };
+            assert_eq!(broker.address, None);
+            let expected = QueueTask::Redrive {
+                from: "dead".to_owned(),
+                to: String::new(),
+                rate: 100,
+                max: 0,
+            };
+            assert_eq!(task, expected);
+        }
+        for wrong in [
+            &["queue"][..],
+            &["queue", "redrive"],
+            &["queue", "redrive", "--from", "dead", "--rate", "100/m"],
+            &["queue", "peek", "q", "--max", "0"],
         ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }

@@ -15,7 +15,7 @@ mod present;
 mod reshard;
 mod state;
 mod survey;
-mod text;
+pub(super) mod text;
 mod verify;
 mod walk;
 

@@ -11,7 +11,9 @@ use super::codec::request::{RequestType, RequestView};
 use super::queues;
 use crate::model::Kind;
 use crate::rt;
-use crate::shard::{ChannelChange, ChannelQuestion, Shard, WhichChannels};
+use crate::shard::{
+    ChannelChange, ChannelQuestion, Redrive, Redriven, Shard, StoreFailure, WhichChannels,
+};
 use crate::wire::server::Responder;
 use crate::wire::status::{Code, Status};
 use crate::wire_error::Refusal;
@@ -98,11 +100,38 @@ async fn change(shard: &Rc<Shard>, operation: &Operation) -> Result<String, Stri
                 .map_err(|failure| Refusal::from(failure).text().into_owned());
         }
         Operation::Purge(kind, _) => return Err(format!("{kind} keep no messages")),
+        Operation::Redrive {
+            queue,
+            target,
+            rate,
+            max,
+        } => {
+            let (rate, max) = (*rate, *max);
+            let redrive = Redrive {
+                source: queue,
+                target,
+                rate,
+                max,
+            };
+            return redriven(shard.redrive(&redrive).await);
+        }
         Operation::List(..) => return Ok(String::new()),
     };
     let done = shard.change_channel(change, kind, name).await;
     done.map(|_| String::new())
         .map_err(|failure| Refusal::from(failure).text().into_owned())
+}
+
+/// What a redrive came to. How many messages it moved counts also when it ended early.
+fn redriven(outcome: Result<Redriven, StoreFailure>) -> Result<String, String> {
+    let redriven = outcome.map_err(|failure| Refusal::from(failure).text().into_owned())?;
+    match redriven.failure {
+        None => Ok(format!("{{\"moved\":{}}}", redriven.moved)),
+        Some(failure) => Err(format!(
+            "{} messages were moved, then: {failure}",
+            redriven.moved
+        )),
+    }
 }
 
 fn purged(removed: u64) -> String {

@@ -18,6 +18,7 @@ mod flush;
 mod moves;
 mod policy;
 mod poll;
+mod redrive;
 mod seat;
 mod serve;
 mod settle;
@@ -40,6 +41,7 @@ pub(super) use consumer::{Local, Said};
 pub(super) use seat::QueueSeat;
 
 pub use policy::QueuePolicy;
+pub use redrive::{Redrive, Redriven};
 
 /// Encoding of a queue's message: its head, then the message as consumers get it, without
 /// attributes.

@@ -183,7 +183,7 @@ impl Received {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Self {
             id: text(field(message, 1)),
-            channel: text(field(message, 3)),
+            channel: text(last_field(message, 3)),
             body: field(message, 5).to_vec(),
             timestamp_ns: number(attributes, 1),
             sequence: number(attributes, 2),
@@ -194,6 +194,13 @@ impl Received {
             delayed_to_ns: number(attributes, 8),
         }
     }
+}
+
+/// Of a field that comes several times the last one counts: a message that was moved carries its
+/// first queue, and behind it the one that it is in.
+fn last_field(message: &[u8], wanted: u64) -> &[u8] {
+    let found = super::kubemq::fields(message, wanted);
+    found.last().copied().unwrap_or_default()
 }
 
 /// The messages of an answer; they are in field `wanted` of it: 4 of a downstream's, 2 of a

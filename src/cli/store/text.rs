@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 /// Bytes in the largest unit that leaves something before the point.
-pub(super) fn bytes(bytes: u64) -> String {
+pub(in crate::cli) fn bytes(bytes: u64) -> String {
     let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
     for (shift, name) in units {
         if bytes >> shift > 0 {
@@ -15,7 +15,7 @@ pub(super) fn bytes(bytes: u64) -> String {
 }
 
 /// A moment in UTC, as RFC 3339 has it, to the second.
-pub(super) fn time(unix_ns: u64) -> String {
+pub(in crate::cli) fn time(unix_ns: u64) -> String {
     let seconds = unix_ns / 1_000_000_000;
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = date(days);
@@ -45,7 +45,7 @@ fn date(days: u64) -> (u64, u64, u64) {
 }
 
 /// Rows under a head, in columns; those that hold numbers are aligned to the right.
-pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
+pub(in crate::cli) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
     let mut widths = head.map(|cell| cell.chars().count());
     let mut numbers = [true; N];
     for row in rows {
@@ -74,7 +74,7 @@ pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> St
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// Standard base64 with padding.
-pub(super) fn base64(bytes: &[u8]) -> String {
+pub(in crate::cli) fn base64(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
         let mut three = [0; 3];

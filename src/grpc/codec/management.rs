@@ -28,11 +28,22 @@ pub enum Operation {
     Delete(Kind, Box<str>),
     /// The messages of a channel are to be gone.
     Purge(Kind, Box<str>),
+    /// Messages of a queue of dead letters are to go back.
+    Redrive {
+        /// The queue.
+        queue: Box<str>,
+        /// Where to; empty: each where it came from.
+        target: Box<str>,
+        /// Messages a second; 0: as fast as it goes.
+        rate: u64,
+        /// Messages at most; 0: all that are there.
+        max: u64,
+    },
     /// Channels are to be listed: those whose names hold this text.
     List(Kind, Box<str>),
 }
 
-const KNOWN: &str = "create-channel, delete-channel, list-channels, purge-channel";
+const KNOWN: &str = "create-channel, delete-channel, list-channels, purge-channel, redrive-queue";
 
 impl Operation {
     /// Reads what a request asks for.
@@ -48,6 +59,9 @@ impl Operation {
             "list-channels",
             "purge-channel",
         ];
+        if operation == "redrive-queue" {
+            return Self::read_redrive(&tag);
+        }
         if !known.contains(&operation) {
             return Err(format!(
                 "unknown operation {operation:?}; known are {KNOWN}"
@@ -77,6 +91,31 @@ impl Operation {
             "create-channel" => Self::Create(kind, channel),
             "delete-channel" => Self::Delete(kind, channel),
             _ => Self::Purge(kind, channel),
+        })
+    }
+
+    fn read_redrive<'a>(tag: &impl Fn(&str) -> &'a str) -> Result<Self, String> {
+        let queue = match tag("channel") {
+            "" => return Err("the tag channel is missing".to_owned()),
+            queue => queue,
+        };
+        let target = tag("target");
+        for name in [queue, target].into_iter().filter(|name| !name.is_empty()) {
+            let refused = |_| Refusal::QueueName.text().into_owned();
+            name::check_channel(name).map_err(refused)?;
+        }
+        let number = |key: &str| match tag(key) {
+            "" => Ok(0),
+            text => {
+                let wrong = |_| format!("the tag {key} is {text:?}, it must be a whole number");
+                text.parse().map_err(wrong)
+            }
+        };
+        Ok(Self::Redrive {
+            queue: queue.into(),
+            target: target.into(),
+            rate: number("rate")?,
+            max: number("max")?,
         })
     }
 }
@@ -323,6 +362,38 @@ mod tests {
                 read("list-channels", &tags),
                 Ok(Operation::List(kind, "a".into()))
             );
+        }
+    }
+
+    #[test]
+    fn redrive_is_read_with_its_tags() {
+        let read_all = read(
+            "redrive-queue",
+            &[
+                ("channel", "dead"),
+                ("target", "orders"),
+                ("rate", "100"),
+                ("max", "5"),
+            ],
+        );
+        let redrive = |target: &str, rate, max| Operation::Redrive {
+            queue: "dead".into(),
+            target: target.into(),
+            rate,
+            max,
+        };
+        assert_eq!(read_all, Ok(redrive("orders", 100, 5)));
+        assert_eq!(
+            read("redrive-queue", &[("channel", "dead")]),
+            Ok(redrive("", 0, 0))
+        );
+        for (tags, why) in [
+            (&[("target", "a")][..], "the tag channel is missing"),
+            (&[("channel", "dead"), ("target", "a b")], "Error 120"),
+            (&[("channel", "dead"), ("rate", "-1")], "a whole number"),
+        ] {
+            let error = read("redrive-queue", tags).unwrap_err();
+            assert!(error.contains(why), "{error}");
         }
     }
 

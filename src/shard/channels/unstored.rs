@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::list::{SLICE, STEP};
 use super::{ACTIVE_MS, ChannelFacts, ChannelQuestion, now_ms, stored_kind};
 use crate::engine::traffic::Traffic;
+use crate::model::name::check_channel;
 use crate::rt;
 use crate::shard::Shard;
 
@@ -122,7 +123,8 @@ impl Shard {
         let from = u32::try_from(place.at).unwrap_or(u32::MAX);
         for (step, (at, name)) in table.borrow().names_from(from).enumerate() {
             place.at = usize::try_from(at).map_or(usize::MAX, |at| at.saturating_add(1));
-            if question.wants(name) {
+            // Some subscriptions have names that no channel can have.
+            if question.wants(name) && check_channel(name).is_ok() {
                 found.push(Traced {
                     name: name.into(),
                     subscribed: true,

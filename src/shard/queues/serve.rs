@@ -1,5 +1,6 @@
 //! From the log to those who poll: whoever has the turn gets what is visible, up to its maximum.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -78,19 +79,18 @@ impl Serving {
 
 impl QueueSeat {
     /// Takes answers out that are being made.
-    pub(super) fn stop_serving(&mut self, whose: impl Fn(&Serving) -> bool) -> Vec<Box<Serving>> {
+    pub(super) fn stop_serving(
+        &mut self,
+        whose: impl Fn(&Serving) -> bool,
+    ) -> VecDeque<Box<Serving>> {
         if self.active.is_empty() && self.cold.is_empty() {
-            return Vec::new();
+            return VecDeque::new();
         }
-        let active = std::mem::take(&mut self.active);
-        let (mut stopped, kept): (Vec<_>, Vec<_>) =
-            active.into_iter().partition(|serving| whose(serving));
-        self.active = kept.into();
-        stopped.extend(
-            self.cold
-                .extract_if(|_, serving| whose(serving))
-                .map(|(_, serving)| serving),
-        );
+        let active = std::mem::take(&mut self.active).into_iter();
+        let (mut stopped, kept): (VecDeque<_>, _) = active.partition(|it| whose(it));
+        self.active = kept;
+        let cold = self.cold.extract_if(|_, it| whose(it));
+        stopped.extend(cold.map(|(_, it)| it));
         stopped
     }
 }

@@ -314,7 +314,7 @@ fn what_lies_on_the_disk_is_read_from_there_in_order() {
             bed.consumer.close();
             shard.close_logs().await;
         });
-        bed.run(|shard| async move {
+        bed.run(move |shard| async move {
             let bed = bed::Client::new(&shard);
             // Whoever leaves while the disk is asked takes nothing along, and nothing counts.
             let hasty = bed::Client::new(&shard);
@@ -331,6 +331,9 @@ fn what_lies_on_the_disk_is_read_from_there_in_order() {
                     seen.push(sequence.get());
                 }
                 bed.settle(&polled, Which::All, Action::Ack).await.unwrap();
+            }
+            if cores == 1 {
+                assert!(shard.counters.warms.value() > 0, "the disk was asked");
             }
             let nacked: Vec<u64> = (1..=40).step_by(3).collect();
             let stayed = (1..=600).filter(|it| !nacked.contains(it));

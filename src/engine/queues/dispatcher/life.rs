@@ -76,17 +76,34 @@ impl Queue {
         self.ready.remove(sequence) || self.delayed.remove(&Timed { at_ns, sequence })
     }
 
-    /// Bytes of the messages that are visible: of all that are in the queue by its records, those
-    /// that are elsewhere are not.
-    fn ready_bytes(&self, state: &QueueState) -> u64 {
-        let len = |timed: &Timed| state.detail(timed.sequence).map_or(0, |detail| detail.len);
-        let delayed: u64 = self.delayed.iter().map(|timed| u64::from(len(timed))).sum();
-        let moving: u64 = self.moving.values().map(|len| u64::from(*len)).sum();
-        let elsewhere = delayed.saturating_add(moving).saturating_add(self.leased_bytes);
-        let settled = self.numbers.settled_bytes;
-        let here = state.counters().sent_bytes.saturating_sub(settled);
+    /// Bytes of the messages that are visible: all that are in the queue by its records, but for
+    /// those that are elsewhere. `count` messages were visible until now.
+    fn ready_bytes(&mut self, state: &QueueState, count: u64) -> u64 {
+        let number = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
+        let (delayed, moving) = (number(self.delayed.len()), number(self.moving.len()));
+        let sent = state.counters().sent_bytes;
+        if state.len() == count + self.in_flight + delayed + moving {
+            // Nothing is on its way out. Estimates of the past end here.
+            self.numbers.settled_bytes = sent.saturating_sub(state.bytes());
+        }
+        let average = share(state.bytes(), 1, state.len());
+        let len = |known: u32| if known == 0 { average } else { known.into() };
+        let detail = |timed: &Timed| state.detail(timed.sequence).map_or(0, |detail| detail.len);
+        let delayed: u64 = self.delayed.iter().map(|timed| len(detail(timed))).sum();
+        // Nobody has read those that moved at the start.
+        let moving: u64 = self.moving.values().map(|known| len(*known)).sum();
+        let away = self.leased_bytes.saturating_add(self.requeued_bytes);
+        let elsewhere = delayed.saturating_add(moving).saturating_add(away);
+        let here = sent.saturating_sub(self.numbers.settled_bytes);
         here.saturating_sub(elsewhere).min(state.bytes())
     }
+}
+
+/// `part` of `whole` things that have so many bytes together.
+fn share(bytes: u64, part: u64, whole: u64) -> u64 {
+    let bytes = u128::from(bytes) * u128::from(part);
+    let share = bytes.checked_div(whole.into()).unwrap_or(0);
+    u64::try_from(share).unwrap_or(u64::MAX)
 }
 
 impl<A: Copy + Eq + Hash> Dispatcher<A> {
@@ -230,6 +247,12 @@ impl<A: Copy + Eq + Hash> Dispatcher<A> {
                 found.expire(sequence, len, &mut self.spare_runs);
             } else {
                 found.place(sequence, aside);
+                // A dead letter that stays was received all the same.
+                let received = found.receives.get(&sequence).copied();
+                let written = detail.map_or(0, |detail| detail.receives);
+                if let Some(receives) = received.filter(|receives| *receives != written) {
+                    found.operations.count(sequence, receives);
+                }
             }
         }
         self.touched(queue);
@@ -250,7 +273,7 @@ impl<A: Copy + Eq + Hash> Dispatcher<A> {
     /// Removes everything that is visible now; returns how many messages. What is leased, delayed
     /// or moving stays, and what has expired counts as expired.
     pub fn drain(&mut self, key: ChannelKey, state: &QueueState, now_ns: u64) -> u64 {
-        let bytes = |queue: &Queue, _| queue.ready_bytes(state);
+        let bytes = |queue: &mut Queue, count| queue.ready_bytes(state, count);
         self.remove_visible(key, u64::MAX, state, now_ns, SettleReason::Purged, bytes)
     }
 
@@ -263,11 +286,7 @@ impl<A: Copy + Eq + Hash> Dispatcher<A> {
         state: &QueueState,
         now_ns: u64,
     ) -> u64 {
-        let bytes = |_: &Queue, count: u64| {
-            let all = u128::from(state.bytes()) * u128::from(count);
-            let share = all.checked_div(state.len().into()).unwrap_or(0);
-            u64::try_from(share).unwrap_or(u64::MAX)
-        };
+        let bytes = |_: &mut Queue, count| share(state.bytes(), count, state.len());
         self.remove_visible(key, max, state, now_ns, SettleReason::Overflow, bytes)
     }
 
@@ -278,7 +297,7 @@ impl<A: Copy + Eq + Hash> Dispatcher<A> {
         state: &QueueState,
         now_ns: u64,
         reason: SettleReason,
-        bytes: impl Fn(&Queue, u64) -> u64,
+        bytes: impl Fn(&mut Queue, u64) -> u64,
     ) -> u64 {
         self.see(now_ns);
         let Some(queue) = self.awake(key) else { return 0 };

@@ -106,8 +106,10 @@ impl<A: Copy + Eq + Hash> Dispatcher<A> {
         true
     }
 
-    /// Picks the next waiter that can be served, and makes it wait no more. Queues take turns. End
-    /// the turn before the dispatcher is told anything else.
+    /// Picks the next waiter that can be served, and makes it wait no more. Queues take turns.
+    ///
+    /// Take its messages at once: until then, others may be given a turn for them too. A turn may
+    /// stay open while bodies are read.
     pub fn next_turn(&mut self, now_ns: u64) -> Option<Turn<A>> {
         self.see(now_ns);
         while let Some(key) = self.ring.pop_front() {

@@ -70,6 +70,9 @@ pub(super) struct Queue {
     pub(super) in_flight: u64,
     /// Bytes of the payloads of what is leased, as far as it was read.
     pub(super) leased_bytes: u64,
+    /// Bytes of the payloads of what is on its way to the tail, in that order, and their sum.
+    requeued: VecDeque<u32>,
+    pub(super) requeued_bytes: u64,
     /// Turns that have begun and not ended.
     pub(super) turns: u32,
     /// In the order they came.
@@ -135,6 +138,8 @@ impl Queue {
             moving: BTreeMap::new(),
             in_flight: 0,
             leased_bytes: 0,
+            requeued: VecDeque::new(),
+            requeued_bytes: 0,
             turns: 0,
             waiters: VecDeque::new(),
             operations: Operations::default(),
@@ -185,6 +190,10 @@ impl Queue {
     }
 
     fn add_noted(&mut self, sequence: Sequence, detail: &Detail, now_ns: u64) {
+        if detail.body != sequence {
+            let len = self.requeued.pop_front().unwrap_or_default();
+            self.requeued_bytes -= u64::from(len);
+        }
         if detail.visible_at_ns == 0 || is_over(detail.visible_at_ns, now_ns) {
             self.ready.insert(sequence, sequence);
         } else {
@@ -301,6 +310,14 @@ impl Queue {
     pub(super) fn count(&mut self, sequence: Sequence, receives: u32) {
         self.operations.count(sequence, receives);
         self.receives.insert(sequence, receives);
+    }
+
+    /// The message of a lease goes to the tail: it comes again with a new sequence.
+    pub(super) fn requeue(&mut self, lease: &Lease, receives: u32) {
+        self.forget(lease.sequence);
+        self.operations.requeue(lease.sequence, receives);
+        self.requeued.push_back(lease.len);
+        self.requeued_bytes += u64::from(lease.len);
     }
 
     /// The message of a lease becomes visible again, in its place; or expires. One whose body was

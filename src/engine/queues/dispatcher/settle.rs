@@ -57,8 +57,7 @@ impl Queue {
             }
             self.put_in_place(lease, now_ns, spare);
         } else {
-            self.forget(sequence);
-            self.operations.requeue(sequence, receives);
+            self.requeue(lease, receives);
         }
     }
 }

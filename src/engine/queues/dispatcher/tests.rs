@@ -1,6 +1,10 @@
 //! The rules, one by one.
 
-use ringmq_storage::record::queue::{QueueHead, Run};
+mod leases;
+mod model;
+mod times;
+
+use ringmq_storage::record::queue::{Counted, QueueHead, Run};
 use ringmq_storage::{ChannelId, ChannelKey, Sequence, SlotId};
 
 use super::{
@@ -239,4 +243,120 @@ fn messages_come_in_their_order_up_to_the_maximum() {
     let figures = world.figures();
     assert_eq!((figures.waiting, figures.in_flight), (0, 5));
     assert_eq!((figures.waiters, figures.delivered), (1, 5));
+}
+
+#[test]
+fn a_peek_goes_on_behind_what_it_saw_and_takes_nothing() {
+    let mut world = World::with(5);
+    assert_eq!(world.peek(4), [1, 2, 3, 4]);
+    assert_eq!(world.peek(9), [1, 2, 3, 4, 5]);
+    let figures = world.figures();
+    assert_eq!((figures.waiting, figures.in_flight), (5, 0));
+    assert_eq!(figures.delivered, 0);
+}
+
+#[test]
+fn waiters_are_served_in_the_order_they_came() {
+    let mut world = World::new();
+    let numbers: Vec<u64> = (1..=3).map(|consumer| world.wait(0, consumer, 2)).collect();
+    assert!(world.serve().is_none());
+    world.send(0, 3);
+    let first = world.serve().unwrap();
+    assert_eq!((first.consumer, first.sequences()), (1, vec![1, 2]));
+    assert!(world.dispatcher.cancel(channel(0), 3, numbers[2]));
+    assert!(!world.dispatcher.cancel(channel(0), 3, numbers[2]));
+    let second = world.serve().unwrap();
+    assert_eq!((second.consumer, second.sequences()), (2, vec![3]));
+    assert_eq!(world.figures().waiters, 0);
+}
+
+#[test]
+fn queues_take_turns() {
+    let mut world = World::new();
+    for consumer in 1..=4 {
+        world.wait(0, consumer, 1);
+        world.wait(1, consumer, 1);
+    }
+    world.send(0, 4);
+    world.send(1, 2);
+    let order: Vec<_> = std::iter::from_fn(|| world.serve())
+        .map(|got| (got.queue, got.consumer))
+        .collect();
+    assert_eq!(order, [(0, 1), (1, 1), (0, 2), (1, 2), (0, 3), (0, 4)]);
+}
+
+#[test]
+fn a_waiter_whose_turn_came_to_nothing_keeps_its_place() {
+    let mut world = World::new();
+    world.wait(0, 1, 1);
+    world.wait(0, 2, 1);
+    world.send(0, 2);
+    let first = world.dispatcher.next_turn(world.now_ns).unwrap();
+    let second = world.dispatcher.next_turn(world.now_ns).unwrap();
+    world.dispatcher.requeue_waiter(&first);
+    world.dispatcher.requeue_waiter(&second);
+    assert_eq!(world.figures().waiters, 2);
+    assert_eq!(world.serve().unwrap().consumer, 1);
+    assert_eq!(world.serve().unwrap().consumer, 2);
+}
+
+#[test]
+fn what_was_taken_and_not_handed_goes_back_in_place() {
+    let mut world = World::with(4);
+    world.wait(0, 1, 9);
+    let turn = world.dispatcher.next_turn(START).unwrap();
+    let mut taken = Vec::new();
+    let (dispatcher, state) = (&mut world.dispatcher, &world.states[0]);
+    dispatcher.take(&turn, 9, state, START, &mut taken);
+    dispatcher.handed(&turn, s(1), LEN, RECEIVES_MAX);
+    dispatcher.put_back(&turn, &[s(4)], START);
+    dispatcher.damaged(&turn, s(2), LEN);
+    assert_eq!(dispatcher.leased(&turn, START), 1);
+    let figures = world.figures();
+    assert_eq!((figures.waiting, figures.in_flight), (2, 1));
+    let got = world.poll(0, 1, 9).unwrap();
+    assert_eq!((got.sequences(), got.receives()), (vec![3, 4], vec![0, 0]));
+    let damaged = settle(SettleReason::Damaged, &[(2, 2)], LEN);
+    assert_eq!(world.pending(), [damaged]);
+}
+
+#[test]
+fn a_message_that_was_received_as_often_as_it_may_is_not_handed_again() {
+    let mut world = World::with(1);
+    // Counted, and then the broker was killed.
+    world.states[0].count(&Counted {
+        first: s(1),
+        count: 1,
+        receives: RECEIVES_MAX,
+    });
+    world.wait(0, 1, 1);
+    let turn = world.dispatcher.next_turn(START).unwrap();
+    let (dispatcher, state) = (&mut world.dispatcher, &world.states[0]);
+    dispatcher.take(&turn, 1, state, START, &mut Vec::new());
+    dispatcher.exhausted(&turn, s(1), LEN);
+    dispatcher.requeue_waiter(&turn);
+    assert_eq!((world.figures().moving, world.figures().waiters), (1, 1));
+    assert_eq!(world.pending(), [dead_letter(1, RECEIVES_MAX)]);
+}
+
+fn settle(reason: SettleReason, runs: &[(u64, u64)], bytes: u32) -> Pending {
+    let run = |&(first, last): &(u64, u64)| Run {
+        first: s(first),
+        last: s(last),
+    };
+    Pending::Settle {
+        reason,
+        bytes: bytes.into(),
+        runs: runs.iter().map(run).collect(),
+    }
+}
+
+fn dead_letter(sequence: u64, receives: u32) -> Pending {
+    Pending::Move(PendingMove {
+        sequence: s(sequence),
+        len: LEN,
+        receives,
+        reason: MoveReason::DeadLetter,
+        target: None,
+    })
 }
