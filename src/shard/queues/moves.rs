@@ -83,10 +83,6 @@ impl MoveSeat {
 
 impl Shard {
     /// A message is to leave for another queue. It is written down when its turn comes.
-    #[allow(
-        clippy::unnecessary_wraps,
-        reason = "one of the decisions that are written; the others may meet a busy log"
-    )]
     pub(super) fn write_move(
         self: &Rc<Self>,
         seat: &Rc<LogSeat>,
