@@ -9,6 +9,7 @@
 //! No INTERNAL text holds `transport`, `connection` or `RST_STREAM`: some clients take those for a
 //! lost connection and park their subscription for ever.
 
+mod queue;
 mod queue_streams;
 mod store;
 
@@ -216,7 +217,7 @@ impl Refusal {
     /// The text for the client: of a status, or of the error field of a result.
     #[must_use]
     pub fn text(&self) -> Cow<'static, str> {
-        if let Some(text) = self.fixed_text() {
+        if let Some(text) = self.fixed_text().or_else(|| self.queue_text()) {
             return Cow::Borrowed(text);
         }
         if let Some(text) = self.store_text() {
@@ -280,34 +281,6 @@ impl Refusal {
             }
             Self::ChannelEndsWithDot => "Error 119: invalid channel value, cannot end with `.`",
             Self::ChannelTokenEmpty => "Error 119: invalid channel value, tokens cannot be empty",
-            Self::QueueName => {
-                "Error 120: invalid queue name value, cannot be empty, contains wildcards ,\
-                 white spaces and end with dot"
-            }
-            Self::QueueMessagesMax => {
-                "Error 122: max messages should be between 1 and max message setting in \
-                 kubemq config  "
-            }
-            Self::QueueSend => "Error 130: error during send message to queue",
-            Self::QueueMessageMissing => "Error 131: invalid queue message",
-            Self::QueueExpiration => {
-                "Error 133: invalid expiration seconds, exceed max expiration seconds setting in \
-                 kubemq config"
-            }
-            Self::QueueReceiveCount => {
-                "Error 134: invalid max received count, cannot be negative or exceed \
-                 max receive count setting in kubemq config"
-            }
-            Self::QueueDelay => {
-                "Error 135: invalid delay seconds, exceed max delay seconds setting in \
-                 kubemq config"
-            }
-            Self::QueueWait => {
-                "Error 136: invalid wait timeout, value cannot be negative or exceed \
-                 max wait timeout seconds setting in kubemq config"
-            }
-            Self::BatchEmpty => "empty messages batch",
-            Self::UpstreamEmpty => "no messages to send",
             Self::RequestType => "Error 206: invalid request type",
             Self::SubscribeType => "Error 207: invalid subscribe type",
             Self::RequestTimedOut => "Error 301: timeout for request message",
@@ -330,23 +303,7 @@ impl Refusal {
             }
             Self::BuffersFull => "the delivery buffers of the broker are full, try again later",
             Self::NotReady => "grpc server is not ready to accept requests",
-            Self::Undecodable(_)
-            | Self::Route(_)
-            | Self::KindUnavailable { .. }
-            | Self::UnknownMethod { .. }
-            | Self::UnknownService { .. }
-            | Self::MalformedMethod { .. }
-            | Self::BatchTooLarge { .. }
-            | Self::ReceiverLimit { .. }
-            | Self::ChannelLimit { .. }
-            | Self::MessagesLimit { .. }
-            | Self::BytesLimit { .. }
-            | Self::CursorLimit { .. }
-            | Self::StoredTooLarge { .. }
-            | Self::ChannelDeleted
-            | Self::StoreFull
-            | Self::StoreBusy
-            | Self::StoreFailed => return None,
+            _ => return None,
         })
     }
 
@@ -423,17 +380,6 @@ mod tests {
             R::StartOnPlainEvents,
             R::ChannelEndsWithDot,
             R::ChannelTokenEmpty,
-            R::QueueName,
-            R::QueueMessagesMax,
-            R::QueueSend,
-            R::QueueMessageMissing,
-            R::QueueExpiration,
-            R::QueueReceiveCount,
-            R::QueueDelay,
-            R::QueueWait,
-            R::BatchEmpty,
-            R::BatchTooLarge { max: 100 },
-            R::UpstreamEmpty,
             R::RequestType,
             R::SubscribeType,
             R::RequestTimedOut,
@@ -478,6 +424,23 @@ mod tests {
         ]
     }
 
+    fn queue_refusals() -> Vec<Refusal> {
+        use Refusal as R;
+        vec![
+            R::QueueName,
+            R::QueueMessagesMax,
+            R::QueueSend,
+            R::QueueMessageMissing,
+            R::QueueExpiration,
+            R::QueueReceiveCount,
+            R::QueueDelay,
+            R::QueueWait,
+            R::BatchEmpty,
+            R::BatchTooLarge { max: 100 },
+            R::UpstreamEmpty,
+        ]
+    }
+
     /// What each of them looks like to a client, in the same order.
     const PINNED: &str = "\
 Internal: Error 101: invalid clientID value, cannot be empty
@@ -499,17 +462,6 @@ Internal: Error 117: invalid request id, cannot be empty
 Internal: Error 118: event store parameters were set but subscribe type is not event store
 Internal: Error 119: invalid channel value, cannot end with `.`
 Internal: Error 119: invalid channel value, tokens cannot be empty
-Internal: Error 120: invalid queue name value, cannot be empty, contains wildcards ,white spaces and end with dot
-Internal: Error 122: max messages should be between 1 and max message setting in kubemq config\x20\x20
-Internal: Error 130: error during send message to queue
-Internal: Error 131: invalid queue message
-Internal: Error 133: invalid expiration seconds, exceed max expiration seconds setting in kubemq config
-Internal: Error 134: invalid max received count, cannot be negative or exceed max receive count setting in kubemq config
-Internal: Error 135: invalid delay seconds, exceed max delay seconds setting in kubemq config
-Internal: Error 136: invalid wait timeout, value cannot be negative or exceed max wait timeout seconds setting in kubemq config
-Unknown: empty messages batch
-ResourceExhausted: a batch may have 100 messages
-Internal: no messages to send
 Internal: Error 206: invalid request type
 Internal: Error 207: invalid subscribe type
 Internal: Error 301: timeout for request message
@@ -545,11 +497,22 @@ free space on it or shorten the retention
 ResourceExhausted: nothing was stored: too many messages wait to be stored, try again later
 Internal: the log has failed and takes no messages until the broker is restarted; \
 this one may or may not be stored
+Internal: Error 120: invalid queue name value, cannot be empty, contains wildcards ,white spaces and end with dot
+Internal: Error 122: max messages should be between 1 and max message setting in kubemq config\x20\x20
+Internal: Error 130: error during send message to queue
+Internal: Error 131: invalid queue message
+Internal: Error 133: invalid expiration seconds, exceed max expiration seconds setting in kubemq config
+Internal: Error 134: invalid max received count, cannot be negative or exceed max receive count setting in kubemq config
+Internal: Error 135: invalid delay seconds, exceed max delay seconds setting in kubemq config
+Internal: Error 136: invalid wait timeout, value cannot be negative or exceed max wait timeout seconds setting in kubemq config
+Unknown: empty messages batch
+ResourceExhausted: a batch may have 100 messages
+Internal: no messages to send
 ";
 
     #[test]
     fn every_text_and_code_is_pinned() {
-        let refusals = every_refusal();
+        let refusals = [every_refusal(), queue_refusals()].concat();
         assert_eq!(refusals.len(), PINNED.lines().count());
         for (refusal, pinned) in refusals.iter().zip(PINNED.lines()) {
             let status = refusal.status();
@@ -563,7 +526,7 @@ this one may or may not be stored
 
     #[test]
     fn no_internal_text_looks_like_a_lost_connection() {
-        for refusal in every_refusal() {
+        for refusal in [every_refusal(), queue_refusals()].concat() {
             for word in ["transport", "connection", "RST_STREAM"] {
                 let text = refusal.text();
                 assert!(

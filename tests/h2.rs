@@ -14,6 +14,8 @@ mod mock;
 
 #[path = "h2/calls.rs"]
 mod calls;
+#[path = "h2/contract.rs"]
+mod contract;
 #[path = "h2/floods.rs"]
 mod floods;
 #[path = "h2/flow.rs"]
@@ -22,6 +24,8 @@ mod flow;
 mod handshake;
 #[path = "h2/leaving.rs"]
 mod leaving;
+#[path = "h2/management.rs"]
+mod management;
 #[path = "h2/queue_ends.rs"]
 mod queue_ends;
 #[path = "h2/queue_polls.rs"]
@@ -38,6 +42,8 @@ mod queue_upstream;
 mod queues;
 #[path = "h2/random.rs"]
 mod random;
+#[path = "h2/routing.rs"]
+mod routing;
 #[path = "h2/spec.rs"]
 mod spec;
 #[path = "h2/stored.rs"]
@@ -98,6 +104,25 @@ with_one_and_four_shards! {
     leaving:
         a_client_that_says_goaway_gets_its_answers,
         vanished_clients_leave_nothing_behind;
+    management:
+        a_command_is_told_to_be_a_query,
+        a_created_channel_is_listed_before_it_is_used,
+        a_deleted_channel_is_gone_with_all_it_had,
+        a_list_has_exactly_the_keys_of_its_kind,
+        a_long_list_is_one_answer,
+        a_purged_channel_is_empty_and_numbers_on,
+        a_search_finds_names_that_hold_its_text,
+        an_empty_list_is_an_empty_array,
+        creating_what_is_there_and_deleting_what_is_not_succeeds,
+        events_are_listed_with_what_came_and_went,
+        nobody_else_serves_the_channel_of_management,
+        queues_are_listed_with_what_is_in_them,
+        queues_info_is_exact,
+        queues_info_takes_names_and_leaves_out_unknown_ones,
+        requests_are_listed_with_their_responses,
+        requests_of_every_sdk_are_accepted,
+        stored_events_are_listed_with_what_came_and_went,
+        what_cannot_be_done_is_an_error_in_an_ordinary_answer;
     queue_ends:
         a_half_close_ends_the_call_and_returns_what_is_unsettled,
         a_poll_of_a_client_that_is_gone_takes_nothing,
@@ -171,6 +196,21 @@ with_one_and_four_shards! {
         vanished_senders_leave_nothing_behind;
     random:
         random_frames_do_no_harm;
+    routing:
+        a_batch_has_one_result_for_each_message,
+        a_dead_letter_queue_is_one_queue,
+        a_failure_names_its_target_and_the_others_get_their_copies,
+        a_list_of_names_is_of_the_senders_kind,
+        a_route_has_its_bounds,
+        a_stream_tells_stored_events_and_failures_in_order,
+        a_target_of_the_senders_kind_is_needed,
+        an_upstream_has_one_result_for_each_message,
+        blanks_empty_parts_and_repetitions_do_not_count,
+        each_prefix_leads_to_its_kind,
+        ids_are_kept_and_made_for_each_copy_where_there_is_none,
+        policies_go_from_queue_to_queue,
+        requests_and_receivers_are_never_routed,
+        what_is_wrong_with_the_message_itself_is_told_as_ever;
     spec:
         h2spec_passes;
     stored:
@@ -195,4 +235,23 @@ fn receives_end_with_unavailable_when_the_broker_ends() {
         let broker = Broker::start(cores);
         queue_unary::a_broker_that_ends_answers_its_receives(broker);
     }
+}
+
+#[test]
+fn created_channels_survive_a_restart_and_a_kill() {
+    for cores in [1, 4] {
+        management::created_channels_survive_a_restart_and_a_kill(cores);
+    }
+}
+
+#[test]
+fn a_routing_table_names_the_targets_of_keys_and_is_read_again() {
+    for cores in [1, 4] {
+        routing::a_table_names_the_targets_of_keys_and_is_read_again(cores);
+    }
+}
+
+#[test]
+fn a_routing_table_stands_in_the_configuration_and_a_bad_one_is_no_start() {
+    routing::a_table_stands_in_the_configuration_and_a_bad_one_is_no_start();
 }

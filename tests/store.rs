@@ -12,6 +12,8 @@
 
 #[path = "store/maker.rs"]
 mod maker;
+#[path = "store/queues.rs"]
+mod queues;
 #[path = "store/reshard.rs"]
 mod reshard;
 #[path = "store/tools.rs"]

@@ -151,7 +151,7 @@ impl TrafficTable {
     }
 
     /// The channels at places from `from` on, with the places: for walks that are cut into slices.
-    pub fn from(&self, from: usize) -> impl Iterator<Item = (usize, &str, &Traffic)> {
+    pub fn entries_from(&self, from: usize) -> impl Iterator<Item = (usize, &str, &Traffic)> {
         let entries = self.entries.iter().enumerate().skip(from);
         entries.filter_map(|(at, entry)| Some((at, entry.name.as_deref()?, &entry.traffic)))
     }
@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     fn names(table: &TrafficTable) -> Vec<&str> {
-        let mut names: Vec<_> = table.from(0).map(|(_, name, _)| name).collect();
+        let mut names: Vec<_> = table.entries_from(0).map(|(_, name, _)| name).collect();
         names.sort_unstable();
         names
     }
@@ -263,7 +263,7 @@ mod tests {
         assert_eq!(names(&table), ["b"]);
         assert_eq!(table.of("a").messages_in, 0);
         assert_eq!(table.of("b").messages_in, 1);
-        assert_eq!(table.from(1).count(), 1);
+        assert_eq!(table.entries_from(1).count(), 1);
     }
 
     #[test]

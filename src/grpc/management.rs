@@ -88,7 +88,7 @@ async fn change(shard: &Rc<Shard>, operation: &Operation) -> Result<String, Stri
         Operation::Purge(Kind::Queues, name) => {
             let removed = queues::drain(shard, name).await;
             return removed
-                .map(|removed| purged(removed))
+                .map(purged)
                 .map_err(|refusal| refusal.text().into_owned());
         }
         Operation::Purge(Kind::EventsStore, name) => {

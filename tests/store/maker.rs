@@ -6,11 +6,13 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use prost::Message;
+use ringmq::engine::queues::{MESSAGE_ENCODING, SettleReason};
 use ringmq::engine::stored::{CursorOwner, Limits, NewMessage, Slots, StoredKind};
-use ringmq_proto::kubemq::EventReceive;
+use ringmq_proto::kubemq::{EventReceive, QueueMessage};
 use ringmq_storage::fs::{Fs, RealFs};
 use ringmq_storage::layout::Layout;
 use ringmq_storage::log::{Carry, JobOutcome, Log, Options, ReadCursor, Refused};
+use ringmq_storage::record::queue::{QueueHead, Requeued, Run};
 use ringmq_storage::{ChannelKey, Sequence, SlotId, Store};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -72,23 +74,83 @@ impl Maker {
             tags: [("key".to_owned(), "value".to_owned())].into(),
             ..EventReceive::default()
         };
-        let payload = event.encode_to_vec();
+        self.store_message(StoredKind::EventsStore, channel, 1, &event.encode_to_vec())
+    }
+
+    /// Sends a message to a queue, and gives back its sequence.
+    pub(crate) fn send(&mut self, channel: &str, body: &[u8]) -> u64 {
+        let message = QueueMessage {
+            message_id: format!("id-{}", self.now_ns),
+            channel: channel.to_owned(),
+            metadata: "meta".to_owned(),
+            body: body.to_vec().into(),
+            ..QueueMessage::default()
+        };
+        let head = QueueHead {
+            visible_at_ns: 0,
+            expires_at_ns: 0,
+            receives_max: 3,
+            rerouted: false,
+            policy_cleared: false,
+            dead_letter: "dead",
+            origin: "",
+            moved: None,
+        };
+        let mut payload = Vec::new();
+        head.encode(&mut payload);
+        payload.extend_from_slice(&message.encode_to_vec());
+        self.store_message(StoredKind::Queue, channel, MESSAGE_ENCODING, &payload)
+    }
+
+    /// Settles messages of a queue.
+    pub(crate) fn settle(&mut self, channel: &str, runs: &[(u64, u64)]) {
+        let runs = runs.iter().map(|(first, last)| Run {
+            first: Sequence::new(*first),
+            last: Sequence::new(*last),
+        });
+        let runs: Vec<_> = runs.collect();
+        let (now_ns, fs) = (self.now_ns, self.fs.clone());
+        let (slot, (log, slots)) = self.log_of(channel);
+        let key = slots.find(slot, StoredKind::Queue, channel).unwrap();
+        let settled = slots.prepare_settle(log, key, SettleReason::Acked, 0, &runs, now_ns);
+        settled.unwrap();
+        commit(&*fs, log, slots);
+    }
+
+    /// Puts a message of a queue back to its tail.
+    pub(crate) fn put_back(&mut self, channel: &str, sequence: u64, receives: u32) {
+        let old = Sequence::new(sequence);
+        let (now_ns, fs) = (self.now_ns, self.fs.clone());
+        let (slot, (log, slots)) = self.log_of(channel);
+        let key = slots.find(slot, StoredKind::Queue, channel).unwrap();
+        let entries = [Requeued { old, receives }];
+        slots.prepare_requeue(log, key, &entries, now_ns).unwrap();
+        commit(&*fs, log, slots);
+    }
+
+    fn store_message(
+        &mut self,
+        kind: StoredKind,
+        channel: &str,
+        encoding: u8,
+        payload: &[u8],
+    ) -> u64 {
         self.now_ns += 1;
         let (now_ns, fs) = (self.now_ns, self.fs.clone());
         let (slot, (log, slots)) = self.log_of(channel);
         loop {
             let request = NewMessage {
                 slot,
-                kind: StoredKind::EventsStore,
+                kind,
                 channel,
                 now_ns,
-                encoding: 1,
+                encoding,
                 payload_len: u32::try_from(payload.len()).unwrap(),
                 moved: None,
                 limits: &Limits::default(),
             };
             let stored = slots.prepare_message(log, request, &mut |out| {
-                out.extend_from_slice(&payload);
+                out.extend_from_slice(payload);
             });
             match stored {
                 Ok(accepted) => {

@@ -108,10 +108,8 @@ pub(super) fn collect(opened: &Opened) -> Result<Report, Error> {
         let (mut live, mut seen) = (Live::default(), Present::default());
         let walked = walk(opened.fs(), files, Position::default(), &mut |frame| {
             for (key, record) in messages(frame) {
-                let kept = state.slots.channel(key);
                 let sequence = record.head.sequence;
-                let counts = kept.is_some_and(|channel| channel.first <= sequence);
-                if counts && seen.insert(key, sequence) {
+                if state.keeps(key, sequence) && seen.insert(key, sequence) {
                     let bytes = u64::try_from(record_len(record.payload.len())).unwrap_or(0);
                     *live.segments.entry(frame.position.segment()).or_default() += bytes;
                     *live.channels.entry(key).or_default() += bytes;

@@ -123,10 +123,7 @@ fn source<'a>(opened: &Opened, layout: Layout, files: &'a LogFiles) -> Result<So
 impl Source<'_> {
     /// Whether a message of the frame is kept.
     fn is_kept(&self, frame: &Frame<'_>) -> bool {
-        messages(frame).any(|(key, record)| {
-            let channel = self.state.slots.channel(key);
-            channel.is_some_and(|channel| channel.first <= record.head.sequence)
-        })
+        messages(frame).any(|(key, record)| self.state.keeps(key, record.head.sequence))
     }
 
     /// The slot of a frame that is copied: from the first kept entry of the slot on, since its

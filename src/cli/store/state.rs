@@ -11,6 +11,7 @@ use super::present::Present;
 use super::survey::LogFiles;
 use super::walk::{GO_ON, walk};
 use super::{Error, Opened};
+use crate::engine::queues::QueueState;
 use crate::engine::stored::Slots;
 
 /// The state of a log's slots, as far as it could be made.
@@ -30,15 +31,58 @@ impl LogState {
         }
     }
 
+    /// Whether the record of a message is needed: a message of a queue has its body there that is
+    /// not settled, under this sequence or another one.
+    pub(super) fn keeps(&self, key: ChannelKey, sequence: Sequence) -> bool {
+        let channel = self.slots.channel(key);
+        channel.is_some_and(|channel| match channel.queue() {
+            Some(queue) => queue.keeps_body(sequence),
+            None => channel.first <= sequence,
+        })
+    }
+
     /// Kept messages that a walk over the whole log did not meet, by channel.
     pub(super) fn lost(&self, present: &Present) -> Vec<(ChannelKey, Sequence, Sequence)> {
-        let channels = self.slots.channels();
-        let lost = channels.flat_map(|(key, channel)| {
-            let runs = present.missing(key, channel.first, channel.last);
-            runs.into_iter()
-                .map(move |(first, last)| (key, first, last))
-        });
-        lost.collect()
+        let mut lost = Vec::new();
+        for (key, channel) in self.slots.channels() {
+            for (first, last) in present.missing(key, channel.first, channel.last) {
+                match channel.queue() {
+                    Some(queue) => bodies_between(queue, first, last, &mut |first, last| {
+                        lost.push((key, first, last));
+                    }),
+                    None => lost.push((key, first, last)),
+                }
+            }
+        }
+        lost
+    }
+}
+
+/// Runs of bodies that a queue needs, of those under `first..=last`.
+fn bodies_between(
+    queue: &QueueState,
+    first: Sequence,
+    last: Sequence,
+    run: &mut dyn FnMut(Sequence, Sequence),
+) {
+    let mut next = first;
+    let mut open: Option<(Sequence, Sequence)> = None;
+    while let Some(body) = queue.next_body(next).filter(|body| *body <= last) {
+        next = body.next();
+        if !queue.keeps_body(body) {
+            continue;
+        }
+        match &mut open {
+            Some((_, end)) if end.next() == body => *end = body,
+            _ => {
+                if let Some((first, last)) = open.replace((body, body)) {
+                    run(first, last);
+                }
+            }
+        }
+    }
+    if let Some((first, last)) = open {
+        run(first, last);
     }
 }
 

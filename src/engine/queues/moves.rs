@@ -243,7 +243,7 @@ impl Moves {
 impl Moves {
     /// The next message to send, when there is room on the way.
     pub fn next_departure(&mut self, now_ms: u64) -> Option<MoveId> {
-        if self.on_way > 0 && (self.on_way >= ON_WAY_MAX || self.on_way_bytes >= ON_WAY_BYTES_MAX) {
+        if !self.has_room() {
             return None;
         }
         while let Some((due_ms, id)) = self.later.first().copied()
@@ -263,6 +263,10 @@ impl Moves {
                 return Some(id);
             }
         }
+    }
+
+    fn has_room(&self) -> bool {
+        self.on_way == 0 || (self.on_way < ON_WAY_MAX && self.on_way_bytes < ON_WAY_BYTES_MAX)
     }
 
     /// The message is on its way.
@@ -354,9 +358,13 @@ impl Moves {
         Some(Fate::Again(due_ms))
     }
 
-    /// The next time at which something is to be sent again, in milliseconds since 1970.
+    /// The next time at which something is to be sent again, in milliseconds since 1970; `None`
+    /// also when there is no room on the way: then somebody has to arrive first.
     #[must_use]
     pub fn next_due_ms(&self) -> Option<u64> {
+        if !self.has_room() {
+            return None;
+        }
         self.later.first().map(|(due_ms, _)| *due_ms)
     }
 

@@ -11,6 +11,7 @@
 //! ```
 
 mod requests;
+mod transaction_id;
 mod transactions;
 
 use std::rc::Rc;
@@ -32,7 +33,8 @@ use crate::wire::status::{Code, Status};
 use crate::wire::{Alarm, Gone};
 use crate::wire_error::{QueueStreamRefusal, Refusal};
 
-use transactions::{TransactionId, Transactions};
+use transaction_id::TransactionId;
+use transactions::Transactions;
 
 /// Bytes of answers that wait for the client; with more it is not read from any further.
 const UNREAD_BYTES_MAX: usize = 4 << 20;

@@ -122,6 +122,10 @@ fn encode_result(message_id: &str, outcome: SendOutcome<'_>) -> Bytes {
 }
 
 /// A message that was checked: for one queue, or for the targets of a route.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly every message is for one queue, and needs no allocation for that"
+)]
 pub(super) enum Sending<'a> {
     Queue(Checked<'a>),
     Route(Box<Routed<'a>>),

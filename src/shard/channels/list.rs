@@ -320,9 +320,13 @@ impl Shard {
                 facts.delayed = figures.delayed;
                 facts.expired = counters.expired;
                 facts.consumers = figures.waiters;
+                // What is neither visible nor delayed is held, or on its way out.
+                let held = facts
+                    .messages
+                    .saturating_sub(figures.waiting + figures.delayed);
                 facts.delivered = [counters.dropped, counters.dead_lettered, counters.moved]
                     .into_iter()
-                    .fold(counters.acked + figures.in_flight, u64::saturating_add);
+                    .fold(counters.acked + held, u64::saturating_add);
                 facts.active = figures.waiters > 0 || figures.in_flight > 0;
             }
             None => {

@@ -93,7 +93,7 @@ impl Shard {
         let Some(table) = self.channels.traffic(question.kind) else {
             return false;
         };
-        for (step, (at, name, traffic)) in table.borrow().from(place.at).enumerate() {
+        for (step, (at, name, traffic)) in table.borrow().entries_from(place.at).enumerate() {
             place.at = at + 1;
             if question.wants(name) {
                 found.push(Traced {

@@ -109,7 +109,8 @@ impl Shard {
 
     /// Writes what became of moves, and begins those whose turn it is.
     pub(super) fn flush_moves(self: &Rc<Self>, seat: &Rc<LogSeat>) {
-        if seat.log.borrow().poisoned().is_some() {
+        // At its end the log takes nothing new: what is open goes on after the next start.
+        if seat.closed.get() || seat.log.borrow().poisoned().is_some() {
             return;
         }
         let now_ns = self.queue_now_ns();

@@ -249,6 +249,9 @@ impl Shard {
                 Ok(())
             }
             Err(StoreRefusal::Log(Refused::Busy)) => {
+                // Its channel's record may be gathered already, and a large message waits until
+                // that is committed.
+                seat.commit_ready.raise();
                 seat.jobs_ready.raise();
                 Err(StoreBusy)
             }

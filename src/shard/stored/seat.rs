@@ -63,7 +63,7 @@ pub(in crate::shard) struct LogSeat {
     /// Whether a flush of moved cursors is on its way.
     pub(super) cursors_pending: Cell<bool>,
     /// Whether the log was told to end: nothing is appended any more.
-    pub(super) closed: Cell<bool>,
+    pub(in crate::shard) closed: Cell<bool>,
     /// Whether the lack of space was reported.
     pub(super) full_reported: Cell<bool>,
     // Reused by each commit.

@@ -173,19 +173,16 @@ pub fn queue_records() -> Vec<u8> {
 /// A record of a queue: kind, encoding, channel, sequence, payload.
 pub type QueueRecord = (RecordKind, u8, u32, u64, Vec<u8>);
 
-/// One of each kind of a queue's records.
-pub fn queue_payloads() -> Vec<QueueRecord> {
-    let seq = Sequence::new;
-    let with = |encode: &dyn Fn(&mut Vec<u8>)| {
-        let mut payload = Vec::new();
-        encode(&mut payload);
-        payload
-    };
-    let id = MoveId {
+fn move_id() -> MoveId {
+    MoveId {
         slot: slot(3),
         channel: ChannelId::new(9),
-        sequence: seq(77),
-    };
+        sequence: Sequence::new(77),
+    }
+}
+
+/// A message that was sent, and one that was moved.
+fn queue_messages() -> [Vec<u8>; 2] {
     let sent = QueueHead {
         visible_at_ns: TIME_NS + 5_000_000_000,
         expires_at_ns: TIME_NS + 60_000_000_000,
@@ -204,65 +201,52 @@ pub fn queue_payloads() -> Vec<QueueRecord> {
         policy_cleared: true,
         dead_letter: "",
         origin: "größe",
-        moved: Some((1, id)),
+        moved: Some((1, move_id())),
     };
-    let message = |head: &QueueHead<'_>, body: &[u8]| {
-        let mut payload = with(&|out| head.encode(out));
+    [(sent, &b"body"[..]), (dead, b"dead letter")].map(|(head, body)| {
+        let mut payload = Vec::new();
+        head.encode(&mut payload);
         payload.extend_from_slice(body);
         payload
+    })
+}
+
+/// One of each kind of a queue's records.
+pub fn queue_payloads() -> Vec<QueueRecord> {
+    let seq = Sequence::new;
+    let with = |encode: &dyn Fn(&mut Vec<u8>)| {
+        let mut payload = Vec::new();
+        encode(&mut payload);
+        payload
     };
-    let run = |first, last| Run {
+    let runs = [(5, 5), (9, 12)].map(|(first, last)| Run {
         first: seq(first),
         last: seq(last),
-    };
-    let put_back = |old, receives| Requeued {
+    });
+    let put_back = [(6, 2), (8, 1)].map(|(old, receives)| Requeued {
         old: seq(old),
         receives,
-    };
-    let counted = Counted {
+    });
+    let counted = [Counted {
         first: seq(13),
         count: 2,
         receives: 3,
-    };
+    }];
+    let [sent, dead] = queue_messages();
+    let settled = with(&|out| encode_settle(123, &runs, out));
+    let requeued = with(&|out| encode_requeued(&put_back, out));
+    let counted = with(&|out| encode_counted(&counted, out));
+    let moved = with(&|out| encode_move(1, "orders.tot", out));
+    let over = with(&|out| encode_move_ids(&[move_id()], out));
     vec![
-        (RecordKind::Message, 2, 2, 7, message(&sent, b"body")),
-        (RecordKind::Message, 2, 2, 8, message(&dead, b"dead letter")),
-        (
-            RecordKind::QueueSettle,
-            1,
-            2,
-            4,
-            with(&|out| encode_settle(123, &[run(5, 5), run(9, 12)], out)),
-        ),
-        (
-            RecordKind::QueueRequeue,
-            0,
-            2,
-            13,
-            with(&|out| encode_requeued(&[put_back(6, 2), put_back(8, 1)], out)),
-        ),
-        (
-            RecordKind::QueueCount,
-            0,
-            2,
-            0,
-            with(&|out| encode_counted(&[counted], out)),
-        ),
-        (
-            RecordKind::QueueMove,
-            0,
-            2,
-            13,
-            with(&|out| encode_move(1, "orders.tot", out)),
-        ),
+        (RecordKind::Message, 2, 2, 7, sent),
+        (RecordKind::Message, 2, 2, 8, dead),
+        (RecordKind::QueueSettle, 1, 2, 4, settled),
+        (RecordKind::QueueRequeue, 0, 2, 13, requeued),
+        (RecordKind::QueueCount, 0, 2, 0, counted),
+        (RecordKind::QueueMove, 0, 2, 13, moved),
         (RecordKind::QueueMoveCancel, 0, 2, 13, Vec::new()),
-        (
-            RecordKind::QueueMoveForget,
-            0,
-            0,
-            0,
-            with(&|out| encode_move_ids(&[id], out)),
-        ),
+        (RecordKind::QueueMoveForget, 0, 0, 0, over),
     ]
 }
 

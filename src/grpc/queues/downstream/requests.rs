@@ -5,7 +5,8 @@ use std::time::Duration;
 use ringmq_proto::kubemq::QueuesDownstreamRequestType as RequestType;
 use ringmq_storage::Sequence;
 
-use super::transactions::{Found, Transaction, TransactionId};
+use super::transaction_id::TransactionId;
+use super::transactions::{Found, Transaction};
 use super::{Downstream, OpenPoll, Settlement};
 use crate::engine::queues::MoveReason;
 use crate::grpc::codec::DecodeError;

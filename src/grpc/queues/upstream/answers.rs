@@ -121,10 +121,11 @@ impl Answers {
 
     /// Makes frames of the requests at the front that are done.
     fn pass_done(&mut self) {
-        while let Some(request) = self
-            .requests
-            .pop_front_if(|request| request.ended && request.results.waiting_count() == 0)
-        {
+        let done = |request: &Request| request.ended && request.results.waiting_count() == 0;
+        while self.requests.front().is_some_and(done) {
+            let Some(request) = self.requests.pop_front() else {
+                return;
+            };
             self.result_bytes -= request.id.len() + request.results.bytes();
             match &request.refusal {
                 Some(error) => upstream_refusal(&request.id, error, &mut self.ready),

@@ -78,6 +78,9 @@ impl Mover {
     }
 
     fn next_departure(&self) -> Option<MoveId> {
+        if self.seat.closed.get() {
+            return None;
+        }
         let now_ms = self.now_ms();
         let mut queues = self.seat.queues.borrow_mut();
         queues.moves.moves.next_departure(now_ms)
@@ -89,6 +92,7 @@ impl Mover {
             let queues = self.seat.queues.borrow();
             (queues.moves.moves.next_due_ms(), queues.moves.ready.clone())
         };
+        let due_ms = due_ms.filter(|_| !self.seat.closed.get());
         let left_ms = due_ms.map(|due_ms| due_ms.saturating_sub(self.now_ms()));
         let mut due = left_ms.map(|left_ms| rt::Sleep::new(Duration::from_millis(left_ms)));
         std::future::poll_fn(|cx| {

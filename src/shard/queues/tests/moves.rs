@@ -119,7 +119,7 @@ fn dead_letters_go_to_their_queue_or_to_the_operators_or_nowhere() {
             let redrive = to(MoveReason::Redrive, "");
             client.settle(&parked, Which::All, redrive).await.unwrap();
             let polled = client.poll("q.parked", 1, SECOND).await;
-            assert_eq!(text(&polled), "2:1:(4 from q.parked)x;");
+            assert_eq!(text(&polled), "3:1:(4 from q.parked)x;");
             client
                 .settle(&polled, Which::All, Action::Nack)
                 .await

@@ -108,9 +108,9 @@ struct Round {
 impl Looks {
     /// A segment was carried.
     pub(super) fn carried(&mut self, carried: &Carried, segment: Option<&Segment>) {
-        if carried.messages > 0 {
-            let header = u64::try_from(FRAME_HEADER_BYTES).unwrap_or(64);
-            let header = header * carried.frames / carried.messages;
+        let header = u64::try_from(FRAME_HEADER_BYTES).unwrap_or(64);
+        let headers = header.saturating_mul(carried.frames);
+        if let Some(header) = headers.checked_div(carried.messages) {
             self.header_bytes = u64::midpoint(self.header_bytes, header);
         }
         if let Some(round) = &mut self.round {

@@ -171,7 +171,7 @@ impl Block {
     }
 
     /// Adds the messages of a block that continues this one.
-    fn join(&mut self, next: Self) {
+    fn join(&mut self, next: &Self) {
         let ends = self.entries.last().map(|entry| entry.offset);
         let kept = next.kept_bytes(next.from);
         let before = next.bytes - kept;
@@ -324,7 +324,7 @@ impl ChannelIndex {
                     let before = last.kept_bytes(last.from) + block.kept_bytes(block.from);
                     self.bytes = self.bytes.saturating_sub(before);
                     joined(block.segment);
-                    last.join(block);
+                    last.join(&block);
                     self.bytes += last.kept_bytes(last.from);
                 }
                 _ => blocks.push_back(block),
