@@ -3,9 +3,10 @@
 
 #![allow(
     clippy::disallowed_methods,
+    clippy::disallowed_types,
     clippy::indexing_slicing,
     clippy::unwrap_used,
-    reason = "ordinary threads and deadlines; a broken assumption is a failed test"
+    reason = "ordinary threads, locks and deadlines; a broken assumption is a failed test"
 )]
 
 #[allow(unused_imports, reason = "each test binary uses a part of the harness")]

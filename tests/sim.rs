@@ -11,6 +11,13 @@
 //! - a durable position never passes a message that was not confirmed, and never falls behind a
 //!   place that was promised.
 //!
+//! Queues have worlds of their own ([`queues`]), with moves between them:
+//!
+//! - a message that was acknowledged is delivered, and again only until its settlement is
+//!   committed; never to two consumers at once, and never before its time;
+//! - at every start it is in exactly one queue for those who consume, whatever move was under way;
+//! - a queue's messages come in their order, with the bodies that were sent.
+//!
 //! A run follows from its seed. A failing one is run alone by
 //! `RINGMQ_SIM_SEED=<seed> cargo test --test sim strict` (or `interval`); `RINGMQ_SIM_SEEDS` sets
 //! how many are run.
@@ -29,6 +36,10 @@ mod deeds;
 mod habits;
 #[path = "sim/publishers.rs"]
 mod publishers;
+#[path = "sim/queue_shard.rs"]
+mod queue_shard;
+#[path = "sim/queues.rs"]
+mod queues;
 #[path = "sim/subscribers.rs"]
 mod subscribers;
 #[path = "sim/watch.rs"]
@@ -47,6 +58,9 @@ const SEEDS_STRICT: u64 = 8_000;
 
 /// Runs with answers after the write.
 const SEEDS_INTERVAL: u64 = 2_000;
+
+/// Runs with queues.
+const SEEDS_QUEUES: u64 = 3_000;
 
 /// Runs within which the mutation must be noticed.
 const SEEDS_MUTATED: u64 = 1_000;
@@ -111,6 +125,28 @@ fn strict_brokers_lose_nothing_that_was_acknowledged() {
 fn interval_brokers_lose_acknowledged_messages_to_power_cuts_only() {
     if let Some(seen) = run_chosen(SEEDS_INTERVAL, Mode::Interval) {
         assert!(seen.acknowledged_lost > 100, "{seen:?}");
+    }
+}
+
+#[test]
+fn queues_lose_nothing_and_deliver_nothing_again_that_was_settled() {
+    let one = number("RINGMQ_SIM_SEED");
+    let many = number("RINGMQ_SIM_SEEDS").unwrap_or(SEEDS_QUEUES);
+    let mut all = queues::Seen::default();
+    for seed in one.map_or(0..many, |seed| seed..seed + 1) {
+        let lived = catch_unwind(|| {
+            let mut world = queues::World::new(seed);
+            world.live().map(|()| world.seen)
+        });
+        match lived {
+            Ok(Ok(seen)) => all.add(&seen),
+            Ok(Err(failure)) => panic!("seed {seed}: {failure}"),
+            Err(_) => panic!("seed {seed} panicked"),
+        }
+    }
+    eprintln!("{all:?}");
+    if one.is_none() && many >= SEEDS_QUEUES {
+        all.assert_complete();
     }
 }
 

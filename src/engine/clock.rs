@@ -76,7 +76,10 @@ mod tests {
     fn a_step_forward_is_followed() {
         let mut clock = SteadyClock::new(0, WALL);
         assert_eq!(clock.read(1, WALL + HOUR), WALL + HOUR);
-        assert_eq!(clock.read(SECOND, WALL + HOUR + SECOND), WALL + HOUR + SECOND);
+        assert_eq!(
+            clock.read(SECOND, WALL + HOUR + SECOND),
+            WALL + HOUR + SECOND
+        );
     }
 
     #[test]
@@ -90,7 +93,10 @@ mod tests {
             let now = clock.read(passed, wall);
             let step = now - last;
             assert!(step <= SECOND, "not faster than time: {step}");
-            assert!(step >= SECOND - SECOND / WORKED_OFF_IN, "nearly as fast: {step}");
+            assert!(
+                step >= SECOND - SECOND / WORKED_OFF_IN,
+                "nearly as fast: {step}"
+            );
             last = now;
             if now == wall {
                 together.get_or_insert(second);
@@ -107,14 +113,19 @@ mod tests {
             clock.read(passed, WALL + passed - back.min(passed));
         }
         let passed = back * WORKED_OFF_IN + WORKED_OFF_IN;
-        assert_eq!(clock.read(passed, WALL + passed - back), WALL + passed - back);
+        assert_eq!(
+            clock.read(passed, WALL + passed - back),
+            WALL + passed - back
+        );
     }
 
     #[test]
     fn it_never_goes_back_and_never_stands_still_whatever_the_wall_clock_does() {
         let mut state = 7_u64;
         let mut random = move |below: u64| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             (state >> 33) % below
         };
         let mut clock = SteadyClock::new(0, WALL);

@@ -226,7 +226,9 @@ impl Shard {
     #[must_use]
     pub fn queue_now_ns(&self) -> u64 {
         let wall_ns = rt::unix_ns().cast_unsigned();
-        self.queue_clock.borrow_mut().read(rt::now().as_ns(), wall_ns)
+        self.queue_clock
+            .borrow_mut()
+            .read(rt::now().as_ns(), wall_ns)
     }
 }
 

@@ -121,7 +121,8 @@ pub(crate) fn requests_of_every_sdk_are_accepted(broker: &Broker) {
 
 pub(crate) fn what_cannot_be_done_is_an_error_in_an_ordinary_answer(broker: &Broker) {
     let queue = ("channel_type", "queues");
-    let cases: [(&str, &[(&str, &str)], &str); 8] = [
+    type Tags = [(&'static str, &'static str)];
+    let cases: [(&str, &Tags, &str); 8] = [
         ("no-such-op", &[queue], "unknown operation"),
         ("list-channels", &[], "the tag channel_type is missing"),
         ("create-channel", &[], "the tag channel_type is missing"),

@@ -461,7 +461,7 @@ mod tests {
         }
     }
 
-    fn unframed(answer: PartedAnswer) -> Vec<u8> {
+    fn unframed(answer: &PartedAnswer) -> Vec<u8> {
         let frame = answer.parts.concat();
         let (prefix, message) = frame.split_at(FRAME_PREFIX_BYTES);
         let len = u32::from_be_bytes(prefix[1..].try_into().unwrap());
@@ -473,7 +473,7 @@ mod tests {
     fn a_list_is_json_with_exactly_the_keys_of_each_kind() {
         for kind in Kind::ALL {
             let list = written(list_item(kind), &["a\"\\b", "é"]);
-            let message = unframed(list_response("id", 7, list));
+            let message = unframed(&list_response("id", 7, list));
             let response = kubemq::Response::decode(&*message).unwrap();
             assert!(response.executed && response.error.is_empty());
             assert_eq!((&*response.request_id, response.timestamp), ("id", 7));
@@ -497,7 +497,7 @@ mod tests {
 
     #[test]
     fn an_empty_list_is_an_empty_array() {
-        let message = unframed(list_response("", 0, ChannelList::default()));
+        let message = unframed(&list_response("", 0, ChannelList::default()));
         let response = kubemq::Response::decode(&*message).unwrap();
         assert_eq!(&*response.body, b"[]");
     }
@@ -521,7 +521,10 @@ mod tests {
 
     #[test]
     fn queues_are_told_with_their_sums() {
-        let message = unframed(queues_info_response("id", written(queue_info, &["a", "b"])));
+        let message = unframed(&queues_info_response(
+            "id",
+            written(queue_info, &["a", "b"]),
+        ));
         let response = kubemq::QueuesInfoResponse::decode(&*message).unwrap();
         assert_eq!(response.ref_request_id, "id");
         let queue = |name: &str| kubemq::QueueInfo {
@@ -543,7 +546,7 @@ mod tests {
             queues: vec![queue("a"), queue("b")],
         };
         assert_eq!(response.info, Some(info));
-        let message = unframed(queues_info_response("", ChannelList::default()));
+        let message = unframed(&queues_info_response("", ChannelList::default()));
         let response = kubemq::QueuesInfoResponse::decode(&*message).unwrap();
         assert_eq!(response.info, Some(kubemq::QueuesInfo::default()));
     }

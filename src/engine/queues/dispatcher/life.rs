@@ -37,7 +37,11 @@ impl Queue {
         for timed in overdue {
             after = after.max(timed.sequence);
             let detail = state.detail(timed.sequence);
-            self.ripen(timed, after, detail.map_or(0, |detail| detail.expires_at_ns));
+            self.ripen(
+                timed,
+                after,
+                detail.map_or(0, |detail| detail.expires_at_ns),
+            );
         }
         for (sequence, _) in state.moves() {
             let detail = state.detail(sequence);
@@ -143,7 +147,11 @@ impl<A: Copy + Eq + Hash> Dispatcher<A> {
     pub fn restore(&mut self, key: ChannelKey, state: &QueueState, now_ns: u64) {
         self.see(now_ns);
         let numbers = self.numbers_mut(key);
-        debug_assert_eq!(numbers.known, Sequence::default(), "a queue is restored once");
+        debug_assert_eq!(
+            numbers.known,
+            Sequence::default(),
+            "a queue is restored once"
+        );
         numbers.known = state.last();
         numbers.settled_bytes = state.counters().sent_bytes.saturating_sub(state.bytes());
         if state.is_empty() {
@@ -209,7 +217,8 @@ impl<A: Copy + Eq + Hash> Dispatcher<A> {
         let slots = self.consumers.values().flat_map(|of| &of.deliveries);
         let all = slots.filter_map(|slot| Some((self.deliveries.get(*slot)?, *slot)));
         let ours = all.filter(|(delivery, _)| delivery.queue == queue);
-        ours.map(|(delivery, slot)| (delivery.number, slot)).collect()
+        ours.map(|(delivery, slot)| (delivery.number, slot))
+            .collect()
     }
 
     /// A move of a message began that no settlement asked for: nobody gets the message until it is
@@ -300,7 +309,9 @@ impl<A: Copy + Eq + Hash> Dispatcher<A> {
         bytes: impl Fn(&mut Queue, u64) -> u64,
     ) -> u64 {
         self.see(now_ns);
-        let Some(queue) = self.awake(key) else { return 0 };
+        let Some(queue) = self.awake(key) else {
+            return 0;
+        };
         let mut removed = 0;
         if let Some(found) = self.queues.get_mut(queue) {
             found.add(state.last(), state, now_ns);

@@ -77,7 +77,9 @@ impl<A> Delivery<A> {
         let place = if at(self.hint) == Some(sequence) {
             self.hint
         } else if self.by_sequence.is_empty() {
-            let found = self.leases.binary_search_by_key(&sequence, |of| of.sequence);
+            let found = self
+                .leases
+                .binary_search_by_key(&sequence, |of| of.sequence);
             found.ok()?
         } else {
             let place = |index: &u32| usize::try_from(*index).unwrap_or(usize::MAX);
@@ -396,7 +398,8 @@ impl<A: Copy + Eq + Hash> Dispatcher<A> {
         {
             self.uncounted.pop_front();
         }
-        self.uncounted.push_back((now_ns / NS_PER_MS, turn.delivery));
+        self.uncounted
+            .push_back((now_ns / NS_PER_MS, turn.delivery));
         self.touched(key);
         leased
     }

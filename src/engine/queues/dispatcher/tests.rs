@@ -31,6 +31,11 @@ pub(super) fn channel(number: u32) -> ChannelKey {
     }
 }
 
+/// The key of the queue that has this place in a world.
+fn queue_key(place: usize) -> ChannelKey {
+    channel(u32::try_from(place).unwrap())
+}
+
 pub(super) fn head(visible_at_ns: u64, expires_at_ns: u64) -> QueueHead<'static> {
     QueueHead {
         visible_at_ns,
@@ -63,7 +68,10 @@ struct Got {
 
 impl Got {
     fn sequences(&self) -> Vec<u64> {
-        self.taken.iter().map(|taken| taken.sequence.get()).collect()
+        self.taken
+            .iter()
+            .map(|taken| taken.sequence.get())
+            .collect()
     }
 
     fn receives(&self) -> Vec<u32> {
@@ -105,7 +113,7 @@ impl World {
     fn stored(&mut self, queue: usize) {
         let state = &self.states[queue];
         self.dispatcher
-            .stored(channel(queue as u32), state.last(), state, self.now_ns);
+            .stored(queue_key(queue), state.last(), state, self.now_ns);
     }
 
     fn request(&mut self, consumer: u64, items_max: u32) -> PollRequest<u64> {
@@ -122,13 +130,13 @@ impl World {
 
     fn wait(&mut self, queue: usize, consumer: u64, items_max: u32) -> u64 {
         let request = self.request(consumer, items_max);
-        self.dispatcher.poll(channel(queue as u32), request);
+        self.dispatcher.poll(queue_key(queue), request);
         request.number
     }
 
     fn poll(&mut self, queue: usize, consumer: u64, items_max: u32) -> Option<Got> {
         let request = self.request(consumer, items_max);
-        self.dispatcher.poll(channel(queue as u32), request);
+        self.dispatcher.poll(queue_key(queue), request);
         self.serve()
     }
 
@@ -155,7 +163,7 @@ impl World {
     }
 
     fn take_turn(&mut self, turn: &Turn<u64>) -> Option<Got> {
-        let queue = turn.key.channel.get() as usize;
+        let queue = usize::try_from(turn.key.channel.get()).unwrap();
         let (dispatcher, state) = (&mut self.dispatcher, &self.states[queue]);
         let mut taken = Vec::new();
         // In two steps, as a shard that reads bodies piece by piece.
@@ -183,13 +191,13 @@ impl World {
     fn settle(&mut self, got: &Got, which: &[u64], action: Action<'_>) -> Result<u32, LeaseLost> {
         let list: Vec<Sequence> = which.iter().copied().map(s).collect();
         let which = Which::List(&list);
-        let key = channel(got.queue as u32);
+        let key = queue_key(got.queue);
         self.dispatcher
             .settle(got.delivery, key, which, action, self.now_ns)
     }
 
     fn settle_all(&mut self, got: &Got, action: Action<'_>) -> Result<u32, LeaseLost> {
-        let key = channel(got.queue as u32);
+        let key = queue_key(got.queue);
         self.dispatcher
             .settle(got.delivery, key, Which::All, action, self.now_ns)
     }
@@ -203,7 +211,7 @@ impl World {
     fn commit(&mut self) -> Vec<PendingMove> {
         let mut moves = Vec::new();
         while let Some((key, pending)) = self.dispatcher.next_pending() {
-            let queue = key.channel.get() as usize;
+            let queue = usize::try_from(key.channel.get()).unwrap();
             let state = &mut self.states[queue];
             match &pending {
                 Pending::Settle {
@@ -224,7 +232,7 @@ impl World {
     fn advance(&mut self, ms: u64) -> Vec<Timeout<u64>> {
         self.now_ns += ms * MS;
         let mut events = Vec::new();
-        let states = |key: ChannelKey| self.states.get(key.channel.get() as usize);
+        let states = |key: ChannelKey| self.states.get(usize::try_from(key.channel.get()).unwrap());
         while !self.dispatcher.advance(self.now_ns, states, &mut events) {}
         events
     }

@@ -26,7 +26,10 @@ fn a_message_is_settled_once() {
     let got = world.poll(0, 1, 3).unwrap();
     assert_eq!(world.settle(&got, &[2], Action::Ack), Ok(1));
     for late in [Action::Ack, NACK, CLEAN, Action::Extend { visible_ms: 5 }] {
-        assert_eq!(world.settle(&got, &[2], late), Err(LeaseLost { sequence: s(2) }));
+        assert_eq!(
+            world.settle(&got, &[2], late),
+            Err(LeaseLost { sequence: s(2) })
+        );
     }
     let twice = world.settle(&got, &[1, 1, 3], Action::Ack);
     assert_eq!(twice, Err(LeaseLost { sequence: s(1) }));
@@ -35,7 +38,10 @@ fn a_message_is_settled_once() {
     world.dispatcher.open(got.delivery, &mut open);
     assert_eq!(open, [s(3)]);
     assert_eq!(world.settle_all(&got, Action::Ack), Ok(1));
-    assert_eq!(world.settle_all(&got, Action::Ack), Err(LeaseLost::default()));
+    assert_eq!(
+        world.settle_all(&got, Action::Ack),
+        Err(LeaseLost::default())
+    );
 }
 
 #[test]
@@ -61,7 +67,11 @@ fn a_nack_goes_to_the_tail_received_once_more_in_the_order_of_the_queue() {
     let mut world = World::with(4);
     let got = world.poll(0, 1, 3).unwrap();
     assert_eq!(world.settle(&got, &[3, 1, 2], NACK), Ok(3));
-    assert_eq!(world.figures().waiting, 1, "not visible before it is written");
+    assert_eq!(
+        world.figures().waiting,
+        1,
+        "not visible before it is written"
+    );
     world.commit();
     let again = world.poll(0, 1, 9).unwrap();
     assert_eq!(again.sequences(), [4, 5, 6, 7]);
@@ -79,7 +89,10 @@ fn a_nack_in_a_strict_queue_keeps_the_place() {
     world.settle_all(&got, NACK).unwrap();
     // Visible at once, and the count is right before it is written.
     let again = world.poll(0, 1, 9).unwrap();
-    assert_eq!((again.sequences(), again.receives()), (vec![1, 2, 3], vec![1, 1, 0]));
+    assert_eq!(
+        (again.sequences(), again.receives()),
+        (vec![1, 2, 3], vec![1, 1, 0])
+    );
     world.commit();
     assert_eq!(world.states[0].receives(s(2)), 1);
 }
@@ -113,7 +126,10 @@ fn a_clean_end_returns_in_place_as_if_nothing_was_received() {
     world.dispatcher.consumer_gone(1, false, START);
     assert_eq!(world.pending(), []);
     let got = world.poll(0, 2, 9).unwrap();
-    assert_eq!((got.sequences(), got.receives()), (vec![1, 2, 3], vec![0, 0, 0]));
+    assert_eq!(
+        (got.sequences(), got.receives()),
+        (vec![1, 2, 3], vec![0, 0, 0])
+    );
     assert_eq!(world.figures().waiters, 0, "the waiter is gone too");
 }
 
@@ -149,7 +165,10 @@ fn long_leases_are_counted_while_they_last_and_short_ones_are_not() {
     world.settle(&long, &[2], BROKEN).unwrap();
     world.settle_all(&short, CLEAN).unwrap();
     let again = world.poll(0, 1, 2).unwrap();
-    assert_eq!((again.sequences(), again.receives()), (vec![1, 2], vec![0, 1]));
+    assert_eq!(
+        (again.sequences(), again.receives()),
+        (vec![1, 2], vec![0, 1])
+    );
     world.commit();
     let counted: Vec<u32> = receives(&world);
     assert_eq!(counted, [0, 1, 1, 0, 0]);
@@ -165,7 +184,10 @@ fn a_move_that_fails_brings_the_message_back_to_its_place() {
     };
     world.settle_all(&got, away).unwrap();
     let moves = world.commit();
-    let names: Vec<_> = moves.iter().map(|of| (of.sequence.get(), of.target.as_deref())).collect();
+    let names: Vec<_> = moves
+        .iter()
+        .map(|of| (of.sequence.get(), of.target.as_deref()))
+        .collect();
     assert_eq!(names, [(1, Some("b")), (2, Some("b"))]);
     let (dispatcher, state) = (&mut world.dispatcher, &world.states[0]);
     dispatcher.move_cancelled(channel(0), s(1), state, START);
@@ -220,17 +242,29 @@ fn a_drain_removes_what_is_visible_and_nothing_else() {
     assert_eq!((figures.delayed, figures.moving), (1, 1));
     let live: Vec<_> = world.states[0].live().collect();
     assert_eq!(live, [(s(2), s(3)), (s(7), s(7))]);
-    assert_eq!(world.states[0].bytes(), 3 * u64::from(LEN), "exact, though nobody read them");
-    assert_eq!(world.dispatcher.drain(channel(0), &world.states[0], START), 0);
+    assert_eq!(
+        world.states[0].bytes(),
+        3 * u64::from(LEN),
+        "exact, though nobody read them"
+    );
+    assert_eq!(
+        world.dispatcher.drain(channel(0), &world.states[0], START),
+        0
+    );
 }
 
 #[test]
 fn the_oldest_visible_messages_make_room() {
     let mut world = World::with(5);
     world.poll(0, 1, 1).unwrap();
-    let dropped = world.dispatcher.drop_oldest(channel(0), 2, &world.states[0], START);
+    let dropped = world
+        .dispatcher
+        .drop_oldest(channel(0), 2, &world.states[0], START);
     assert_eq!(dropped, 2);
-    assert_eq!(world.pending(), [settle(SettleReason::Overflow, &[(2, 3)], 2 * LEN)]);
+    assert_eq!(
+        world.pending(),
+        [settle(SettleReason::Overflow, &[(2, 3)], 2 * LEN)]
+    );
     assert_eq!(world.peek(9), [4, 5]);
 }
 
@@ -248,9 +282,18 @@ fn a_deleted_queue_tells_who_loses_what_and_its_name_may_come_again() {
     assert_eq!(
         gone,
         [
-            Gone::Poll { consumer: 3, number },
-            Gone::Delivery { consumer: 1, delivery: 1 },
-            Gone::Delivery { consumer: 2, delivery: 3 },
+            Gone::Poll {
+                consumer: 3,
+                number
+            },
+            Gone::Delivery {
+                consumer: 1,
+                delivery: 1
+            },
+            Gone::Delivery {
+                consumer: 2,
+                delivery: 3
+            },
         ]
     );
     assert!(world.settle_all(&got, Action::Ack).is_err());

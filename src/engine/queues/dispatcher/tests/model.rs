@@ -3,6 +3,8 @@
 //! Records are written in one action and committed in a later one, so that much is on its way; a
 //! restart loses what is not committed. Messages are told apart by where their body is.
 
+mod records;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use super::*;
@@ -10,7 +12,7 @@ use crate::engine::queues::OpenMove;
 
 const QUEUES: usize = 2;
 const CONSUMERS: u64 = 4;
-const HISTORIES: u64 = 3000;
+const HISTORIES: u64 = 3_000;
 const STEPS: u64 = 150;
 
 struct Random(u64);
@@ -38,7 +40,10 @@ impl Random {
 enum At {
     Ready,
     Delayed,
-    Leased { delivery: u64, deadline_ms: u64 },
+    Leased {
+        delivery: u64,
+        deadline_ms: u64,
+    },
     Moving,
     /// Settled or requeued, and that is not committed.
     Leaving,
@@ -93,11 +98,74 @@ struct Model {
     polls: u64,
 }
 
+fn action(chosen: u64) -> Action<'static> {
+    match chosen {
+        0..3 => Action::Ack,
+        3 => Action::Nack,
+        4 => Action::Return { counted: false },
+        5 => Action::Return { counted: true },
+        6 => Action::Move {
+            reason: MoveReason::Resend,
+            target: "elsewhere",
+        },
+        _ => Action::Extend { visible_ms: 25 },
+    }
+}
+
 impl Queue {
     fn ready(&self) -> Vec<u64> {
-        let mut ready: Vec<_> = self.messages.iter().filter(|(_, of)| of.at == At::Ready).collect();
+        let mut ready: Vec<_> = self
+            .messages
+            .iter()
+            .filter(|(_, of)| of.at == At::Ready)
+            .collect();
         ready.sort_by_key(|(_, of)| (of.place, of.sequence));
         ready.into_iter().map(|(body, _)| *body).collect()
+    }
+
+    /// The next messages that have not expired: body, sequence, receives.
+    fn next(&mut self, max: usize, now_ms: u64) -> Vec<(u64, u64, u32)> {
+        let mut next = Vec::new();
+        for body in self.ready() {
+            if next.len() == max {
+                break;
+            }
+            let message = self.message(body);
+            if message.expires_ms != 0 && message.expires_ms <= now_ms {
+                self.expire(body);
+            } else {
+                next.push((body, message.sequence, message.receives));
+            }
+        }
+        next
+    }
+
+    /// Ends a lease, or extends it.
+    fn settle(&mut self, body: u64, number: u64, action: Action<'_>, now_ms: u64) {
+        let in_place = self.in_place;
+        let message = self.message(body);
+        match action {
+            Action::Ack => message.at = At::Leaving,
+            Action::Nack => self.come_back(body, true, in_place, now_ms),
+            Action::Return { counted } => self.come_back(body, counted, true, now_ms),
+            Action::Move { .. } => {
+                // A count that was written stays.
+                message.receives += u32::from(message.is_counted);
+                message.at = At::Moving;
+            }
+            Action::Extend { visible_ms } => {
+                message.at = At::Leased {
+                    delivery: number,
+                    deadline_ms: now_ms + visible_ms,
+                };
+            }
+        }
+    }
+
+    /// Whether a delivery has leased a message.
+    fn is_open(&self, body: u64, number: u64) -> bool {
+        let at = self.messages.get(&body).map(|of| of.at);
+        matches!(at, Some(At::Leased { delivery, .. }) if delivery == number)
     }
 
     fn message(&mut self, body: u64) -> &mut Message {
@@ -171,7 +239,8 @@ impl Model {
     fn configure(&mut self) {
         let in_place = self.random.once_in(2);
         self.queues[0].in_place = in_place;
-        self.dispatcher.configure(channel(0), QueuePolicy { in_place });
+        self.dispatcher
+            .configure(channel(0), QueuePolicy { in_place });
         self.queues[1].in_place = false;
     }
 
@@ -226,13 +295,16 @@ impl Model {
             deadline_ms: self.now_ms + 1 + self.random.below(40),
         };
         self.queues[queue].waiters.push_back(request);
-        self.dispatcher.poll(channel(u32::try_from(queue).unwrap()), request);
+        self.dispatcher.poll(queue_key(queue), request);
     }
 
     fn serve(&mut self) {
         let Some(turn) = self.dispatcher.next_turn(self.now_ns()) else {
             for queue in &self.queues {
-                assert!(queue.waiters.is_empty() || queue.ready().is_empty(), "{queue:?}");
+                assert!(
+                    queue.waiters.is_empty() || queue.ready().is_empty(),
+                    "{queue:?}"
+                );
             }
             return;
         };
@@ -242,22 +314,16 @@ impl Model {
         assert_eq!(Some(turn.request), queue.waiters.pop_front());
         let mut taken = Vec::new();
         let part = usize::try_from(1 + self.random.below(4)).unwrap();
-        self.dispatcher.take(&turn, part, &queue.state, now_ns, &mut taken);
-        self.dispatcher.take(&turn, 100, &queue.state, now_ns, &mut taken);
+        self.dispatcher
+            .take(&turn, part, &queue.state, now_ns, &mut taken);
+        self.dispatcher
+            .take(&turn, 100, &queue.state, now_ns, &mut taken);
 
-        let mut expected = Vec::new();
-        for body in queue.ready() {
-            if expected.len() == usize::try_from(turn.request.items_max).unwrap() {
-                break;
-            }
-            let message = queue.message(body);
-            if message.expires_ms != 0 && message.expires_ms <= now_ms {
-                queue.expire(body);
-            } else {
-                expected.push((body, message.sequence, message.receives));
-            }
-        }
-        let got = taken.iter().map(|of| (of.body.get(), of.sequence.get(), of.receives));
+        let max = usize::try_from(turn.request.items_max).unwrap();
+        let expected = queue.next(max, now_ms);
+        let got = taken
+            .iter()
+            .map(|of| (of.body.get(), of.sequence.get(), of.receives));
         assert_eq!(got.collect::<Vec<_>>(), expected);
         if expected.is_empty() {
             self.dispatcher.requeue_waiter(&turn);
@@ -266,11 +332,14 @@ impl Model {
         }
         // Some do not fit.
         let handed = match self.random.once_in(4) {
-            true => usize::try_from(self.random.below(3)).unwrap().min(taken.len()),
+            true => usize::try_from(self.random.below(3))
+                .unwrap()
+                .min(taken.len()),
             false => taken.len(),
         };
         for of in &taken[..handed] {
-            self.dispatcher.handed(&turn, of.sequence, LEN, RECEIVES_MAX);
+            self.dispatcher
+                .handed(&turn, of.sequence, LEN, RECEIVES_MAX);
         }
         if handed < taken.len() && self.random.once_in(2) {
             let rest: Vec<_> = taken[handed..].iter().map(|of| of.sequence).collect();
@@ -317,18 +386,18 @@ impl Model {
             }
         }
         let model = &mut self.queues[queue];
-        let sequences: Vec<Sequence> = list.iter().map(|body| {
-            let sequence = model.messages.get(body).map_or(u64::MAX, |of| of.sequence);
-            s(sequence)
-        }).collect();
-        let is_open = |model: &Queue, body: &u64| {
-            let at = model.messages.get(body).map(|of| of.at);
-            matches!(at, Some(At::Leased { delivery, .. }) if delivery == number)
-        };
+        let sequences: Vec<Sequence> = list
+            .iter()
+            .map(|body| {
+                let sequence = model.messages.get(body).map_or(u64::MAX, |of| of.sequence);
+                s(sequence)
+            })
+            .collect();
+        let is_open = |body: &u64| model.is_open(*body, number);
         let mut done: Vec<u64> = if all {
-            list.iter().copied().filter(|body| is_open(model, body)).collect()
+            list.iter().copied().filter(is_open).collect()
         } else {
-            list.iter().copied().take_while(|body| is_open(model, body)).collect()
+            list.iter().copied().take_while(is_open).collect()
         };
         let (which, expected) = if all {
             let none = !done.is_empty();
@@ -343,192 +412,17 @@ impl Model {
         }
         // In the order of the queue, whatever the list's.
         done.sort_by_key(|body| bodies.iter().position(|of| of == body));
-        let action = match self.random.below(8) {
-            0..3 => Action::Ack,
-            3 => Action::Nack,
-            4 => Action::Return { counted: false },
-            5 => Action::Return { counted: true },
-            6 => Action::Move {
-                reason: MoveReason::Resend,
-                target: "elsewhere",
-            },
-            _ => Action::Extend { visible_ms: 25 },
-        };
+        let action = action(self.random.below(8));
         for body in &done {
-            let in_place = model.in_place;
-            match action {
-                Action::Ack => model.message(*body).at = At::Leaving,
-                Action::Nack => model.come_back(*body, true, in_place, now_ms),
-                Action::Return { counted } => model.come_back(*body, counted, true, now_ms),
-                Action::Move { .. } => {
-                    let message = model.message(*body);
-                    // A count that was written stays.
-                    message.receives += u32::from(message.is_counted);
-                    message.at = At::Moving;
-                }
-                Action::Extend { visible_ms } => {
-                    model.message(*body).at = At::Leased {
-                        delivery: number,
-                        deadline_ms: now_ms + visible_ms,
-                    };
-                }
-            }
+            model.settle(*body, number, action, now_ms);
         }
-        let key = channel(u32::try_from(queue).unwrap());
+        let key = queue_key(queue);
         let now_ns = self.now_ns();
         let outcome = self.dispatcher.settle(number, key, which, action, now_ns);
         assert_eq!(outcome.map(|_| ()), expected, "{action:?} {which:?}");
         if let Ok(count) = outcome {
             assert_eq!(usize::try_from(count).unwrap(), done.len());
         }
-    }
-
-    /// Writes what is pending; at times the log has no room for all of it.
-    fn flush(&mut self) {
-        while let Some((key, pending)) = self.dispatcher.next_pending() {
-            if self.random.once_in(10) {
-                self.dispatcher.put_pending_back(key, pending);
-                return;
-            }
-            let queue = usize::try_from(key.channel.get()).unwrap();
-            let record = match pending {
-                Pending::Move(operation) => {
-                    let sequence = operation.sequence.get();
-                    let model = &mut self.queues[queue];
-                    let body = model.body_at(sequence).unwrap();
-                    assert_eq!(model.messages[&body].at, At::Moving);
-                    assert_eq!(operation.len, LEN);
-                    model.moves.push(body);
-                    Record::MoveBegun(sequence)
-                }
-                other => Record::Operation(other),
-            };
-            self.log.push_back((queue, record));
-        }
-    }
-
-    fn commit(&mut self) {
-        let part = u64::try_from(self.log.len()).unwrap();
-        let part = self.random.below(part + 1);
-        for _ in 0..part {
-            let (queue, record) = self.log.pop_front().unwrap();
-            self.apply(queue, record);
-        }
-        self.told();
-    }
-
-    fn told(&mut self) {
-        for number in 0..QUEUES {
-            let now_ns = self.now_ns();
-            let queue = &mut self.queues[number];
-            let last = queue.state.last();
-            if last.get() > queue.known {
-                queue.known = last.get();
-                let key = channel(u32::try_from(number).unwrap());
-                self.dispatcher.stored(key, last, &queue.state, now_ns);
-            }
-        }
-    }
-
-    fn apply(&mut self, number: usize, record: Record) {
-        let now_ms = self.now_ms;
-        let queue = &mut self.queues[number];
-        let key = channel(u32::try_from(number).unwrap());
-        match record {
-            Record::Store(head) => {
-                let sequence = queue.state.last().next();
-                queue.state.store(sequence, &head, LEN);
-                let visible_ms = head.visible_at_ns / MS;
-                let at = if visible_ms > now_ms { At::Delayed } else { At::Ready };
-                let message = Message {
-                    sequence: sequence.get(),
-                    place: (sequence.get(), false, 0),
-                    visible_ms,
-                    expires_ms: head.expires_at_ns / MS,
-                    receives: 0,
-                    is_counted: false,
-                    at,
-                };
-                queue.messages.insert(sequence.get(), message);
-            }
-            Record::Operation(Pending::Settle {
-                reason,
-                bytes,
-                runs,
-            }) => {
-                queue.state.settle(reason, bytes, runs.iter().copied());
-                for sequence in runs.iter().flat_map(|run| run.first.get()..=run.last.get()) {
-                    let body = queue.body_at(sequence).expect("settled once");
-                    assert_eq!(queue.message(body).at, At::Leaving, "{sequence}");
-                    queue.messages.remove(&body);
-                }
-            }
-            Record::Operation(Pending::Requeue(entries)) => {
-                for entry in entries {
-                    let body = queue.state.body_of(entry.old).get();
-                    assert_eq!(queue.requeued.pop_front(), Some(body), "in their order");
-                    queue.state.requeue(&entry);
-                    let sequence = queue.state.last().get();
-                    let message = queue.message(body);
-                    assert_eq!((message.at, message.receives), (At::Leaving, entry.receives));
-                    message.at = At::Ready;
-                    message.sequence = sequence;
-                    message.place = (sequence, false, 0);
-                    message.visible_ms = 0;
-                }
-            }
-            Record::Operation(Pending::Count(entries)) => {
-                entries.iter().for_each(|entry| queue.state.count(entry));
-            }
-            Record::Operation(Pending::Move(_)) => unreachable!("written as begun"),
-            Record::MoveBegun(sequence) => {
-                let open = OpenMove {
-                    reason: MoveReason::Resend,
-                    target: "elsewhere".into(),
-                };
-                assert!(queue.state.begin_move(s(sequence), open));
-            }
-            Record::MoveDone(sequence) => {
-                let run = Run {
-                    first: s(sequence),
-                    last: s(sequence),
-                };
-                let reason = SettleReason::Moved;
-                queue.state.settle(reason, LEN.into(), std::iter::once(run));
-                let body = queue.body_at(sequence).unwrap();
-                queue.messages.remove(&body);
-            }
-            Record::MoveCancelled(sequence) => {
-                assert!(queue.state.cancel_move(s(sequence)));
-                let body = queue.body_at(sequence).unwrap();
-                let message = queue.message(body);
-                assert_eq!(message.at, At::Moving);
-                message.at = At::Ready;
-                if message.expires_ms != 0 && message.expires_ms <= now_ms {
-                    queue.expire(body);
-                }
-                let (state, now_ns) = (&queue.state, now_ms * MS);
-                self.dispatcher.move_cancelled(key, s(sequence), state, now_ns);
-            }
-        }
-    }
-
-    fn end_move(&mut self, number: usize) {
-        let queue = &mut self.queues[number];
-        if queue.moves.is_empty() {
-            return;
-        }
-        let body = queue.moves.remove(0);
-        let sequence = queue.message(body).sequence;
-        let key = channel(u32::try_from(number).unwrap());
-        let record = if self.random.once_in(2) {
-            queue.message(body).at = At::Leaving;
-            self.dispatcher.move_done(key, s(sequence), LEN);
-            Record::MoveDone(sequence)
-        } else {
-            Record::MoveCancelled(sequence)
-        };
-        self.log.push_back((number, record));
     }
 
     fn advance(&mut self) {
@@ -575,13 +469,16 @@ impl Model {
             }
         }
         let next = self.dispatcher.next_deadline_ms();
-        assert!(next.is_none_or(|next| next > now_ms), "nothing is due: {next:?}");
+        assert!(
+            next.is_none_or(|next| next > now_ms),
+            "nothing is due: {next:?}"
+        );
     }
 
     fn lease_over(&mut self, consumer: u64, key: ChannelKey, number: u64, over: &[Sequence]) {
         let now_ms = self.now_ms;
         let (owner, queue, bodies) = self.deliveries[&number].clone();
-        assert_eq!((consumer, key), (owner, channel(u32::try_from(queue).unwrap())));
+        assert_eq!((consumer, key), (owner, queue_key(queue)));
         let queue = &mut self.queues[queue];
         let mut expected: Vec<u64> = Vec::new();
         for body in bodies {
@@ -613,7 +510,9 @@ impl Model {
         for queue in &mut self.queues {
             queue.waiters.retain(|of| of.consumer != consumer);
         }
-        let theirs = self.deliveries.extract_if(.., |_, (owner, ..)| *owner == consumer);
+        let theirs = self
+            .deliveries
+            .extract_if(.., |_, (owner, ..)| *owner == consumer);
         for (number, (_, queue, bodies)) in theirs {
             let queue = &mut self.queues[queue];
             for body in bodies {
@@ -627,7 +526,7 @@ impl Model {
 
     fn drain(&mut self, number: usize) {
         let (now_ns, now_ms) = (self.now_ns(), self.now_ms);
-        let key = channel(u32::try_from(number).unwrap());
+        let key = queue_key(number);
         let queue = &mut self.queues[number];
         let mut expected = 0;
         let ready = queue.ready();
@@ -660,7 +559,11 @@ impl Model {
         assert!(uncounted.is_none_or(|leased_ms| leased_ms >= self.now_ms));
         let numbers = self.dispatcher.uncounted.iter().map(|(_, number)| *number);
         let young: Vec<u64> = numbers.collect();
-        for message in self.queues.iter_mut().flat_map(|of| of.messages.values_mut()) {
+        for message in self
+            .queues
+            .iter_mut()
+            .flat_map(|of| of.messages.values_mut())
+        {
             if let At::Leased { delivery, .. } = message.at {
                 message.is_counted |= !young.contains(&delivery);
             }
@@ -668,7 +571,7 @@ impl Model {
     }
 
     fn cancel(&mut self, queue: usize) {
-        let key = channel(u32::try_from(queue).unwrap());
+        let key = queue_key(queue);
         let waiters = &mut self.queues[queue].waiters;
         let known: Vec<PollRequest<u64>> = waiters.iter().copied().collect();
         let Some(of) = self.random.pick(&known) else {
@@ -679,56 +582,9 @@ impl Model {
         assert!(!self.dispatcher.cancel(key, of.consumer, of.number));
     }
 
-    /// What is committed stays; the model learns from it what was lost.
-    fn restart(&mut self) {
-        self.log.clear();
-        self.deliveries.clear();
-        // Numbers of deliveries are not used again.
-        let first = self.dispatcher.next_delivery;
-        self.dispatcher = Dispatcher::new(first, self.now_ns());
-        for number in 0..QUEUES {
-            let (now_ns, now_ms) = (self.now_ns(), self.now_ms);
-            let queue = &mut self.queues[number];
-            queue.waiters.clear();
-            queue.requeued.clear();
-            queue.moves.clear();
-            (queue.expired, queue.delivered) = (0, 0);
-            queue.known = queue.state.last().get();
-            let state = &queue.state;
-            let mut overdue = Vec::new();
-            for (body, message) in &mut queue.messages {
-                let sequence = s(message.sequence);
-                assert!(state.is_live(sequence), "only a committed settlement ends a message");
-                assert_eq!(state.body_of(sequence), s(*body));
-                message.receives = state.receives(sequence);
-                message.place = (message.sequence, false, 0);
-                message.at = if state.open_move(sequence).is_some() {
-                    queue.moves.push(*body);
-                    At::Moving
-                } else if message.visible_ms > now_ms {
-                    At::Delayed
-                } else {
-                    At::Ready
-                };
-                if message.visible_ms != 0 && message.at != At::Delayed {
-                    overdue.push((message.visible_ms, message.sequence, *body));
-                }
-            }
-            overdue.sort_unstable();
-            let mut after = 0;
-            for (visible_ms, sequence, body) in overdue {
-                after = after.max(sequence);
-                queue.message(body).place = (after, true, visible_ms);
-            }
-            let key = channel(u32::try_from(number).unwrap());
-            self.dispatcher.restore(key, &self.queues[number].state, now_ns);
-        }
-        self.configure();
-    }
-
     fn check(&self) {
         for (number, queue) in self.queues.iter().enumerate() {
-            let key = channel(u32::try_from(number).unwrap());
+            let key = queue_key(number);
             let count = |is: fn(&At) -> bool| {
                 let all = queue.messages.values().filter(|of| is(&of.at));
                 u64::try_from(all.count()).unwrap()
@@ -750,7 +606,8 @@ impl Model {
     /// Everything that is decided is committed, everybody leaves, and time passes.
     fn end(&mut self) {
         for consumer in 0..CONSUMERS {
-            self.dispatcher.consumer_gone(consumer, false, self.now_ns());
+            self.dispatcher
+                .consumer_gone(consumer, false, self.now_ns());
         }
         for queue in &mut self.queues {
             queue.waiters.clear();
@@ -765,7 +622,7 @@ impl Model {
             self.commit();
         }
         for number in 0..QUEUES {
-            let key = channel(u32::try_from(number).unwrap());
+            let key = queue_key(number);
             let queue = &mut self.queues[number];
             assert_eq!(self.dispatcher.expired_since(key), queue.expired);
             assert_eq!(queue.state.bytes(), u64::from(LEN) * queue.state.len());
@@ -793,5 +650,8 @@ fn random_lives_of_queues_agree_with_a_model() {
         std::panic::catch_unwind(run).is_err()
     });
     let seeds: Vec<u64> = failed.take(3).collect();
-    assert!(seeds.is_empty(), "the histories of these seeds failed: {seeds:?}");
+    assert!(
+        seeds.is_empty(),
+        "the histories of these seeds failed: {seeds:?}"
+    );
 }

@@ -43,7 +43,10 @@ fn delayed_messages_stand_behind_what_was_stored_until_they_were_due() {
     assert_eq!(world.peek(9), [4, 5, 2, 3, 1, 6]);
     // Those that come back have the same places.
     let got = world.poll(0, 1, 5).unwrap();
-    assert_eq!(world.settle(&got, &[1, 2, 5], Action::Return { counted: false }), Ok(3));
+    assert_eq!(
+        world.settle(&got, &[1, 2, 5], Action::Return { counted: false }),
+        Ok(3)
+    );
     assert_eq!(world.peek(9), [5, 2, 1, 6]);
     // In the order of the queue to the tail, not of their numbers.
     let got = [got, world.poll(0, 1, 4).unwrap()];
@@ -70,7 +73,10 @@ fn messages_expire_while_they_wait_also_delayed_ones() {
     assert_eq!(world.peek(9), [4]);
     assert_eq!(world.dispatcher.expired_since(channel(0)), 1);
     assert_eq!(world.dispatcher.expired_since(channel(0)), 0);
-    assert_eq!(world.pending(), [settle(SettleReason::Expired, &[(1, 3)], 3 * LEN)]);
+    assert_eq!(
+        world.pending(),
+        [settle(SettleReason::Expired, &[(1, 3)], 3 * LEN)]
+    );
 }
 
 #[test]
@@ -138,7 +144,10 @@ fn an_acked_message_does_not_expire() {
     let got = world.poll(0, 1, 1).unwrap();
     world.advance(20);
     assert_eq!(world.settle_all(&got, Action::Ack), Ok(1));
-    assert_eq!(world.pending(), [settle(SettleReason::Acked, &[(1, 1)], LEN)]);
+    assert_eq!(
+        world.pending(),
+        [settle(SettleReason::Acked, &[(1, 1)], LEN)]
+    );
     assert_eq!(world.dispatcher.expired_since(channel(0)), 0);
 }
 
@@ -155,7 +164,10 @@ fn a_lease_that_runs_out_is_a_nack_and_its_consumer_hears_of_it() {
     );
     world.commit();
     let again = world.poll(0, 1, 9).unwrap();
-    assert_eq!((again.sequences(), again.receives()), (vec![3, 4, 5], vec![0, 1, 1]));
+    assert_eq!(
+        (again.sequences(), again.receives()),
+        (vec![3, 4, 5], vec![0, 1, 1])
+    );
     assert_eq!(world.advance(100_000), [], "a lease without a time lasts");
 }
 
@@ -164,8 +176,12 @@ fn a_lease_can_be_extended_and_shortened_message_by_message() {
     let mut world = World::with(3);
     let got = world.poll_for(1, 3, 100).unwrap();
     world.advance(50);
-    world.settle(&got, &[1], Action::Extend { visible_ms: 200 }).unwrap();
-    world.settle(&got, &[3], Action::Extend { visible_ms: 10 }).unwrap();
+    world
+        .settle(&got, &[1], Action::Extend { visible_ms: 200 })
+        .unwrap();
+    world
+        .settle(&got, &[3], Action::Extend { visible_ms: 10 })
+        .unwrap();
     assert_eq!(lease_events(&world.advance(10)), [(got.delivery, vec![3])]);
     assert_eq!(lease_events(&world.advance(40)), [(got.delivery, vec![2])]);
     assert_eq!(world.advance(149), []);
@@ -201,7 +217,10 @@ fn a_lot_that_becomes_due_at_once_is_done_in_bounded_steps() {
     world.now_ns += 10 * MS;
     let mut calls = 1;
     let states = |key: ChannelKey| world.states.get(key.channel.get() as usize);
-    while !world.dispatcher.advance(world.now_ns, states, &mut Vec::new()) {
+    while !world
+        .dispatcher
+        .advance(world.now_ns, states, &mut Vec::new())
+    {
         calls += 1;
     }
     assert!(calls > 5, "{calls}");
@@ -233,10 +252,17 @@ fn after_a_restart_everything_is_visible_in_its_place_but_delays_go_on() {
 
     world.now_ns += 50 * MS;
     world.dispatcher = Dispatcher::new(1 << 20, world.now_ns);
-    world.dispatcher.restore(channel(0), &world.states[0], world.now_ns);
-    world.dispatcher.restore(channel(1), &world.states[1], world.now_ns);
+    world
+        .dispatcher
+        .restore(channel(0), &world.states[0], world.now_ns);
+    world
+        .dispatcher
+        .restore(channel(1), &world.states[1], world.now_ns);
     let figures = world.figures();
-    assert_eq!((figures.delayed, figures.moving, figures.in_flight), (1, 1, 0));
+    assert_eq!(
+        (figures.delayed, figures.moving, figures.in_flight),
+        (1, 1, 0)
+    );
     let got = world.poll(0, 1, 9).unwrap();
     assert_eq!(got.sequences(), [2, 1, 4, 8]);
     assert_eq!(got.receives(), [0, 0, 0, 1]);
