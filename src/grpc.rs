@@ -8,7 +8,6 @@ pub mod codec;
 mod event_stream;
 mod events;
 pub mod health;
-mod later;
 mod management;
 mod queues;
 pub mod reflection;
@@ -185,7 +184,7 @@ impl GrpcService {
                 let info = queues::info(shard, call, self.begin());
                 rt::spawn(Queue::Serve, "QueuesInfo", info);
             }
-            method => refuse(&self.shard, call, later::refusal(method)),
+            method => refuse(&self.shard, call, unknown_method("kubemq.kubemq", method)),
         }
     }
 }

@@ -149,13 +149,6 @@ pub enum Refusal {
     ListsBusy,
     /// The name is a route that leads nowhere.
     Route(RouteError),
-    /// This version does not serve the kind.
-    KindUnavailable {
-        /// The kind that was asked for.
-        kind: Kind,
-        /// The method that was called.
-        method: &'static str,
-    },
     /// The service has no such method.
     UnknownMethod {
         /// The service's full name.
@@ -225,10 +218,6 @@ impl Refusal {
         }
         Cow::Owned(match self {
             Self::Undecodable(why) => format!("grpc: error unmarshalling request: {why}"),
-            Self::KindUnavailable { kind, method } => {
-                let what = kind.name();
-                format!("{what} are not available in this version of RingMQ: {method}")
-            }
             Self::UnknownMethod { service, method } => {
                 format!("unknown method {method} for service {service}")
             }
@@ -311,8 +300,7 @@ impl Refusal {
     #[must_use]
     pub const fn code(&self) -> Code {
         match self {
-            Self::KindUnavailable { .. }
-            | Self::UnknownMethod { .. }
+            Self::UnknownMethod { .. }
             | Self::UnknownService { .. }
             | Self::MalformedMethod { .. } => Code::Unimplemented,
             Self::MeshFull
@@ -395,10 +383,6 @@ mod tests {
             R::Route(RouteError::NoOwnTarget(Kind::Queues)),
             R::Route(RouteError::TooManyTargets),
             R::Route(RouteError::TooLong),
-            R::KindUnavailable {
-                kind: Kind::Queues,
-                method: "QueuesUpstream",
-            },
             R::UnknownMethod {
                 service: "kubemq.kubemq".into(),
                 method: "Nope".into(),
@@ -477,7 +461,6 @@ Internal: no valid events_store channel destination was found in routes
 Internal: no valid queue message channel destination was found in routes
 Internal: routing: more than 256 targets
 Internal: routing: longer than 65536 bytes with what the table adds
-Unimplemented: queues are not available in this version of RingMQ: QueuesUpstream
 Unimplemented: unknown method Nope for service kubemq.kubemq
 Unimplemented: unknown service a.B
 Unimplemented: malformed method name: \"x\"
@@ -497,14 +480,19 @@ free space on it or shorten the retention
 ResourceExhausted: nothing was stored: too many messages wait to be stored, try again later
 Internal: the log has failed and takes no messages until the broker is restarted; \
 this one may or may not be stored
-Internal: Error 120: invalid queue name value, cannot be empty, contains wildcards ,white spaces and end with dot
-Internal: Error 122: max messages should be between 1 and max message setting in kubemq config\x20\x20
+Internal: Error 120: invalid queue name value, cannot be empty, contains wildcards ,white \
+spaces and end with dot
+Internal: Error 122: max messages should be between 1 and max message setting in kubemq \
+config\x20\x20
 Internal: Error 130: error during send message to queue
 Internal: Error 131: invalid queue message
-Internal: Error 133: invalid expiration seconds, exceed max expiration seconds setting in kubemq config
-Internal: Error 134: invalid max received count, cannot be negative or exceed max receive count setting in kubemq config
+Internal: Error 133: invalid expiration seconds, exceed max expiration seconds setting in \
+kubemq config
+Internal: Error 134: invalid max received count, cannot be negative or exceed max receive count \
+setting in kubemq config
 Internal: Error 135: invalid delay seconds, exceed max delay seconds setting in kubemq config
-Internal: Error 136: invalid wait timeout, value cannot be negative or exceed max wait timeout seconds setting in kubemq config
+Internal: Error 136: invalid wait timeout, value cannot be negative or exceed max wait timeout \
+seconds setting in kubemq config
 Unknown: empty messages batch
 ResourceExhausted: a batch may have 100 messages
 Internal: no messages to send
