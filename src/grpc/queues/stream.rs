@@ -15,6 +15,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -25,6 +26,7 @@ use crate::grpc::codec::queue_stream::{
     StreamAnswerHead, begin_stream_answer_frame, stream_failure_frame,
 };
 use crate::grpc::{Busy, refused};
+use crate::rt;
 use crate::shard::{
     Action, Consumer, ConsumerEvent, Delivery, Polled, SettleFailure, Shard, StoreFailure, Which,
 };
@@ -35,6 +37,10 @@ use crate::wire_error::{QueueStreamRefusal, Refusal};
 
 /// Bytes of answers that wait for the client; with more it is not read from any further.
 const UNREAD_BYTES_MAX: usize = 64 << 10;
+
+/// How long the last answer goes ahead of the end of its call: the first major of the Java SDK
+/// forgets an answer that it has not looked at when the end comes.
+const LAST_ANSWER: Duration = Duration::from_millis(3);
 
 /// Serves a stream of one message to its end.
 pub(in crate::grpc) async fn stream_queue_message(
@@ -60,7 +66,7 @@ pub(in crate::grpc) async fn stream_queue_message(
         busy,
     };
     let ended = stream.serve(&mut reader).await;
-    stream.end(ended);
+    stream.end(ended).await;
 }
 
 /// A stream of one message.
@@ -372,7 +378,7 @@ impl QueueStream {
     }
 
     /// Gives back what is not settled, and ends the call.
-    fn end(self, ended: Result<(), Gone>) {
+    async fn end(self, ended: Result<(), Gone>) {
         // Who had said all before it was gone did not break; nor did who was gone after the broker
         // began to end.
         let Some(end) = self.ended.filter(|end| !end.broken || ended.is_ok()) else {
@@ -384,6 +390,9 @@ impl QueueStream {
             self.consumer.close();
         }
         if ended.is_ok() {
+            if end.status.code() == Code::Ok {
+                rt::sleep(LAST_ANSWER).await;
+            }
             self.out.into_stream().finish(end.status);
         }
     }

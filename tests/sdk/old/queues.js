@@ -64,7 +64,7 @@ const checks = {
       assert.equal(seen.attributes.receiveCount, count);
     }
     const letter = (await pull(dead, 1, 10)).messages[0];
-    assert.deepEqual([text(letter), letter.attributes.isReRouted], ['x', true]);
+    assert.deepEqual([text(letter), letter.attributes.reRouted], ['x', true]);
     assert.equal(letter.attributes.reRoutedFromQueue, channel);
   },
   'a message is resent, and sent modified': async () => {
