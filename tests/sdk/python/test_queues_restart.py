@@ -60,6 +60,11 @@ def take(client, channel, most=10, wait=2, peek=False):
     return list(answer.Messages)
 
 
+def settled():
+    """Waits for the commit of what was settled: it follows within milliseconds, untold."""
+    time.sleep(1)
+
+
 def bodies(messages):
     return [message.Body for message in messages]
 
@@ -69,6 +74,7 @@ def test_messages_their_order_and_the_next_sequence_are_kept(life, name):
     client = life.begin()
     send(client, channel, b"0", b"1", b"2")
     assert bodies(take(client, channel, most=1)) == [b"0"]
+    settled()
     life.end()
     client = life.begin()
     send(client, channel, b"3")
@@ -92,8 +98,7 @@ def test_what_was_leased_is_visible_at_once_in_its_place(life, name):
     # Behind the acknowledgement on the same stream: it was taken.
     stream.get(channel, most=1, request="behind")
     stream.wait(2)
-    # The commit that holds it follows within milliseconds; nobody is told when.
-    time.sleep(1)
+    settled()
     life.end()
     client = life.begin()
     assert bodies(take(client, channel, wait=1)) == [b"0", b"2", b"3"]
@@ -115,7 +120,7 @@ def test_receive_counts_are_kept(life, name):
     again = stream.wait(2)[1]
     counts = {message.Body: message.Attributes.ReceiveCount for message in again.Messages}
     assert counts[b"waits"] == 1 and counts.get(b"rejected", 2) == 2
-    time.sleep(1)
+    settled()
     life.end()
     client = life.begin()
     counts = {message.Body: message.Attributes.ReceiveCount for message in take(client, channel)}
