@@ -164,6 +164,10 @@ pub trait Region: Debug + Send + Sync {
     /// When the range cannot be read.
     fn populate(&self, range: Range<u32>) -> io::Result<()>;
 
+    /// Whether a range is in memory at this moment, so that looking at it does not wait for the
+    /// disk. `false` where that cannot be told. Costs about a copy of the range.
+    fn is_resident(&self, range: Range<u32>) -> bool;
+
     /// Lets go of the memory that shows a range; the next access gets it back. Never called on an
     /// executor.
     fn release(&self, range: Range<u32>);

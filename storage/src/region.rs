@@ -96,6 +96,11 @@ impl Region for MappedRegion {
         self.mapping.populate(start, len)
     }
 
+    fn is_resident(&self, range: Range<u32>) -> bool {
+        let place = self.place(&range);
+        place.is_some_and(|(start, len)| self.mapping.is_resident(start, len))
+    }
+
     fn release(&self, range: Range<u32>) {
         if let Some((start, len)) = self.place(&range)
             && len > 0
@@ -125,12 +130,16 @@ impl fmt::Debug for MappedRegion {
 #[cfg(not(miri))]
 mod mapping {
     use std::fs::File;
-    use std::io;
+    use std::io::{self, IoSliceMut};
     use std::os::unix::fs::FileExt;
     use std::sync::Arc;
 
     use bytes::Bytes;
     use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
+    use rustix::io::{ReadWriteFlags, preadv2};
+
+    /// Bytes that are looked for in the page cache at once.
+    const PROBE_BYTES: usize = 16 << 10;
 
     /// Bytes that are read at once where the kernel cannot populate a mapping.
     const READ_BYTES: usize = 64 << 10;
@@ -138,8 +147,9 @@ mod mapping {
     /// The mapping of a file, as a pointer: shared, read-only, unmapped when dropped.
     pub(super) struct Mapping {
         map: MmapRaw,
-        /// The file, where the kernel cannot populate a mapping (before Linux 5.14).
-        file: Option<File>,
+        file: File,
+        /// Whether the kernel can populate a mapping (from Linux 5.14 on).
+        populates: bool,
     }
 
     impl Mapping {
@@ -153,7 +163,8 @@ mod mapping {
             let populates = map.advise_range(Advice::PopulateRead, 0, 0).is_ok();
             Ok(Self {
                 map,
-                file: (!populates).then_some(file),
+                file,
+                populates,
             })
         }
 
@@ -163,23 +174,36 @@ mod mapping {
         }
 
         pub(super) fn populate(&self, start: usize, len: usize) -> io::Result<()> {
-            let Some(file) = &self.file else {
+            if self.populates {
                 return self.map.advise_range(Advice::PopulateRead, start, len);
-            };
+            }
             // Reading fills the page cache, which is what the mapping shows; and a page that the
             // disk cannot give is an error here, where touching it would end the process.
             let mut buffer = vec![0; READ_BYTES.min(len)];
             for from in (start..start + len).step_by(READ_BYTES) {
                 let part = buffer.get_mut(..READ_BYTES.min(start + len - from));
                 let at = u64::try_from(from).unwrap_or(u64::MAX);
-                file.read_exact_at(part.unwrap_or_default(), at)?;
+                self.file.read_exact_at(part.unwrap_or_default(), at)?;
             }
             Ok(())
         }
 
         #[cfg(test)]
         pub(super) fn set_file(&mut self, file: File) {
-            self.file = Some(file);
+            self.file = file;
+            self.populates = false;
+        }
+
+        /// Reads without waiting, which succeeds only where the page cache has everything.
+        pub(super) fn is_resident(&self, start: usize, len: usize) -> bool {
+            let mut buffer = [0; PROBE_BYTES];
+            (start..start + len).step_by(PROBE_BYTES).all(|from| {
+                let want = PROBE_BYTES.min(start + len - from);
+                let part = buffer.get_mut(..want).unwrap_or_default();
+                let at = u64::try_from(from).unwrap_or(u64::MAX);
+                let mut parts = [IoSliceMut::new(part)];
+                preadv2(&self.file, &mut parts, at, ReadWriteFlags::NOWAIT) == Ok(want)
+            })
         }
 
         pub(super) fn release(&self, start: usize, len: usize) {
@@ -280,6 +304,10 @@ mod reading {
 
         pub(super) fn populate(&self, start: usize, len: usize) -> io::Result<()> {
             self.read(start, len).map(drop)
+        }
+
+        pub(super) fn is_resident(&self, _start: usize, _len: usize) -> bool {
+            false
         }
 
         pub(super) fn release(&self, _start: usize, _len: usize) {}

@@ -295,7 +295,16 @@ impl Shard {
     }
 
     /// Brings what is read next into memory, off the executor, and goes on with the answer.
-    fn warm_for_poll(self: &Rc<Self>, seat: &Rc<LogSeat>, serving: Box<Serving>, warm: Warm) {
+    fn warm_for_poll(self: &Rc<Self>, seat: &Rc<LogSeat>, mut serving: Box<Serving>, warm: Warm) {
+        // Delayed messages come due all over the log, and mostly nobody has asked for their memory
+        // in the meantime.
+        if warm.is_resident() {
+            seat.log
+                .borrow_mut()
+                .warmed(warm.run(), &mut serving.cursor);
+            seat.queues.borrow_mut().active.push_front(serving);
+            return;
+        }
         let number = serving.turn.delivery;
         seat.queues.borrow_mut().cold.insert(number, serving);
         let (shard, seat) = (self.clone(), seat.clone());

@@ -19,6 +19,9 @@ use crate::record::{RECORD_HEADER_BYTES, RecordHead, RecordKind, record_len};
 
 use super::gather::{to_u32, to_usize};
 
+/// A reader that asks for what lies closer than this behind what it had goes on there.
+const AHEAD_BYTES: u32 = 64 << 10;
+
 /// What a search by time reads in one go.
 const SEEK_BYTES: usize = 64 << 10;
 
@@ -250,10 +253,11 @@ impl Log {
             _ => {
                 // One message here and one there: not a whole window for each.
                 let near = warm.is_some_and(|(_, warm)| {
-                    let ahead = warm.end.saturating_add(WARM_BYTES);
+                    let ahead = warm.end.saturating_add(AHEAD_BYTES);
                     (warm.start..ahead).contains(&offset)
                 });
-                let len = if near || pass.until >= stretch.behind {
+                let goes_on = near || pass.until >= stretch.behind;
+                let len = if goes_on {
                     WARM_BYTES
                 } else {
                     stretch.limit - offset
@@ -265,7 +269,8 @@ impl Log {
                     segment: id,
                     generation: segment.generation,
                     range: offset..readable,
-                    release: self.behind(cursor),
+                    // Who reads here and there may come back.
+                    release: self.behind(cursor).filter(|_| goes_on),
                 }));
             }
         };

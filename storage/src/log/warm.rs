@@ -37,7 +37,24 @@ pub struct Warmed {
     bad: Vec<Range<u32>>,
 }
 
+/// The largest range that is looked for in memory before it is warmed.
+const RESIDENT_BYTES_MAX: u32 = 32 << 10;
+
+/// The last frame of a range mostly ends within this.
+const LAST_FRAME_BYTES: u32 = 16 << 10;
+
 impl Warm {
+    /// Whether it is a small range that is in memory already: it can be run where it is then, for
+    /// some ten microseconds.
+    #[must_use]
+    pub fn is_resident(&self) -> bool {
+        let Range { start, end } = self.range;
+        let to = start.saturating_add(self.len + LAST_FRAME_BYTES).min(end);
+        self.len <= RESIDENT_BYTES_MAX
+            && self.release.is_none()
+            && self.region.is_resident(start..to)
+    }
+
     /// Does the work. Blocks.
     #[must_use]
     pub fn run(self) -> Warmed {

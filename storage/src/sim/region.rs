@@ -88,6 +88,10 @@ impl Region for SimRegion {
         }
     }
 
+    fn is_resident(&self, _range: Range<u32>) -> bool {
+        false
+    }
+
     fn release(&self, _range: Range<u32>) {}
 
     fn handles(&self) -> usize {
