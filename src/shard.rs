@@ -59,7 +59,7 @@ pub use outbox::{Budget, EndReason, Offered, Outbox};
 pub use pump::Seat;
 pub use queues::{
     Action, BodyPolicy, Consumer, ConsumerEvent, Delivery, HandedMessage, PollRequest, Polled,
-    QUEUE_ENCODING, QueueFraming, QueuePolicy, Redrive, Redriven, SettleFailure, Which,
+    QueueFraming, QueuePolicy, Redrive, Redriven, SettleFailure, Which,
 };
 pub use requests::{Ask, Outcome, Pending, Refused, Responded};
 pub(crate) use stored::record;

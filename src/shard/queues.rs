@@ -43,10 +43,6 @@ pub(super) use seat::QueueSeat;
 pub use policy::QueuePolicy;
 pub use redrive::{Redrive, Redriven};
 
-/// Encoding of a queue's message: its head, then the message as consumers get it, without
-/// attributes.
-pub const QUEUE_ENCODING: u8 = crate::engine::queues::MESSAGE_ENCODING;
-
 /// One delivery: the messages of one answer to a poll. A settlement names it, so that a late one
 /// never settles a later delivery of the same message (rule E9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

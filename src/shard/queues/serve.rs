@@ -10,8 +10,9 @@ use ringmq_storage::record::queue::QueueHead;
 
 use super::answer::Answer;
 use super::seat::{Asked, QueueSeat};
-use super::{Delivery, HandedMessage, Polled, QUEUE_ENCODING};
+use super::{Delivery, HandedMessage, Polled};
 use crate::engine::feeds::Address;
+use crate::engine::queues::MESSAGE_ENCODING;
 use crate::engine::queues::dispatcher::{Dispatcher, Taken, Turn};
 use crate::rt::{self, Queue};
 use crate::shard::Shard;
@@ -381,7 +382,7 @@ impl Reading<'_> {
             return;
         }
         let len = u32::try_from(stored.payload.len()).unwrap_or(u32::MAX);
-        let known = stored.encoding == QUEUE_ENCODING;
+        let known = stored.encoding == MESSAGE_ENCODING;
         let Some((head, body)) = QueueHead::decode(stored.payload).ok().filter(|_| known) else {
             self.dispatcher.damaged(self.turn, taken.sequence, len);
             self.damaged += 1;

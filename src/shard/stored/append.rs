@@ -10,10 +10,11 @@ use ringmq_storage::record::queue::MoveId;
 
 use super::seat::LogSeat;
 use super::{EVENT_ENCODING, ReceiptAddress, Receipts, StoreBusy, StoreFailure, WAITERS_MAX};
+use crate::engine::queues::MESSAGE_ENCODING;
 use crate::engine::stored::{NewMessage, StoreRefusal, StoredKind};
 use crate::rt;
 use crate::shard::message::Work;
-use crate::shard::{Full, QUEUE_ENCODING, Shard};
+use crate::shard::{Full, Shard};
 
 /// A message on its way to the shard that has its log, or waiting there for room.
 #[derive(Debug)]
@@ -213,7 +214,7 @@ impl Shard {
                 channel: message.channel,
                 now_ns: rt::unix_ns().cast_unsigned(),
                 encoding: match message.kind {
-                    StoredKind::Queue => QUEUE_ENCODING,
+                    StoredKind::Queue => MESSAGE_ENCODING,
                     // The other kinds store nothing.
                     _ => EVENT_ENCODING,
                 },

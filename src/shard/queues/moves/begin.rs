@@ -7,13 +7,14 @@ use ringmq_storage::log::{ReadCursor, ReadEnd, Refused, Warm};
 use ringmq_storage::record::queue::QueueHead;
 
 use super::{MoveSeat, run};
+use crate::engine::queues::MESSAGE_ENCODING;
 use crate::engine::queues::dispatcher::PendingMove;
 use crate::engine::queues::moves::move_id;
 use crate::engine::queues::{MoveReason, SettleReason};
 use crate::engine::stored::StoreRefusal;
 use crate::rt::{self, Queue};
 use crate::shard::stored::LogSeat;
-use crate::shard::{QUEUE_ENCODING, Shard, StoreFailure};
+use crate::shard::{Shard, StoreFailure};
 
 /// Dead letters of one log that are brought into memory at a time.
 const WARMING_MAX: usize = 16;
@@ -172,7 +173,7 @@ impl Shard {
         let body = state.body_of(asked.sequence);
         let mut whereto = None;
         let visit = &mut |stored: ringmq_storage::log::Stored<'_>| {
-            let known = stored.encoding == QUEUE_ENCODING;
+            let known = stored.encoding == MESSAGE_ENCODING;
             let head = QueueHead::decode(stored.payload).ok().filter(|_| known);
             whereto = Some(head.map_or(Whereto::Lost, |(head, _)| {
                 self.whereto_by_head(&channel.name, asked.reason, &head)

@@ -9,13 +9,14 @@ use bytes::Bytes;
 use ringmq_storage::log::{ReadCursor, ReadEnd, Warm};
 use ringmq_storage::record::queue::{MoveId, QueueHead};
 
+use crate::engine::queues::MESSAGE_ENCODING;
 use crate::engine::queues::MoveReason;
 use crate::engine::queues::moves::{
     Departed, Fate, Leaving, Refusal, SentPolicy, arriving_head, source_of,
 };
 use crate::rt;
 use crate::shard::stored::LogSeat;
-use crate::shard::{QUEUE_ENCODING, Receipts, Shard, StoreBusy, StoreFailure};
+use crate::shard::{Receipts, Shard, StoreBusy, StoreFailure};
 
 /// How long messages are sent before sockets are looked at again.
 const MOVE_TURN: Duration = Duration::from_micros(400);
@@ -185,7 +186,7 @@ impl Mover {
         target: Box<str>,
         found: &Found,
     ) -> Attempt {
-        let known = found.encoding == QUEUE_ENCODING;
+        let known = found.encoding == MESSAGE_ENCODING;
         let decoded = QueueHead::decode(&found.payload).ok().filter(|_| known);
         let Some((head, body)) = decoded else {
             return Attempt::Lost;
