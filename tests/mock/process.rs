@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -62,6 +63,36 @@ pub(crate) struct Process {
 impl Process {
     pub(crate) fn start(command: &mut Command) -> Self {
         Self::spawn(command.stdin(Stdio::null()))
+    }
+
+    /// Starts a broker that writes its addresses to the file, and waits until it listens.
+    pub(crate) fn serve(
+        command: &mut Command,
+        addresses: &Path,
+        patience: Duration,
+    ) -> (Self, SocketAddr) {
+        let mut broker = Self::begin_to_serve(command, addresses);
+        let address = broker.grpc_address(addresses, patience);
+        (broker, address)
+    }
+
+    /// The same without waiting; an earlier life's file is gone when this returns.
+    pub(crate) fn begin_to_serve(command: &mut Command, addresses: &Path) -> Self {
+        let _none_of_an_earlier_life = std::fs::remove_file(addresses);
+        Self::start(command.arg("--addresses-file").arg(addresses))
+    }
+
+    /// Waits for the file with a broker's addresses; that of its gRPC service.
+    pub(crate) fn grpc_address(&mut self, addresses: &Path, patience: Duration) -> SocketAddr {
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline {
+            assert!(!self.has_ended(), "it starts:\n{}", self.output());
+            if let Some(address) = read_grpc_address(addresses) {
+                return address;
+            }
+            std::thread::sleep(POLL);
+        }
+        panic!("no address in time:\n{}", self.output());
     }
 
     /// Starts a program that lives as long as its input stays open: as long as this process, even
@@ -145,6 +176,12 @@ impl Process {
             all
         })
     }
+}
+
+fn read_grpc_address(addresses: &Path) -> Option<SocketAddr> {
+    let text = std::fs::read_to_string(addresses).ok()?;
+    let addresses: serde_json::Value = serde_json::from_str(&text).ok()?;
+    addresses.get("grpc")?.as_str()?.parse().ok()
 }
 
 impl Drop for Process {

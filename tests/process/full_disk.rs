@@ -78,27 +78,17 @@ impl SmallDisk {
 
     fn start(&self, settings: &[&str]) -> (Process, SocketAddr) {
         let addresses = self.folder.path().join("addresses");
-        let _none_of_an_earlier_life = std::fs::remove_file(&addresses);
         let mut command = self.command(Broker::BINARY);
         command
             .arg("server")
             .args(FREE_PORTS)
             .args(["--cores", "2"]);
         command.arg("--data").arg(self.point().join("data"));
-        command.arg("--addresses-file").arg(&addresses);
         let small = ["store.segment_bytes=4MiB", "store.free_bytes_min=2MiB"];
         for setting in small.iter().chain(settings) {
             command.args(["--set", setting]);
         }
-        let mut broker = Process::start(&mut command);
-        let found = poll(PATIENCE, || {
-            assert!(!broker.has_ended(), "it starts:\n{}", broker.output());
-            let text = std::fs::read_to_string(&addresses).ok()?;
-            let addresses: serde_json::Value = serde_json::from_str(&text).ok()?;
-            addresses.get("grpc")?.as_str()?.parse().ok()
-        });
-        let address = found.unwrap_or_else(|| panic!("no address:\n{}", broker.output()));
-        (broker, address)
+        Process::serve(&mut command, &addresses, PATIENCE)
     }
 
     /// The store must be sound when no broker has it open.

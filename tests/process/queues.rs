@@ -9,18 +9,18 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::harness::{poll, say};
+use crate::harness::say;
 use crate::mock::kubemq::{field, number, path};
 use crate::mock::peer::{PATIENCE, Peer};
 use crate::mock::process::{Process, server_command};
 use crate::mock::queues::{self, downstream, received, stream};
 use crate::mock::stored::life::Random;
 
+const START_DEADLINE: Duration = Duration::from_secs(60);
 const ROUNDS: u64 = 12;
 const QUEUES: u64 = 3;
 const PRODUCERS: u64 = 16;
 const CONSUMERS: u64 = 16;
-const START_DEADLINE: Duration = Duration::from_secs(60);
 
 /// What is known of one message.
 #[derive(Clone, Copy, Debug, Default)]
@@ -217,23 +217,12 @@ impl Life<'_> {
 
 /// A broker on a store that outlives it, and its address.
 fn start(data: &Path, cores: usize) -> (Process, SocketAddr) {
+    let mut command = server_command(cores, data);
+    command
+        .args(["--set", "store.segment_bytes=1048576"])
+        .args(["--set", "store.sync=strict"]);
     let addresses = data.with_extension("addresses");
-    let _none_of_an_earlier_life = std::fs::remove_file(&addresses);
-    let mut broker = Process::start(
-        server_command(cores, data)
-            .args(["--set", "store.segment_bytes=1048576"])
-            .args(["--set", "store.sync=strict"])
-            .arg("--addresses-file")
-            .arg(&addresses),
-    );
-    let found = poll(START_DEADLINE, || {
-        assert!(!broker.has_ended(), "it starts:\n{}", broker.output());
-        let text = std::fs::read_to_string(&addresses).ok()?;
-        let addresses: serde_json::Value = serde_json::from_str(&text).ok()?;
-        addresses.get("grpc")?.as_str()?.parse().ok()
-    });
-    let address = found.unwrap_or_else(|| panic!("no address in time:\n{}", broker.output()));
-    (broker, address)
+    Process::serve(&mut command, &addresses, START_DEADLINE)
 }
 
 fn live(address: SocketAddr, ledger: &Ledger, random: &mut Random, end: impl FnOnce()) {

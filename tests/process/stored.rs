@@ -4,12 +4,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::harness::{poll, say};
+use crate::harness::say;
 use crate::mock::process::{Process, server_command};
 use crate::mock::stored::life::{Clients, Random};
 
-const ROUNDS: usize = 20;
 const START_DEADLINE: Duration = Duration::from_secs(60);
+const ROUNDS: usize = 20;
 
 /// Small segments: some rounds end in the middle of changing to the next one.
 const SETTINGS: [&str; 4] = [
@@ -21,25 +21,13 @@ const SETTINGS: [&str; 4] = [
 
 /// A broker on a store that outlives it.
 fn start(data: &Path, cores: usize) -> Process {
-    let addresses = data.with_extension("addresses");
-    let _none_of_an_earlier_life = std::fs::remove_file(&addresses);
-    Process::start(
-        server_command(cores, data)
-            .args(SETTINGS)
-            .arg("--addresses-file")
-            .arg(&addresses),
-    )
+    let mut command = server_command(cores, data);
+    command.args(SETTINGS);
+    Process::begin_to_serve(&mut command, &data.with_extension("addresses"))
 }
 
 fn address_of(broker: &mut Process, data: &Path) -> std::net::SocketAddr {
-    let path = data.with_extension("addresses");
-    let found = poll(START_DEADLINE, || {
-        assert!(!broker.has_ended(), "it starts:\n{}", broker.output());
-        let text = std::fs::read_to_string(&path).ok()?;
-        let addresses: serde_json::Value = serde_json::from_str(&text).ok()?;
-        addresses.get("grpc")?.as_str()?.parse().ok()
-    });
-    found.unwrap_or_else(|| panic!("no address in time:\n{}", broker.output()))
+    broker.grpc_address(&data.with_extension("addresses"), START_DEADLINE)
 }
 
 fn survives_kills(cores: usize) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Broker, poll};
+use crate::harness::Broker;
 use crate::mock::process::{Process, program, server_command};
 use crate::mock::stored::life::Clients;
 
@@ -15,19 +15,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const STORE: i32 = 77;
 
 fn start(data: &Path, cores: usize) -> (Process, SocketAddr) {
-    let addresses = data.with_extension("addresses");
-    let _none_of_an_earlier_life = std::fs::remove_file(&addresses);
     let mut command = server_command(cores, data);
     command.args(["--set", "store.segment_bytes=1MiB"]);
-    let mut broker = Process::start(command.arg("--addresses-file").arg(&addresses));
-    let found = poll(PATIENCE, || {
-        assert!(!broker.has_ended(), "it starts:\n{}", broker.output());
-        let text = std::fs::read_to_string(&addresses).ok()?;
-        let addresses: Value = serde_json::from_str(&text).ok()?;
-        addresses.get("grpc")?.as_str()?.parse().ok()
-    });
-    let address = found.unwrap_or_else(|| panic!("no address:\n{}", broker.output()));
-    (broker, address)
+    Process::serve(&mut command, &data.with_extension("addresses"), PATIENCE)
 }
 
 fn tool(data: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {

@@ -14,15 +14,16 @@ use super::world::{Outcome, World};
 
 /// A batch on its way.
 #[derive(Debug)]
-enum Flight {
+pub(crate) enum Flight {
     None,
     Taken(Batch),
     Written(Batch),
     Synced(Batch),
 }
 
+/// What a log has for the blocking thread.
 #[derive(Debug)]
-enum Work {
+pub(crate) enum Work {
     None,
     Job(Job),
     Done(Done),

@@ -5,28 +5,14 @@ use ringmq::engine::queues::dispatcher::{Dispatcher, Pending, PendingMove, Timeo
 use ringmq::engine::queues::{MoveReason, SettleReason};
 use ringmq::engine::stored::{Arrived, Effect, Slots};
 use ringmq_storage::log::{
-    Batch, Carry, CheckpointBuilder, Done, Job, JobOutcome, Log, ReadCursor, ReadEnd, Refused,
+    Carry, CheckpointBuilder, JobOutcome, Log, ReadCursor, ReadEnd, Refused,
 };
 use ringmq_storage::record::queue::{MoveId, QueueHead, Run};
 use ringmq_storage::{ChannelKey, Position, SegmentId, Sequence, SlotId};
 
+use super::broker::{Flight, Work};
 use super::queues::{MS, QUEUES, World};
 use super::world::Outcome;
-
-#[derive(Debug)]
-enum Flight {
-    None,
-    Taken(Batch),
-    Written(Batch),
-    Synced(Batch),
-}
-
-#[derive(Debug)]
-enum Work {
-    None,
-    Job(Job),
-    Done(Done),
-}
 
 /// A running shard.
 pub(crate) struct Shard {
