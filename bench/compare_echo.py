@@ -50,7 +50,7 @@ def start_broker(folder, cpu):
 
 
 def measure(arguments, server, address, seconds, cpu, echo):
-    command = [BINARIES / "ringmq-loadgen", "--address", address, "--pid", str(server.pid), "--cpu", str(cpu)]
+    command = [BINARIES / "ringmq-loadgen", "measure", "--address", address, "--pid", str(server.pid), "--cpu", str(cpu)]
     command += ["--seconds", str(seconds), "--warm-up", "1", "--json", *(["--echo"] if echo else []), *arguments]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     if done.returncode != 0:

@@ -65,7 +65,7 @@ def run(command):
 
 
 def generator(broker, options, seconds, *arguments):
-    command = [BINARIES / "ringmq-loadgen", "--address", broker.address, "--pid", broker.process.pid]
+    command = [BINARIES / "ringmq-loadgen", "measure", "--address", broker.address, "--pid", broker.process.pid]
     command += ["--cpu", options.generator_cpu, "--seconds", seconds, "--warm-up", 1, "--json", "stored", *arguments]
     return run(command)[0]
 

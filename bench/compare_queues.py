@@ -30,7 +30,7 @@ CASES = [("strict", 1), ("strict", 8), ("interval", 1), ("interval", 8)]
 
 
 def arguments(broker, options, seconds):
-    command = [BINARIES / "ringmq-loadgen", "--address", broker.address, "--pid", broker.process.pid]
+    command = [BINARIES / "ringmq-loadgen", "measure", "--address", broker.address, "--pid", broker.process.pid]
     return [*command, "--cpu", options.generator_cpu, "--seconds", seconds, "--warm-up", 1, "--json", "queues"]
 
 

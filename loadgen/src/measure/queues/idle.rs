@@ -13,9 +13,9 @@ use ringmq_proto::kubemq::request::RequestType;
 use ringmq_proto::kubemq::{Request, Response};
 
 use super::SEND_REQUEST;
-use crate::Run;
-use crate::cpu;
-use crate::report::{Interval, Report, histogram, number};
+use crate::measure::Run;
+use crate::measure::cpu;
+use crate::measure::report::{Interval, Report, histogram, number};
 
 const MANAGEMENT: &str = "kubemq.cluster.internal.requests";
 

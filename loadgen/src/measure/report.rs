@@ -7,8 +7,8 @@ use hdrhistogram::Histogram;
 use ringmq::rt;
 use serde::Serialize;
 
-use crate::Run;
-use crate::cpu;
+use crate::measure::Run;
+use crate::measure::cpu;
 
 /// The result of one run.
 #[derive(Clone, Debug, Default, Serialize)]

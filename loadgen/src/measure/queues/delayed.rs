@@ -10,8 +10,8 @@ use ringmq::rt;
 use super::Totals;
 use super::consumer::{self, Wish};
 use super::producer::{self, Load};
-use crate::Run;
-use crate::report::{Interval, Report, number};
+use crate::measure::Run;
+use crate::measure::report::{Interval, Report, number};
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Scenario {

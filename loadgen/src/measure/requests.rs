@@ -13,9 +13,9 @@ use ringmq_proto::kubemq::request::RequestType;
 use ringmq_proto::kubemq::subscribe::SubscribeType;
 use ringmq_proto::kubemq::{Request, Response};
 
-use crate::Run;
-use crate::events::subscribe;
-use crate::report::{Interval, Report, histogram};
+use crate::measure::Run;
+use crate::measure::events::subscribe;
+use crate::measure::report::{Interval, Report, histogram};
 
 const SEND_REQUEST: &str = "/kubemq.kubemq/SendRequest";
 const SEND_RESPONSE: &str = "/kubemq.kubemq/SendResponse";

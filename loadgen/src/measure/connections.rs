@@ -5,10 +5,10 @@ use ringmq::rt;
 use ringmq::wire::client::{CallOptions, Client, ClientStream};
 use ringmq_proto::kubemq::subscribe::SubscribeType;
 
-use crate::Run;
-use crate::cpu;
-use crate::events::subscribe;
-use crate::report::{Interval, Report, histogram, number};
+use crate::measure::Run;
+use crate::measure::cpu;
+use crate::measure::events::subscribe;
+use crate::measure::report::{Interval, Report, histogram, number};
 
 const SUBSCRIBE_TO_EVENTS: &str = "/kubemq.kubemq/SubscribeToEvents";
 

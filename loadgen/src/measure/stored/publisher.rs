@@ -11,8 +11,8 @@ use ringmq::rt::{self, Notify, Queue};
 use ringmq::wire::client::{CallOptions, Client, ClientSender, ClientStream};
 
 use super::{SEND_EVENT, SEND_EVENTS_STREAM};
-use crate::payload::Template;
-use crate::report::histogram;
+use crate::measure::payload::Template;
+use crate::measure::report::histogram;
 
 /// Messages handed to the transport at once.
 const BATCH_MAX: u64 = 64;

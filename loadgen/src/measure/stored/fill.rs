@@ -3,9 +3,9 @@
 use clap::Args;
 
 use super::publisher::{self, Totals};
-use crate::Run;
-use crate::payload::Template;
-use crate::report::{Interval, Report, number};
+use crate::measure::Run;
+use crate::measure::payload::Template;
+use crate::measure::report::{Interval, Report, number};
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Scenario {

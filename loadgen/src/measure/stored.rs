@@ -13,8 +13,8 @@ use prost::Message;
 use ringmq_proto::kubemq::Subscribe;
 use ringmq_proto::kubemq::subscribe::{EventsStoreType, SubscribeType};
 
-use crate::Run;
-use crate::report::Report;
+use crate::measure::Run;
+use crate::measure::report::Report;
 
 const SEND_EVENT: &str = "/kubemq.kubemq/SendEvent";
 const SEND_EVENTS_STREAM: &str = "/kubemq.kubemq/SendEventsStream";

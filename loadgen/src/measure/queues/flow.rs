@@ -14,9 +14,9 @@ use ringmq_proto::kubemq::QueuesDownstreamResponse;
 use super::Totals;
 use super::consumer::{self, Wish};
 use super::producer::{self, Load};
-use crate::Run;
-use crate::payload::stamp;
-use crate::report::{Interval, Report, number};
+use crate::measure::Run;
+use crate::measure::payload::stamp;
+use crate::measure::report::{Interval, Report, number};
 
 /// How long what was sent may take to come.
 const PATIENCE: Duration = Duration::from_secs(20);

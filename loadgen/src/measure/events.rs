@@ -13,9 +13,9 @@ use ringmq::wire::client::{CallOptions, ClientSender, ClientStream};
 use ringmq_proto::kubemq::Subscribe;
 use ringmq_proto::kubemq::subscribe::SubscribeType;
 
-use crate::Run;
-use crate::payload::{Template, field, stamp};
-use crate::report::{Interval, Report, histogram};
+use crate::measure::Run;
+use crate::measure::payload::{Template, field, stamp};
+use crate::measure::report::{Interval, Report, histogram};
 
 const SEND_EVENTS_STREAM: &str = "/kubemq.kubemq/SendEventsStream";
 const SUBSCRIBE_TO_EVENTS: &str = "/kubemq.kubemq/SubscribeToEvents";

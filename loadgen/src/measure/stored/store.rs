@@ -4,9 +4,9 @@ use clap::Args;
 use ringmq::rt;
 
 use super::publisher::{self, Totals};
-use crate::Run;
-use crate::payload::Template;
-use crate::report::{Interval, Report};
+use crate::measure::Run;
+use crate::measure::payload::Template;
+use crate::measure::report::{Interval, Report};
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Scenario {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ringmq::rt::{self, Queue};
 
-use crate::cpu::{Memory, memory_of};
-use crate::report::number;
+use crate::measure::cpu::{Memory, memory_of};
+use crate::measure::report::number;
 
 /// How often the kernel is asked. Reading it takes some ten microseconds.
 const PERIOD: Duration = Duration::from_millis(50);

@@ -10,9 +10,9 @@ use ringmq::rt::{self, Instant, Queue};
 use ringmq::wire::client::{CallOptions, ClientStream};
 
 use super::{SUBSCRIBE_TO_EVENTS, subscribe_from_first};
-use crate::Run;
-use crate::payload::{field, number_field, stamp};
-use crate::report::{Interval, Report, histogram, number};
+use crate::measure::Run;
+use crate::measure::payload::{field, number_field, stamp};
+use crate::measure::report::{Interval, Report, histogram, number};
 
 /// A replay that gets nothing for this long has lost something.
 const PATIENCE: Duration = Duration::from_secs(10);

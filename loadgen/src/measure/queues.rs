@@ -13,9 +13,9 @@ use clap::Subcommand;
 use hdrhistogram::Histogram;
 use ringmq::rt::Notify;
 
-use crate::Run;
-use crate::report::{Report, histogram};
-use crate::stored::memory;
+use crate::measure::Run;
+use crate::measure::report::{Report, histogram};
+use crate::measure::stored::memory;
 
 const UPSTREAM: &str = "/kubemq.kubemq/QueuesUpstream";
 const DOWNSTREAM: &str = "/kubemq.kubemq/QueuesDownstream";
