@@ -104,7 +104,7 @@ pub(crate) fn main(args: Measure) -> anyhow::Result<()> {
     let (tx, rx) = mpsc::channel();
     let plan = Plan {
         cpu: args.cpu,
-        spin: None,
+        spin: std::env::var("SPIN").ok().map_or(ringmq::rt::Spin::None, |s| ringmq::rt::Spin::Sockets(Duration::from_micros(s.parse().unwrap()))),
     };
     let seed = (run, args.scenario);
     let executors = start(&[plan], vec![seed], move |_, (run, scenario)| {

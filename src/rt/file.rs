@@ -116,6 +116,7 @@ impl LogFile {
                 hook.before_sync(&self.path);
             }
         }
+        let _expected = super::poller::expect();
         let written = self.file.write_at(bytes, offset).await.map_err(into_io)?;
         if written != len {
             let text = format!("{written} of {len} bytes written at offset {offset}");
@@ -136,6 +137,7 @@ impl LogFile {
         if let Some(hook) = &self.hook {
             hook.before_sync(&self.path);
         }
+        let _expected = super::poller::expect();
         self.file.fdatasync().await.map_err(into_io)?;
         if let Some(hook) = &self.hook {
             hook.synced(&self.path);

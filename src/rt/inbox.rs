@@ -93,7 +93,10 @@ impl<T: Send> InboxSender<T> {
 impl<T> Inbox<T> {
     /// Receives until every sender is gone. `each` is called on the executor, in order of arrival.
     pub async fn run(self, mut each: impl FnMut(T)) {
-        let mut bell = Conn::from_socket(self.bell.into());
+        let mut bell = match Conn::from_socket(self.bell.into()) {
+            Ok(bell) => bell,
+            Err(error) => return tracing::error!(%error, "the inbox cannot be watched"),
+        };
         let mut rung = [0_u8; 64];
         loop {
             let read = std::future::poll_fn(|cx| bell.poll_read(cx, &mut rung)).await;

@@ -3,10 +3,13 @@
 use std::cell::Cell;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::os::fd::OwnedFd;
+use std::task::{Context, Poll, ready};
 
-use futures_lite::io::{AsyncRead, AsyncWrite};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+
+use super::poller::{Direction, Place};
 
 thread_local! {
     static RECEIVED: Cell<u64> = const { Cell::new(0) };
@@ -47,25 +50,25 @@ fn counted(
 /// One task polls it: the last poller of each direction is the one that is woken.
 #[derive(Debug)]
 pub struct Conn {
-    stream: glommio::net::TcpStream,
+    socket: OwnedFd,
+    place: Place,
 }
 
 impl Conn {
     /// Takes over a connected socket: makes it non-blocking and turns Nagle's delay off.
     ///
     /// # Errors
-    /// What the socket options answer.
+    /// What the socket options answer; when the kernel watches no more sockets.
     pub fn from_std(stream: TcpStream) -> io::Result<Self> {
-        stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
-        Ok(Self::from_socket(stream.into()))
+        Self::from_socket(stream.into())
     }
 
     /// Takes over one end of a local socket pair, which has no such options.
-    pub(super) fn from_socket(socket: socket2::Socket) -> Self {
-        Self {
-            stream: glommio::net::TcpStream::from(socket),
-        }
+    pub(super) fn from_socket(socket: OwnedFd) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        let place = Place::new(&socket)?;
+        Ok(Self { socket, place })
     }
 
     /// Connects to `address`; the attempt runs on the blocking thread and ends after `timeout`.
@@ -81,12 +84,19 @@ impl Conn {
     /// Reads what is there, up to the length of `buf`. Zero: the peer sends no more. A reset with
     /// a pending read may show as zero too, so an end with calls open counts as broken.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        counted(&RECEIVED, Pin::new(&mut self.stream).poll_read(cx, buf))
+        let wanted = buf.len();
+        let read = self.poll_transfer(Direction::Read, wanted, cx, |socket| {
+            rustix::net::recv(socket, &mut *buf, RecvFlags::DONTWAIT).map(|(_, count)| count)
+        });
+        counted(&RECEIVED, read)
     }
 
     /// Writes as much of `buf` as the socket takes.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        counted(&SENT, Pin::new(&mut self.stream).poll_write(cx, buf))
+        let written = self.poll_transfer(Direction::Write, buf.len(), cx, |socket| {
+            rustix::net::send(socket, buf, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+        });
+        counted(&SENT, written)
     }
 
     /// Writes as much of `bufs` as the socket takes, in one call.
@@ -95,18 +105,47 @@ impl Conn {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        counted(
-            &SENT,
-            Pin::new(&mut self.stream).poll_write_vectored(cx, bufs),
-        )
+        let wanted = bufs.iter().map(|buf| buf.len()).sum();
+        let written = self.poll_transfer(Direction::Write, wanted, cx, |socket| {
+            let mut control = SendAncillaryBuffer::default();
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            rustix::net::sendmsg(socket, bufs, &mut control, flags)
+        });
+        counted(&SENT, written)
     }
 
-    /// Ends a direction now. Before dropping a connection call it with `Both`: with a read poll
-    /// pending in the kernel, a bare drop delays the FIN until the reactor turns.
+    /// Tries until the transfer moves something, fails, or has to wait.
+    fn poll_transfer(
+        &self,
+        direction: Direction,
+        wanted: usize,
+        cx: &Context<'_>,
+        mut transfer: impl FnMut(&OwnedFd) -> rustix::io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.place.poll(direction, cx));
+            match transfer(&self.socket) {
+                Ok(count) => {
+                    if count < wanted {
+                        self.place.fell_short(direction);
+                    }
+                    return Poll::Ready(Ok(count));
+                }
+                Err(Errno::AGAIN) => self.place.exhausted(direction),
+                Err(Errno::INTR) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+    }
+
+    /// Ends a direction now.
     pub fn shutdown(&mut self, how: Shutdown) {
-        // The runtime's shutdown never waits: behind its future is the plain system call.
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        let _already_closed = self.stream.poll_shutdown(&mut cx, how);
+        let how = match how {
+            Shutdown::Read => rustix::net::Shutdown::Read,
+            Shutdown::Write => rustix::net::Shutdown::Write,
+            Shutdown::Both => rustix::net::Shutdown::Both,
+        };
+        let _already_closed = rustix::net::shutdown(&self.socket, how);
     }
 
     /// Address of the peer.
@@ -114,6 +153,8 @@ impl Conn {
     /// # Errors
     /// When the socket is no longer connected.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.stream.peer_addr().map_err(io::Error::other)
+        let address = rustix::net::getpeername(&self.socket)?;
+        let address = address.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
+        SocketAddr::try_from(address).map_err(io::Error::from)
     }
 }

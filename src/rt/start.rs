@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 
+use super::poller::Spin;
+
 /// The preempt timer. Never small: each firing before the first task queue ran can park the
 /// executor for good (see [`crate::rt::heartbeat`]).
 const PREEMPT: Duration = Duration::from_secs(1);
@@ -26,8 +28,8 @@ const BLOCKING_THREADS: usize = 2;
 pub struct Plan {
     /// Pins the executor to this processor; `None` leaves it to the kernel.
     pub cpu: Option<usize>,
-    /// How long to look for work before sleeping. Lower latency for a whole core of power.
-    pub spin: Option<Duration>,
+    /// What it does before it sleeps: lower latency for a core's power.
+    pub spin: Spin,
 }
 
 /// Why the executors did not start.
@@ -120,7 +122,7 @@ fn run_one<F: Future<Output = ()> + 'static>(
         .ring_depth(RING_DEPTH)
         .blocking_thread_pool_placement(PoolPlacement::Unbound(BLOCKING_THREADS))
         .preempt_timer(PREEMPT);
-    if let Some(spin) = plan.spin {
+    if let Spin::Everything(spin) = plan.spin {
         builder = builder.spin_before_park(spin);
     }
     let executor = match builder.make() {
@@ -134,10 +136,19 @@ fn run_one<F: Future<Output = ()> + 'static>(
             return;
         }
     };
-    let _nobody_listens_at_exit = ready.send(Ok(()));
+    let ready = ready.clone();
     executor.run(async move {
         super::task::install_queues();
-        main().await;
+        let installed = super::poller::install(plan.spin);
+        let refusal = installed.err().map(|error| Error::Executor {
+            shard,
+            reason: error.to_string(),
+        });
+        let refused = refusal.is_some();
+        let _nobody_listens_at_exit = ready.send(refusal.map_or(Ok(()), Err));
+        if !refused {
+            main().await;
+        }
     });
 }
 

@@ -186,6 +186,7 @@ impl Sleep {
 /// These threads give way to executors, see [`BLOCKING_NICE`].
 pub async fn blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> Option<R> {
     BLOCKING.set(BLOCKING.get() + 1);
+    let _expected = super::poller::expect();
     let result = glommio::executor()
         .spawn_blocking(move || {
             give_way();

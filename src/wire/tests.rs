@@ -29,7 +29,7 @@ pub(super) fn on_executor<F: Future<Output = ()> + 'static>(
 ) {
     let plan = Plan {
         cpu: None,
-        spin: None,
+        spin: rt::Spin::None,
     };
     let executors = start(&[plan], vec![Once(test)], |_, Once(test)| test()).unwrap();
     let ended = executors

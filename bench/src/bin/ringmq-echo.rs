@@ -74,7 +74,8 @@ fn main() -> std::io::Result<()> {
     let listener = TcpListener::bind(address)?;
     eprintln!("{}", listener.local_addr()?);
     let (sender, receiver) = inbox::<(TcpStream, SocketAddr)>()?;
-    let plan = Plan { cpu, spin: None };
+    let spin = std::env::var("SPIN").ok().map_or(rt::Spin::None, |s| rt::Spin::Sockets(std::time::Duration::from_micros(s.parse().unwrap())));
+    let plan = Plan { cpu, spin };
     let _executors = start(
         &[plan],
         vec![receiver],

@@ -81,7 +81,7 @@ impl Bed {
     ) {
         let plan = Plan {
             cpu: None,
-            spin: None,
+            spin: rt::Spin::None,
         };
         let plans = vec![plan; usize::from(self.cores)];
         let (tx, rx) = mpsc::channel();

@@ -1,0 +1,385 @@
+//! Readiness of sockets: one set for all connections of an executor.
+//!
+//! The runtime asks its ring anew for each socket that has run dry, and puts itself to sleep and
+//! up again with five system calls. Here all sockets are in one edge-triggered set (epoll), which
+//! is told about each socket once; the runtime waits for the set, and one look at it serves every
+//! socket that is ready. A look costs a fraction of a microsecond, so that it can be repeated
+//! before the executor sleeps: with [`Spin::Sockets`] a peer that answers at once finds the
+//! executor awake, and pays no interrupt to wake it.
+//!
+//! Who waits for the ring must not starve behind looks at sockets: nothing is looked at while
+//! files are written or blocking work runs ([`expect`]), nor for longer than [`REACTOR_AFTER`].
+
+use std::cell::{Cell, RefCell};
+use std::collections::BinaryHeap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use glommio::io::PollableFd;
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::Timespec;
+use slab::Slab;
+
+use super::clock::{Instant, now};
+
+/// What an executor does before it sleeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Spin {
+    /// It sleeps at once.
+    #[default]
+    None,
+    /// It looks at its sockets for so long. For executors that share nothing: what comes over a
+    /// mesh waits until the executor sleeps.
+    Sockets(Duration),
+    /// It looks at everything for so long, each look a system call for every ring.
+    Everything(Duration),
+}
+
+/// Sockets that one look reports; more are found by the next look.
+const EVENTS_MAX: usize = 256;
+
+/// Without a visit of the reactor for this long, timers and rings are due.
+const REACTOR_AFTER: Duration = Duration::from_micros(200);
+
+thread_local! {
+    static POLLER: RefCell<Option<Rc<Poller>>> = const { RefCell::new(None) };
+    static EXPECTED: Cell<usize> = const { Cell::new(0) };
+    static IDLE_NS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Time that the calling executor had nothing to do, asleep or looking for work, in nanoseconds
+/// since it began.
+#[must_use]
+pub fn idle_ns() -> u64 {
+    IDLE_NS.get()
+}
+
+/// Held while the ring or a thread works for a task: the executor does not look at sockets for
+/// long then, because what it waits for comes another way.
+#[derive(Debug)]
+pub(super) struct Expected(());
+
+pub(super) fn expect() -> Expected {
+    EXPECTED.set(EXPECTED.get() + 1);
+    Expected(())
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        EXPECTED.set(EXPECTED.get().saturating_sub(1));
+    }
+}
+
+/// A socket's place in the set of its executor.
+#[derive(Debug)]
+pub(super) struct Place {
+    poller: Rc<Poller>,
+    key: usize,
+}
+
+/// The two directions of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    Read,
+    Write,
+}
+
+struct Poller {
+    set: OwnedFd,
+    sockets: RefCell<Slab<Socket>>,
+    events: RefCell<Vec<Event>>,
+    alarms: RefCell<BinaryHeap<Alarm>>,
+    /// Whether alarms are kept here: only an executor that looks for long sees them in time.
+    looks_long: bool,
+}
+
+impl std::fmt::Debug for Poller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Poller")
+            .field("set", &self.set)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is known of a socket.
+#[derive(Debug, Default)]
+struct Socket {
+    read: Side,
+    write: Side,
+    /// The peer has ended its side, or the connection is broken: a short read is not the last.
+    ended: bool,
+}
+
+#[derive(Debug)]
+struct Side {
+    /// Cleared when the socket was found dry, or full; set by the next edge.
+    ready: bool,
+    waiter: Option<Waker>,
+}
+
+impl Default for Side {
+    fn default() -> Self {
+        Self {
+            ready: true,
+            waiter: None,
+        }
+    }
+}
+
+/// A moment at which a task is woken, to the microsecond.
+#[derive(Debug)]
+struct Alarm {
+    at: Instant,
+    waker: Waker,
+}
+
+impl PartialEq for Alarm {
+    fn eq(&self, other: &Self) -> bool {
+        self.at == other.at
+    }
+}
+
+impl Eq for Alarm {}
+
+impl PartialOrd for Alarm {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Alarm {
+    /// The earliest is the greatest.
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        other.at.as_ns().cmp(&self.at.as_ns())
+    }
+}
+
+/// Makes the set of the calling executor and starts looking at it.
+///
+/// # Errors
+/// When the process may open no more files.
+pub(super) fn install(spin: Spin) -> io::Result<()> {
+    let set = epoll::create(CreateFlags::CLOEXEC)?;
+    let watched = PollableFd::new(set.try_clone()?).map_err(io::Error::other)?;
+    let poller = Rc::new(Poller {
+        set,
+        sockets: RefCell::default(),
+        events: RefCell::new(Vec::with_capacity(EVENTS_MAX)),
+        alarms: RefCell::default(),
+        looks_long: matches!(spin, Spin::Sockets(_)),
+    });
+    POLLER.with_borrow_mut(|slot| *slot = Some(Rc::clone(&poller)));
+    let long = match spin {
+        Spin::Sockets(long) => long,
+        Spin::None | Spin::Everything(_) => Duration::ZERO,
+    };
+    super::task::spawn(super::Queue::Serve, "sockets", poller.run(watched, long));
+    Ok(())
+}
+
+fn installed() -> Option<Rc<Poller>> {
+    POLLER.with_borrow(Option::clone)
+}
+
+impl Poller {
+    async fn run(self: Rc<Self>, watched: PollableFd<OwnedFd>, long: Duration) {
+        loop {
+            self.look_for(long).await;
+            let asleep = now();
+            if let Err(error) = watched.readable().await {
+                tracing::error!(%error, "the set of sockets cannot be waited for");
+                super::sleep(Duration::from_millis(10)).await;
+            }
+            add_idle(asleep, now());
+            self.look();
+        }
+    }
+
+    /// Looks at the sockets until nothing has come for `long`, or something else is waited for.
+    async fn look_for(&self, long: Duration) {
+        let mut visited = now();
+        let mut active = visited;
+        let mut looked = visited;
+        loop {
+            // One look each time: what runs now may wake what stands behind us in the queue.
+            glommio::executor().yield_task_queue_now().await;
+            let found = self.look();
+            let time = now();
+            if found {
+                active = time;
+            } else {
+                // Nothing else ran when the round was short; what did run is not told apart.
+                add_idle(looked, time);
+            }
+            looked = time;
+            if EXPECTED.get() > 0 || (!found && time >= active.after(long)) {
+                return;
+            }
+            if time >= visited.after(REACTOR_AFTER) {
+                if long.is_zero() {
+                    return;
+                }
+                super::reactor_yield().await;
+                visited = now();
+            }
+        }
+    }
+
+    /// Wakes who waits for what has come; says whether anything had.
+    fn look(&self) -> bool {
+        let rung = self.ring_alarms();
+        let mut events = self.events.borrow_mut();
+        events.clear();
+        let at_once = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        match epoll::wait(&self.set, spare_capacity(&mut *events), Some(&at_once)) {
+            Ok(_) => {}
+            // A signal; the next look finds what this one missed.
+            Err(rustix::io::Errno::INTR) => return rung,
+            Err(error) => {
+                tracing::error!(%error, "the set of sockets cannot be looked at");
+                return rung;
+            }
+        }
+        for event in events.iter() {
+            self.note(event.data, event.flags);
+        }
+        rung || !events.is_empty()
+    }
+
+    fn note(&self, data: EventData, flags: EventFlags) {
+        let Ok(key) = usize::try_from(data.u64()) else {
+            return;
+        };
+        let broken = EventFlags::ERR | EventFlags::HUP;
+        let mut sockets = self.sockets.borrow_mut();
+        // One that has gone since, or another one in its place: that looks once in vain.
+        let Some(socket) = sockets.get_mut(key) else {
+            return;
+        };
+        socket.ended |= flags.intersects(broken | EventFlags::RDHUP);
+        let mut wake = [None, None];
+        let sides = [
+            (&mut socket.read, EventFlags::IN | EventFlags::RDHUP | broken),
+            (&mut socket.write, EventFlags::OUT | broken),
+        ];
+        for ((side, wanted), wake) in sides.into_iter().zip(&mut wake) {
+            if flags.intersects(wanted) {
+                side.ready = true;
+                *wake = side.waiter.take();
+            }
+        }
+        drop(sockets);
+        wake.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    fn ring_alarms(&self) -> bool {
+        let mut rung = false;
+        while let Some(first) = self.alarms.borrow().peek().map(|alarm| alarm.at) {
+            if now() < first {
+                break;
+            }
+            let alarm = self.alarms.borrow_mut().pop();
+            if let Some(alarm) = alarm {
+                alarm.waker.wake();
+                rung = true;
+            }
+        }
+        rung
+    }
+}
+
+fn add_idle(from: Instant, to: Instant) {
+    let idle = u64::try_from(to.since(from).as_nanos()).unwrap_or(u64::MAX);
+    IDLE_NS.set(IDLE_NS.get().saturating_add(idle));
+}
+
+impl Place {
+    /// Adds a socket to the set of the calling executor.
+    ///
+    /// # Errors
+    /// When the kernel watches no more, or outside an executor.
+    pub(super) fn new(socket: impl AsFd) -> io::Result<Self> {
+        let poller = installed().ok_or_else(|| io::Error::other("not on an executor"))?;
+        let key = poller.sockets.borrow_mut().insert(Socket::default());
+        let place = Self { poller, key };
+        let data = EventData::new_u64(u64::try_from(key).unwrap_or(u64::MAX));
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        epoll::add(&place.poller.set, socket, data, flags)?;
+        Ok(place)
+    }
+
+    /// Ready when the direction may be tried; otherwise its task is woken when it may.
+    pub(super) fn poll(&self, direction: Direction, cx: &Context<'_>) -> Poll<()> {
+        let mut sockets = self.poller.sockets.borrow_mut();
+        let Some(side) = sockets.get_mut(self.key).map(|s| s.side(direction)) else {
+            return Poll::Ready(());
+        };
+        if side.ready {
+            return Poll::Ready(());
+        }
+        match &side.waiter {
+            Some(known) if known.will_wake(cx.waker()) => {}
+            _ => side.waiter = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    /// The direction was found dry, or full: it is tried again at the next edge.
+    pub(super) fn exhausted(&self, direction: Direction) {
+        if let Some(socket) = self.poller.sockets.borrow_mut().get_mut(self.key) {
+            socket.side(direction).ready = false;
+        }
+    }
+
+    /// A transfer moved less than it could have: that was all, unless the end is to be read.
+    pub(super) fn fell_short(&self, direction: Direction) {
+        if let Some(socket) = self.poller.sockets.borrow_mut().get_mut(self.key)
+            && !socket.ended
+        {
+            socket.side(direction).ready = false;
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Closing the socket takes it out of the set.
+        let _gone = self.poller.sockets.borrow_mut().try_remove(self.key);
+    }
+}
+
+impl Socket {
+    const fn side(&mut self, direction: Direction) -> &mut Side {
+        match direction {
+            Direction::Read => &mut self.read,
+            Direction::Write => &mut self.write,
+        }
+    }
+}
+
+/// Waits until `at`. On an executor that looks for long ([`Spin::Sockets`]) to about a microsecond,
+/// otherwise as [`super::sleep`] does.
+pub async fn sleep_until(at: Instant) {
+    let poller = installed().filter(|poller| poller.looks_long);
+    let Some(poller) = poller else {
+        return super::sleep(at.since(now())).await;
+    };
+    std::future::poll_fn(|cx| {
+        if now() >= at {
+            return Poll::Ready(());
+        }
+        poller.alarms.borrow_mut().push(Alarm {
+            at,
+            waker: cx.waker().clone(),
+        });
+        Poll::Pending
+    })
+    .await;
+}
