@@ -8,7 +8,7 @@
 //!   h2 (frames, HPACK, flow control)
 //!      │ AsyncRead + AsyncWrite
 //!   cork::Cork     gathers frames, one write for each turn of the driver
-//!      │
+//!      │            (cork::tls between them, if the connection is encrypted)
 //!   rt::Conn       the socket
 //! ```
 //!
@@ -21,7 +21,8 @@
 //! # Bounds
 //! Every limit is a field of [`server::Settings`]. What a peer can make us hold on one connection:
 //! the connection's receive window, the messages it has begun, what streams have buffered for it
-//! (bounded for each stream and for the connection), and the cork's 64 KiB.
+//! (bounded for each stream and for the connection), and the cork's 64 KiB; with TLS once more
+//! what the cork holds, sealed, and a record that has not come whole.
 //!
 //! # Threading
 //! Nothing here is `Send`: a connection lives and dies on the executor that accepted it.
@@ -37,6 +38,7 @@ mod reactor_turn;
 pub mod server;
 pub mod status;
 mod timeout;
+pub mod tls;
 mod vitals;
 
 #[cfg(test)]

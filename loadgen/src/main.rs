@@ -6,9 +6,28 @@
 
 #![forbid(unsafe_code)]
 
+mod clock;
+mod compare;
+mod flow;
 mod measure;
+mod meter;
 mod outcome;
+mod pace;
+mod patterns;
+mod payload;
+mod plan;
+mod quantity;
+mod random;
+mod report;
+mod run;
 mod scenario;
+mod series;
+mod server;
+mod spread;
+mod sweep;
+mod target;
+mod verify;
+mod worker;
 
 use clap::{Parser, Subcommand};
 

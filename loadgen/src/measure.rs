@@ -2,6 +2,7 @@
 //! delayed message comes, what an idle queue is.
 
 mod connections;
+pub(crate) mod costs;
 mod cpu;
 mod events;
 mod payload;
@@ -66,6 +67,8 @@ enum Scenario {
     /// Queues: send, receive and acknowledge; delays; idle queues.
     #[command(subcommand)]
     Queues(queues::Scenario),
+    /// Memory for each connection, subscription, queue and message.
+    Costs(costs::Scenario),
 }
 
 /// What every scenario needs to know.
@@ -129,5 +132,6 @@ async fn drive(run: Run, scenario: Scenario) -> anyhow::Result<Report> {
         Scenario::Connections(scenario) => connections::run(run, scenario).await,
         Scenario::Stored(scenario) => stored::run(run, scenario).await,
         Scenario::Queues(scenario) => queues::run(run, scenario).await,
+        Scenario::Costs(scenario) => costs::run(run, scenario).await,
     }
 }

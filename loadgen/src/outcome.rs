@@ -61,6 +61,17 @@ pub(crate) struct Counts {
     pub failed: u64,
 }
 
+impl Counts {
+    /// What came through: delivered; without consumers what was confirmed, or else sent.
+    pub(crate) const fn through(&self, scenario: &Scenario) -> u64 {
+        match (scenario.consumers, self.acknowledged) {
+            (0, 0) => self.sent,
+            (0, acknowledged) => acknowledged,
+            _ => self.delivered,
+        }
+    }
+}
+
 /// An error text and how often it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ErrorCount {
@@ -131,6 +142,40 @@ pub(crate) struct Slice {
     pub acknowledged: Times,
 }
 
+/// Where a run is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Connections and subscriptions are made.
+    #[default]
+    Connect,
+    WarmUp,
+    /// The counted time.
+    Measure,
+    /// Nothing new is sent; what is on the way may arrive.
+    Drain,
+}
+
+/// A look at a running run, several times a second. Counts and times are those since the last look,
+/// in each phase, so that a warm-up can be watched too.
+#[derive(Clone, Debug)]
+pub(crate) struct Progress {
+    pub phase: Phase,
+    /// Seconds since the beginning of the warm-up; 0 before.
+    pub elapsed: f64,
+    /// Warm-up and duration, in seconds.
+    pub total: f64,
+    /// Seconds since the last look.
+    pub span: f64,
+    /// Since the last look.
+    pub counts: Counts,
+    /// Since the last look; what [`Outcome::main_latency`] is.
+    pub latency: Times,
+    /// Of the whole run, so far.
+    pub failed: u64,
+    /// Of the whole run, so far, as far as they are known before its end.
+    pub violations: u64,
+}
+
 /// A count as a floating-point number; exact up to 2^53.
 #[allow(clippy::cast_precision_loss, reason = "figures are for people")]
 pub(crate) const fn number(count: u64) -> f64 {
@@ -140,12 +185,7 @@ pub(crate) const fn number(count: u64) -> f64 {
 impl Outcome {
     /// Messages a second that came through: delivered, or acknowledged without consumers.
     pub(crate) fn throughput(&self) -> f64 {
-        let through = match (self.scenario.consumers, self.counts.acknowledged) {
-            (0, 0) => self.counts.sent,
-            (0, acknowledged) => acknowledged,
-            _ => self.counts.delivered,
-        };
-        number(through) / self.seconds
+        number(self.counts.through(&self.scenario)) / self.seconds
     }
 
     /// The latency that the scenario is about: to the consumer, or to the confirmation.

@@ -3,6 +3,9 @@
 //! It stands on the same cork as the server side, so a generator on one core can load a server on
 //! another. There is no pool, no name resolution and no retry: a connection that is lost stays
 //! lost, and its calls end with `UNAVAILABLE`.
+//!
+//! With TLS 1.3 a server looks at the client's certificate after the client's handshake is done:
+//! one that it refuses shows as the end of the first call, with the server's alert in the text.
 
 mod call;
 mod driver;
@@ -11,6 +14,7 @@ use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,10 +27,12 @@ pub use call::{ClientSender, ClientStream};
 use crate::rt::Conn;
 use crate::wire::alarm::Alarm;
 use crate::wire::control::ConnectionControl;
+use crate::wire::cork::{TlsConn, Transport};
 use crate::wire::framing::{GatherLimit, MESSAGE_BYTES_MAX};
 use crate::wire::outlet::{Chunk, OutputLimits};
 use crate::wire::status::{Code, GRPC_TIMEOUT, Status};
 use crate::wire::timeout;
+use crate::wire::tls::ClientTls;
 
 /// How a client connects and what it bounds.
 #[derive(Clone, Debug)]
@@ -53,6 +59,8 @@ pub struct ClientSettings {
     pub keepalive_timeout: Duration,
     /// Value of the `user-agent` header.
     pub user_agent: &'static str,
+    /// TLS with the server; `None`: in clear text.
+    pub tls: Option<Arc<ClientTls>>,
 }
 
 impl Default for ClientSettings {
@@ -69,6 +77,7 @@ impl Default for ClientSettings {
             keepalive_time: None,
             keepalive_timeout: Duration::from_secs(10),
             user_agent: "grpc-ringmq/1",
+            tls: None,
         }
     }
 }
@@ -127,24 +136,33 @@ impl Client {
     /// Connects, and starts the connection's driver on this executor.
     ///
     /// # Errors
-    /// When the address does not answer in time, or not at all.
+    /// When the address does not answer in time, or not at all, or when TLS fails: then it holds a
+    /// [`tls::Error`](crate::wire::tls::Error).
     pub async fn connect(address: SocketAddr, settings: ClientSettings) -> io::Result<Self> {
         let conn = Conn::connect(address, settings.connect_timeout).await?;
         Self::over(conn, address, settings).await
     }
 
-    /// Speaks over a connected socket; `address` is what the `:authority` header says.
+    /// Speaks over a connected socket; `address` is what the `:authority` header says, with TLS
+    /// the server's name and the port.
     ///
     /// # Errors
-    /// When the opening cannot be written.
+    /// When TLS fails, or the opening cannot be written.
     pub async fn over(
         conn: Conn,
         address: SocketAddr,
         settings: ClientSettings,
     ) -> io::Result<Self> {
-        let authority: Authority = address.to_string().parse().map_err(io::Error::other)?;
+        let (transport, authority) = match &settings.tls {
+            None => (Transport::Plain(conn), address.to_string()),
+            Some(tls) => {
+                let conn = Box::new(TlsConn::connect(conn, tls).await?);
+                (Transport::Tls(conn), tls.authority(address.port()))
+            }
+        };
+        let authority: Authority = authority.parse().map_err(io::Error::other)?;
         let control = ConnectionControl::new();
-        let requests = driver::start(conn, &settings, &control).await?;
+        let requests = driver::start(transport, &settings, &control).await?;
         let user_agent = HeaderValue::from_static(settings.user_agent);
         let paths = RefCell::new(Vec::new());
         let gather_limit = GatherLimit::new(settings.gather_bytes_max);
@@ -296,7 +314,10 @@ impl Shared {
             return Ok(uri.clone());
         }
         let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(Scheme::HTTP);
+        parts.scheme = Some(match self.settings.tls {
+            None => Scheme::HTTP,
+            Some(_) => Scheme::HTTPS,
+        });
         parts.authority = Some(self.authority.clone());
         let malformed = |_| Status::new(Code::Internal, "malformed method name");
         let path_and_query = PathAndQuery::from_maybe_shared(Bytes::from_static(path.as_bytes()));

@@ -14,6 +14,7 @@
 
 mod budget;
 mod pool;
+mod tls;
 mod watch;
 
 use std::cell::RefCell;
@@ -30,6 +31,7 @@ use crate::rt::{self, Conn, Instant};
 use crate::wire::alarm::Alarm;
 use crate::wire::cork::budget::Budget;
 use crate::wire::cork::pool::{ReadBuffer, WRITE_BYTES};
+pub(crate) use crate::wire::cork::tls::TlsConn;
 use crate::wire::cork::watch::FrameWatch;
 
 /// Above this h2 waits for the socket.
@@ -41,29 +43,46 @@ const LINGER: Duration = Duration::from_secs(1);
 /// The most that is read and thrown away while the peer closes its side.
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
-/// What carries the bytes. Encrypted transports will be a second variant.
+/// What carries the bytes.
 #[derive(Debug)]
 pub(crate) enum Transport {
     /// The socket as it is.
     Plain(Conn),
+    /// The socket behind TLS. It may hold bytes that it has taken and the socket has not.
+    Tls(Box<TlsConn>),
 }
 
 impl Transport {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(conn) => conn.poll_read(cx, buf),
+            Self::Tls(conn) => conn.poll_read(cx, buf),
         }
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(conn) => conn.poll_write(cx, buf),
+            Self::Tls(conn) => conn.poll_write(cx, buf),
         }
     }
 
-    fn shutdown(&mut self, how: Shutdown) {
+    /// Ends our direction once all that was taken has left.
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Plain(conn) => conn.shutdown(how),
+            Self::Plain(conn) => {
+                conn.shutdown(Shutdown::Write);
+                Poll::Ready(Ok(()))
+            }
+            Self::Tls(conn) => conn.poll_finish(cx),
+        }
+    }
+
+    /// Ends both directions at once, whatever has not left.
+    fn abort(&mut self) {
+        match self {
+            Self::Plain(conn) => conn.shutdown(Shutdown::Both),
+            Self::Tls(conn) => conn.shutdown(Shutdown::Both),
         }
     }
 }
@@ -156,7 +175,7 @@ impl Cork {
         })
         .await;
         let mut inner = self.0.borrow_mut();
-        inner.transport.shutdown(Shutdown::Both);
+        inner.transport.abort();
         inner.give_back();
     }
 }
@@ -196,7 +215,27 @@ impl Inner {
         }
         self.out_start = 0;
         pool::give_write(&mut self.out);
-        Poll::Ready(Ok(()))
+        match &mut self.transport {
+            Transport::Plain(_) => Poll::Ready(Ok(())),
+            Transport::Tls(_) => self.poll_flush_sealed(cx),
+        }
+    }
+
+    /// Writes what TLS has taken and the socket has not.
+    fn poll_flush_sealed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Transport::Tls(conn) = &mut self.transport else {
+            return Poll::Ready(Ok(()));
+        };
+        let flushed = conn.poll_flush(cx);
+        if conn.take_progress() && self.blocked {
+            self.alive_at = rt::now();
+        }
+        self.blocked = flushed.is_pending();
+        if let Poll::Ready(Err(error)) = flushed {
+            self.fail(error.kind());
+            return Poll::Ready(Err(error));
+        }
+        flushed
     }
 
     /// The output is lost; drops it so that nobody tries again.
@@ -272,7 +311,9 @@ impl Inner {
         if flushed {
             return Poll::Ready(());
         }
-        self.transport.shutdown(Shutdown::Write);
+        if ready!(self.transport.poll_finish(cx)).is_err() {
+            return Poll::Ready(());
+        }
         let mut thrown_away = 0;
         let mut buffer = pool::take_read();
         let poll = loop {
@@ -372,7 +413,6 @@ impl AsyncWrite for Cork {
             return Poll::Ready(Err(kind.into()));
         }
         ready!(inner.poll_flush_out(cx))?;
-        inner.transport.shutdown(Shutdown::Write);
-        Poll::Ready(Ok(()))
+        inner.transport.poll_finish(cx)
     }
 }

@@ -10,13 +10,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 pub use call::{Call, MessageReader};
-pub use driver::serve;
+pub use driver::{serve, serve_tls};
 pub use respond::{Responder, ResponseStream};
 
 pub use crate::wire::control::{ConnectionControl, Ping};
 use crate::wire::framing::{GatherLimit, MESSAGE_BYTES_MAX};
 use crate::wire::outlet::OutputLimits;
 use crate::wire::status::{Code, Status};
+use crate::wire::tls;
 
 /// What takes the calls of a connection.
 pub trait Service: 'static {
@@ -122,8 +123,10 @@ pub enum Ended {
     Drained,
     /// [`ConnectionControl::close`] was called.
     Closed,
-    /// The opening did not come in time.
+    /// The opening, or that of TLS, did not come in time.
     HandshakeTimeout,
+    /// The peer and we did not agree on TLS.
+    Tls(tls::Error),
     /// The peer did not answer a ping in time.
     KeepaliveTimeout,
     /// The peer sent control frames without end; says of which kind.
@@ -150,6 +153,7 @@ impl Ended {
             Self::Drained => "drained",
             Self::Closed => "closed",
             Self::HandshakeTimeout => "handshake_timeout",
+            Self::Tls(_) => "tls",
             Self::KeepaliveTimeout => "keepalive_timeout",
             Self::Flood(_) => "flood",
             Self::Protocol { .. } => "protocol",
@@ -165,6 +169,7 @@ impl std::fmt::Display for Ended {
             Self::Drained => f.write_str("drained"),
             Self::Closed => f.write_str("closed by us"),
             Self::HandshakeTimeout => f.write_str("no HTTP/2 opening in time"),
+            Self::Tls(error) => write!(f, "no TLS: {error}"),
             Self::KeepaliveTimeout => f.write_str("no answer to a keepalive ping in time"),
             Self::Flood(kind) => write!(f, "flood of {kind} frames"),
             Self::Protocol {

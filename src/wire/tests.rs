@@ -4,11 +4,13 @@ mod calls;
 mod lifecycle;
 mod limits;
 mod raw;
+mod tls;
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -19,9 +21,10 @@ use crate::rt::{self, Conn, Queue};
 use crate::wire::client::{Client, ClientSettings};
 use crate::wire::framing::frame;
 use crate::wire::server::{
-    Call, ConnectionControl, Ended, MessageReader, Responder, Service, Settings, serve,
+    Call, ConnectionControl, Ended, MessageReader, Responder, Service, Settings, serve, serve_tls,
 };
 use crate::wire::status::{Code, Status};
+use crate::wire::tls::ServerTls;
 
 /// Runs a test on an executor; its panic is the test's.
 pub(super) fn on_executor<F: Future<Output = ()> + 'static>(
@@ -68,6 +71,10 @@ struct Pair {
 }
 
 async fn pair(settings: Settings) -> Pair {
+    pair_over(settings, None).await
+}
+
+async fn pair_over(settings: Settings, tls: Option<Arc<ServerTls>>) -> Pair {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let conn = Conn::connect(address, Duration::from_secs(5))
@@ -78,16 +85,15 @@ async fn pair(settings: Settings) -> Pair {
     let service = Rc::new(TestService::default());
     let ended = EndedSlot::default();
     let accepted = Conn::from_std(accepted).unwrap();
-    let serving = serve(
-        accepted,
-        peer,
-        Rc::new(Served(Rc::clone(&service))),
-        Rc::new(settings),
-        control.clone(),
-    );
+    let served = Rc::new(Served(Rc::clone(&service)));
+    let settings = Rc::new(settings);
     let slot = Rc::clone(&ended);
+    let serve_control = control.clone();
     rt::spawn(Queue::Serve, "test connection", async move {
-        let ended = serving.await;
+        let ended = match tls {
+            None => serve(accepted, peer, served, settings, serve_control).await,
+            Some(tls) => serve_tls(accepted, tls, peer, served, settings, serve_control).await,
+        };
         *slot.borrow_mut() = Some(ended);
     });
     Pair {

@@ -8,6 +8,7 @@ use ringmq_proto::kubemq::subscribe::SubscribeType;
 use crate::measure::Run;
 use crate::measure::cpu;
 use crate::measure::events::subscribe;
+use crate::measure::costs::each;
 use crate::measure::report::{Interval, Report, histogram, number};
 
 const SUBSCRIBE_TO_EVENTS: &str = "/kubemq.kubemq/SubscribeToEvents";
@@ -16,21 +17,37 @@ const SUBSCRIBE_TO_EVENTS: &str = "/kubemq.kubemq/SubscribeToEvents";
 pub(crate) struct Scenario {
     /// Connections, each with one subscription to a channel of its own.
     #[arg(long, default_value_t = 2000)]
-    connections: u64,
+    pub(crate) connections: u64,
     /// Further subscriptions on each connection.
     #[arg(long, default_value_t = 10)]
-    subscriptions: u64,
+    pub(crate) subscriptions: u64,
 }
 
-pub(crate) async fn run(run: Run, scenario: Scenario) -> anyhow::Result<Report> {
+/// What idle clients cost the server, in bytes of resident memory each.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Costs {
+    pub connection: f64,
+    /// The first subscription of a connection.
+    pub first_subscription: f64,
+    /// Each further one.
+    pub subscription: f64,
+    /// Of the whole process at the end.
+    pub resident: u64,
+}
+
+/// Connects and subscribes, and looks at the server's memory in between. Everything is closed
+/// when it returns.
+///
+/// # Errors
+/// When the server's process is not known, or refuses.
+pub(crate) async fn costs(run: &Run, scenario: &Scenario) -> anyhow::Result<Costs> {
     let resident = || run.pid.and_then(cpu::resident_bytes).unwrap_or(0);
-    let interval = Interval::begin(&run);
     // Warms the allocator and the lazily made parts of the server.
-    let warm = connect(&run, 10).await?;
+    let warm = connect(run, 10).await?;
     subscribe_each(&warm, "warm").await?;
     rt::sleep(run.warm_up).await;
     let bare = resident();
-    let clients = connect(&run, scenario.connections).await?;
+    let clients = connect(run, scenario.connections).await?;
     rt::sleep(run.warm_up).await;
     let connected = resident();
     let mut streams = subscribe_each(&clients, "first").await?;
@@ -41,31 +58,41 @@ pub(crate) async fn run(run: Run, scenario: Scenario) -> anyhow::Result<Report> 
     }
     rt::sleep(run.warm_up).await;
     let full = resident();
-    let kib = |from: u64, to: u64, count: u64| {
-        number(to.saturating_sub(from)) / 1024.0 / number(count.max(1))
+    let further = scenario.connections * scenario.subscriptions;
+    let costs = Costs {
+        connection: each(bare, connected, scenario.connections),
+        first_subscription: each(connected, subscribed, scenario.connections),
+        subscription: each(subscribed, full, further),
+        resident: full,
     };
+    drop(streams);
+    for client in clients {
+        client.close();
+    }
+    Ok(costs)
+}
+
+pub(crate) async fn run(run: Run, scenario: Scenario) -> anyhow::Result<Report> {
+    let interval = Interval::begin(&run);
+    let costs = costs(&run, &scenario).await?;
     let name = format!("{} connections", scenario.connections);
     let mut report = interval.end(name, scenario.connections, &histogram());
+    let kib = |bytes: f64| bytes / 1024.0;
     report.figures = vec![
-        (
-            "KiB per connection".into(),
-            kib(bare, connected, scenario.connections),
-        ),
+        ("KiB per connection".into(), kib(costs.connection)),
         (
             "KiB per connection, first subscription".into(),
-            kib(connected, subscribed, scenario.connections),
+            kib(costs.first_subscription),
         ),
         (
             "KiB per further subscription".into(),
-            kib(
-                subscribed,
-                full,
-                scenario.connections * scenario.subscriptions,
-            ),
+            kib(costs.subscription),
         ),
-        ("MiB resident".into(), number(full) / 1024.0 / 1024.0),
+        (
+            "MiB resident".into(),
+            number(costs.resident) / 1024.0 / 1024.0,
+        ),
     ];
-    drop(streams);
     Ok(report)
 }
 

@@ -3,8 +3,8 @@
 mod consumer;
 mod delayed;
 mod flow;
-mod idle;
-mod producer;
+pub(crate) mod idle;
+pub(super) mod producer;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -44,21 +44,21 @@ pub(crate) async fn run(run: Run, scenario: Scenario) -> anyhow::Result<Report> 
 
 /// What the producers and consumers of a run share.
 #[derive(Debug)]
-struct Totals {
+pub(super) struct Totals {
     /// Messages whose result says that they are stored.
-    sent: Cell<u64>,
+    pub(super) sent: Cell<u64>,
     /// Messages that were received.
     received: Cell<u64>,
-    violations: Cell<u64>,
+    pub(super) violations: Cell<u64>,
     complained: Cell<bool>,
     latency: RefCell<Histogram<u64>>,
     /// No more is sent.
-    stop: Cell<bool>,
-    moved: Notify,
+    pub(super) stop: Cell<bool>,
+    pub(super) moved: Notify,
 }
 
 impl Totals {
-    fn new() -> Rc<Self> {
+    pub(super) fn new() -> Rc<Self> {
         Rc::new(Self {
             sent: Cell::new(0),
             received: Cell::new(0),

@@ -16,6 +16,8 @@ use ringmq_proto::kubemq::subscribe::{EventsStoreType, SubscribeType};
 use crate::measure::Run;
 use crate::measure::report::Report;
 
+pub(crate) use fill::fill;
+
 const SEND_EVENT: &str = "/kubemq.kubemq/SendEvent";
 const SEND_EVENTS_STREAM: &str = "/kubemq.kubemq/SendEventsStream";
 const SUBSCRIBE_TO_EVENTS: &str = "/kubemq.kubemq/SubscribeToEvents";

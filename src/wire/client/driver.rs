@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use h2::client::{Connection, SendRequest};
 
 use super::ClientSettings;
-use crate::rt::{self, Conn, Queue};
+use crate::rt::{self, Queue};
 use crate::wire::control::ConnectionControl;
 use crate::wire::cork::{Cork, Side, Transport};
 use crate::wire::outlet::Chunk;
@@ -16,11 +16,11 @@ use crate::wire::vitals::Vitals;
 
 /// Writes the opening and starts the driver.
 pub(super) async fn start(
-    conn: Conn,
+    transport: Transport,
     settings: &ClientSettings,
     control: &ConnectionControl,
 ) -> io::Result<SendRequest<Chunk>> {
-    let cork = Cork::new(Transport::Plain(conn), Side::Client);
+    let cork = Cork::new(transport, Side::Client);
     let budget = usize::try_from(settings.connection_window_bytes).unwrap_or(usize::MAX);
     let mut builder = h2::client::Builder::new();
     builder

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,12 +15,13 @@ use super::respond::refusal;
 use super::{Call, ConnectionControl, Ended, Service, Settings, Shared};
 use crate::rt::{self, Conn, Instant};
 use crate::wire::alarm::Alarm;
-use crate::wire::cork::{Cork, Side, Transport};
+use crate::wire::cork::{Cork, Side, TlsConn, Transport};
 use crate::wire::framing::GatherLimit;
 use crate::wire::outlet::Chunk;
 use crate::wire::reactor_turn::ReactorTurn;
 use crate::wire::status::{Code, GRPC_TIMEOUT, Status};
 use crate::wire::timeout;
+use crate::wire::tls::{self, ServerTls};
 use crate::wire::vitals::Vitals;
 
 /// HTTP/2's smallest limit of a frame. Larger frames gain nothing behind a cork and delay others.
@@ -30,14 +32,64 @@ const CALLS_PER_TURN: usize = 256;
 
 /// Runs one connection to its end: opening, calls, keepalive, orderly close. The future belongs in
 /// a task of its own; dropping it early drops the connection without a word.
-pub async fn serve<S: Service>(
+pub fn serve<S: Service>(
     conn: Conn,
     peer: SocketAddr,
     service: Rc<S>,
     settings: Rc<Settings>,
     control: ConnectionControl,
+) -> impl Future<Output = Ended> {
+    run(Transport::Plain(conn), peer, service, settings, control)
+}
+
+/// As [`serve`], over TLS. The handshakes of TLS and HTTP/2 have the time for one each.
+pub async fn serve_tls<S: Service>(
+    conn: Conn,
+    tls: Arc<ServerTls>,
+    peer: SocketAddr,
+    service: Rc<S>,
+    settings: Rc<Settings>,
+    control: ConnectionControl,
 ) -> Ended {
-    let cork = Cork::new(Transport::Plain(conn), Side::Server);
+    let _told_whatever_happens = MarkEnded(control.clone());
+    // Boxed as the opening is.
+    let accepting = Box::pin(accept(conn, &tls, &settings, &control));
+    match accepting.await {
+        Ok(transport) => run(transport, peer, service, settings, control).await,
+        Err(ended) => ended,
+    }
+}
+
+/// The handshake of TLS, unless the connection is to end before.
+async fn accept(
+    conn: Conn,
+    tls: &ServerTls,
+    settings: &Settings,
+    control: &ConnectionControl,
+) -> Result<Transport, Ended> {
+    let mut accepting = std::pin::pin!(TlsConn::accept(conn, tls, settings.handshake_timeout));
+    std::future::poll_fn(|cx| {
+        while control.asked().poll(cx).is_ready() {}
+        if control.wants_close() || control.wants_drain() {
+            return Poll::Ready(Err(Ended::Closed));
+        }
+        accepting.as_mut().poll(cx).map(|accepted| match accepted {
+            Ok(conn) => Ok(Transport::Tls(Box::new(conn))),
+            Err(tls::Error::Timeout { .. }) => Err(Ended::HandshakeTimeout),
+            Err(error) => Err(Ended::Tls(error)),
+        })
+    })
+    .await
+}
+
+async fn run<S: Service>(
+    transport: Transport,
+    peer: SocketAddr,
+    service: Rc<S>,
+    settings: Rc<Settings>,
+    control: ConnectionControl,
+) -> Ended {
+    let cork = Cork::new(transport, Side::Server);
     let _told_whatever_happens = MarkEnded(control.clone());
     let gather_limit = GatherLimit::new(settings.gather_bytes_max);
     let shared = Shared {

@@ -14,6 +14,7 @@ use ringmq_proto::kubemq::{Request, Response};
 
 use super::SEND_REQUEST;
 use crate::measure::Run;
+use crate::measure::costs::each;
 use crate::measure::cpu;
 use crate::measure::report::{Interval, Report, histogram, number};
 
@@ -35,22 +36,38 @@ pub(crate) struct Scenario {
     lists: u64,
 }
 
-pub(super) async fn run(run: Run, scenario: Scenario) -> anyhow::Result<Report> {
+/// What an idle queue costs the server, in bytes of resident memory.
+pub(crate) async fn cost(run: &Run, queues: u64) -> anyhow::Result<f64> {
+    let client = connect(run).await?;
+    let cost = cost_with(&client, run, queues).await;
+    client.close();
+    cost
+}
+
+async fn cost_with(client: &Client, run: &Run, queues: u64) -> anyhow::Result<f64> {
     let resident = || run.pid.and_then(cpu::resident_bytes).unwrap_or(0);
+    let prefix = format!("idle.{}.{}", std::process::id(), rt::unix_ns());
+    create(client, &format!("{prefix}.warm"), 1_000).await?;
+    rt::sleep(run.warm_up).await;
+    let before = resident();
+    create(client, &prefix, queues).await?;
+    rt::sleep(run.warm_up).await;
+    Ok(each(before, resident(), queues))
+}
+
+async fn connect(run: &Run) -> anyhow::Result<Client> {
     let settings = ClientSettings {
         message_bytes_max: LIST_BYTES_MAX,
         gather_bytes_max: LIST_BYTES_MAX,
         ..ClientSettings::default()
     };
-    let client = Client::connect(run.address, settings).await?;
-    let prefix = format!("idle.{}.{}", std::process::id(), rt::unix_ns());
-    create(&client, &format!("{prefix}.warm"), 1_000).await?;
-    rt::sleep(run.warm_up).await;
-    let before = resident();
+    Ok(Client::connect(run.address, settings).await?)
+}
+
+pub(super) async fn run(run: Run, scenario: Scenario) -> anyhow::Result<Report> {
+    let client = connect(&run).await?;
     let interval = Interval::begin(&run);
-    create(&client, &prefix, scenario.queues).await?;
-    rt::sleep(run.warm_up).await;
-    let after = resident();
+    let cost = cost_with(&client, &run, scenario.queues).await?;
     let mut latency = histogram();
     let mut bytes = 0;
     for _ in 0..scenario.lists {
@@ -65,9 +82,8 @@ pub(super) async fn run(run: Run, scenario: Scenario) -> anyhow::Result<Report> 
     }
     let name = format!("{} idle queues, listed", scenario.queues);
     let mut report = interval.end(name, scenario.queues, &latency);
-    let each = number(after.saturating_sub(before)) / number(scenario.queues);
     report.figures = vec![
-        ("bytes per idle queue".into(), each),
+        ("bytes per idle queue".into(), cost),
         (
             "MiB of the list".into(),
             number(u64::try_from(bytes)?) / 1_048_576.0,

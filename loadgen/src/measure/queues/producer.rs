@@ -17,7 +17,7 @@ use super::{Totals, UPSTREAM};
 
 /// What a producer sends.
 #[derive(Clone, Debug)]
-pub(super) struct Load {
+pub(crate) struct Load {
     pub channel: String,
     /// The producer's number: it is in the upper half of each message's number.
     pub producer: u64,
@@ -45,7 +45,7 @@ struct Producer {
 }
 
 /// Starts a producer on a connection.
-pub(super) fn start(client: &Client, load: Load, totals: &Rc<Totals>) -> anyhow::Result<()> {
+pub(crate) fn start(client: &Client, load: Load, totals: &Rc<Totals>) -> anyhow::Result<()> {
     let (sender, results) = client.bidi(UPSTREAM, &CallOptions::default())?;
     let producer = Rc::new(Producer {
         load,

@@ -1,6 +1,7 @@
 //! Filling channels with a number of events.
 
 use clap::Args;
+use ringmq::rt;
 
 use super::publisher::{self, Totals};
 use crate::measure::Run;
@@ -52,4 +53,24 @@ pub(super) async fn run(run: Run, scenario: Scenario) -> anyhow::Result<Report> 
     let rate = bytes / 1024.0 / 1024.0 / report.seconds;
     report.figures.push(("MiB of bodies a second".into(), rate));
     Ok(report)
+}
+
+/// Publishes `count` events to a new channel.
+///
+/// # Errors
+/// When the server refuses one.
+pub(crate) async fn fill(run: &Run, count: u64) -> anyhow::Result<()> {
+    let channel = format!("loadgen.{}.{}", std::process::id(), rt::unix_ns());
+    let totals = Totals::new();
+    let client = run.connect().await?;
+    let template = Template::stored(&channel, run.size);
+    publisher::stream(&client, template, 4096, count, &totals)?;
+    while totals.acknowledged.get() < count && totals.violations.get() == 0 {
+        totals.moved.wait().await;
+    }
+    totals.stop.set(true);
+    client.close();
+    totals.complain();
+    anyhow::ensure!(totals.violations.get() == 0, "the server refuses events");
+    Ok(())
 }
