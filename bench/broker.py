@@ -71,11 +71,10 @@ def load(server, cpu, seconds, *arguments):
     return result
 
 
-def measure(server, cpu, seconds, *arguments):
+def measure(server, cpu, *arguments):
     """The result of `ringmq-loadgen measure`."""
     command = [BINARIES / "ringmq-loadgen", "measure", "--address", server.address, "--pid", server.process.pid]
-    command += ["--cpu", cpu, "--seconds", seconds, "--warm-up", 1, "--json", *arguments]
-    return json.loads(run(command).splitlines()[0])
+    return json.loads(run([*command, "--cpu", cpu, "--json", *arguments]).splitlines()[0])
 
 
 def bare(folder, cpu, seconds, batch):

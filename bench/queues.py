@@ -23,7 +23,7 @@ def delayed(options):
         broker = Broker(folder, options.server_cpu)
         try:
             arguments = ["queues", "delayed", "--count", options.delayed, "--rate", options.rate, *options.more]
-            print(json.dumps(measure(broker, options.generator_cpu, 1, *arguments), indent=1))
+            print(json.dumps(measure(broker, options.generator_cpu, *arguments), indent=1))
         finally:
             broker.end()
 
@@ -34,11 +34,11 @@ def idle(options):
         try:
             trickle = ["--pattern", "queue", "--rate", 1000, "--batch", 1, "--items", 1]
             before = load(broker, options.generator_cpu, 10, *trickle)
-            created = measure(broker, options.generator_cpu, 1, "queues", "idle", "--queues", options.idle, "--lists", 1)
+            created = measure(broker, options.generator_cpu, "queues", "idle", "--queues", options.idle, "--lists", 1)
             beside = []
             thread = threading.Thread(target=lambda: beside.append(load(broker, options.generator_cpu, 20, *trickle)))
             thread.start()
-            listed = measure(broker, options.generator_cpu, 1, "queues", "idle", "--queues", 1000, "--lists", 20)
+            listed = measure(broker, options.generator_cpu, "queues", "idle", "--queues", 1000, "--lists", 20)
             thread.join()
             found = {"created": created, "before": before["latency"], "beside lists": beside[0]["latency"], "lists": listed}
             print(json.dumps(found, indent=1))

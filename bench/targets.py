@@ -101,8 +101,8 @@ def memory(options):
     with tempfile.TemporaryDirectory(dir=options.directory) as folder:
         broker = Broker(folder, options.server_cpu, settings=options.setting)
         try:
-            found = dict(measure(broker, options.generator_cpu, 1, "connections")["figures"])
-            found.update(dict(measure(broker, options.generator_cpu, 1, "queues", "idle", "--queues", 100_000)["figures"]))
+            found = dict(measure(broker, options.generator_cpu, "connections")["figures"])
+            found.update(dict(measure(broker, options.generator_cpu, "queues", "idle", "--queues", 100_000)["figures"]))
             return found
         finally:
             broker.end()
@@ -114,17 +114,17 @@ def stored(options):
     try:
         began = time.monotonic()
         broker = Broker(folder, options.server_cpu, settings=options.setting)
-        measure(broker, options.generator_cpu, 1, "stored", "fill", "--count", 1, "--channel", "first")
+        measure(broker, options.generator_cpu, "stored", "fill", "--count", 1, "--channel", "first")
         found = {"empty store: first acknowledged after ms": (time.monotonic() - began) * 1e3}
-        filled = measure(broker, options.generator_cpu, 1, "stored", "fill", "--count", options.count)
+        filled = measure(broker, options.generator_cpu, "stored", "fill", "--count", options.count)
         found |= {"filled per second": filled["per_second"], "fill: server CPU µs each": filled["server_cpu_us"]}
         broker.end(signal.SIGKILL)
         began = time.monotonic()
         broker = Broker(folder, options.server_cpu, settings=options.setting)
         found["killed: listens again after ms"] = broker.started_ms
-        measure(broker, options.generator_cpu, 1, "stored", "fill", "--count", 1, "--channel", "first")
+        measure(broker, options.generator_cpu, "stored", "fill", "--count", 1, "--channel", "first")
         found["killed: first acknowledged after ms"] = (time.monotonic() - began) * 1e3
-        replayed = measure(broker, options.generator_cpu, 1, "stored", "replay", "--count", options.count)
+        replayed = measure(broker, options.generator_cpu, "stored", "replay", "--count", options.count)
         found |= {"replayed per second": replayed["per_second"], "replay: server CPU µs each": replayed["server_cpu_us"]}
         broker.end()
         return found

@@ -23,7 +23,7 @@ use crate::routing::RoutingTable;
 use crate::rt::heartbeat::Heartbeat;
 use crate::rt::inbox::{InboxSender, inbox};
 use crate::rt::start::{Executors, Plan};
-use crate::rt::{self, Spin, probe};
+use crate::rt::{self, probe};
 use crate::shard::Seat;
 
 use executor::{Control, Seed};
@@ -302,16 +302,10 @@ fn plans(config: &Config) -> Vec<Plan> {
     let cpus = machine::available_cpus();
     let count = config.engine.cores;
     let pin = config.engine.pin.unwrap_or(true) && count <= cpus.len();
-    // What comes from another executor is seen only by a look at everything.
-    let spin = match config.engine.spin {
-        None => Spin::None,
-        Some(long) if count == 1 => Spin::Sockets(long),
-        Some(long) => Spin::Everything(long),
-    };
     (0..count)
         .map(|index| Plan {
             cpu: cpus.get(index).copied().filter(|_| pin),
-            spin,
+            spin: config.engine.spin,
         })
         .collect()
 }

@@ -107,7 +107,7 @@ pub(crate) fn main(args: Measure) -> anyhow::Result<()> {
     let (tx, rx) = mpsc::channel();
     let plan = Plan {
         cpu: args.cpu,
-        spin: std::env::var("SPIN").ok().map_or(ringmq::rt::Spin::None, |s| ringmq::rt::Spin::Sockets(Duration::from_micros(s.parse().unwrap()))),
+        spin: None,
     };
     let seed = (run, args.scenario);
     let executors = start(&[plan], vec![seed], move |_, (run, scenario)| {

@@ -49,7 +49,7 @@ pub(super) fn run(broker: &Broker, grpc_port: u16, task: QueueTask) -> ExitCode 
     };
     let plan = Plan {
         cpu: None,
-        spin: rt::Spin::None,
+        spin: None,
     };
     let (tx, rx) = mpsc::channel();
     let of_environment = || std::env::var("RINGMQ_TOKEN").ok();

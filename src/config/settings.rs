@@ -256,9 +256,9 @@ settings! {
             env: ["ENGINE_PIN"],
             allowed: Allowed::OneOf(&["auto", "true", "false"]),
         }
-        /// How long an idle executor looks for work before it sleeps. Lowers latency and burns the
-        /// core. 0: not at all.
-        spin: Option<Duration> = "0" {
+        /// How long an executor looks at its sockets before it sleeps, when its last sleep was so
+        /// short that this pays. More lowers latency and burns the core. 0: not at all.
+        spin: Option<Duration> = "25" {
             key: "engine.spin_us",
             env: ["ENGINE_SPIN_US"],
             allowed: Allowed::Range(0, 10_000),

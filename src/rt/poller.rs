@@ -3,12 +3,17 @@
 //! The runtime asks its ring anew for each socket that has run dry, and puts itself to sleep and
 //! up again with five system calls. Here all sockets are in one edge-triggered set (epoll), which
 //! is told about each socket once; the runtime waits for the set, and one look at it serves every
-//! socket that is ready. A look costs a fraction of a microsecond, so that it can be repeated
-//! before the executor sleeps: with [`Spin::Sockets`] a peer that answers at once finds the
-//! executor awake, and pays no interrupt to wake it.
+//! socket that is ready. A look costs a fraction of a microsecond, so it can be repeated before
+//! the executor sleeps: a peer that answers at once finds the executor awake, and neither pays for
+//! waking it nor waits for that.
+//!
+//! Looking is worth it when it ends a wait that would have been short. So, as a hypervisor does
+//! before it gives a processor back, the executor looks for a while only when its last sleep was
+//! short enough to have been saved ([`Patience`]).
 //!
 //! Who waits for the ring must not starve behind looks at sockets: nothing is looked at while
-//! files are written or blocking work runs ([`expect`]), nor for longer than [`REACTOR_AFTER`].
+//! files are written or blocking work runs ([`expect`]), and the reactor has its turn after
+//! [`REACTOR_BUSY`] or [`REACTOR_IDLE`].
 
 use std::cell::{Cell, RefCell};
 use std::collections::BinaryHeap;
@@ -20,42 +25,27 @@ use std::time::Duration;
 
 use glommio::io::PollableFd;
 use rustix::buffer::spare_capacity;
-use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use slab::Slab;
 
 use super::clock::{Instant, now};
 
-/// What an executor does before it sleeps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Spin {
-    /// It sleeps at once.
-    #[default]
-    None,
-    /// It looks at its sockets for so long. For executors that share nothing: what comes over a
-    /// mesh waits until the executor sleeps.
-    Sockets(Duration),
-    /// It looks at everything for so long, each look a system call for every ring.
-    Everything(Duration),
-}
-
 /// Sockets that one look reports; more are found by the next look.
 const EVENTS_MAX: usize = 256;
 
-/// Without a visit of the reactor for this long, timers and rings are due.
-const REACTOR_AFTER: Duration = Duration::from_micros(200);
+/// While there is work: after so long without the reactor, timers and rings are due.
+const REACTOR_BUSY: Duration = Duration::from_micros(200);
+
+/// While there is none: what comes over the mesh is seen by the reactor alone.
+const REACTOR_IDLE: Duration = Duration::from_micros(50);
+
+/// An alarm is kept here when it is this near; before that, the runtime's timer is good enough.
+const ALARM_NEAR: Duration = Duration::from_micros(200);
 
 thread_local! {
     static POLLER: RefCell<Option<Rc<Poller>>> = const { RefCell::new(None) };
     static EXPECTED: Cell<usize> = const { Cell::new(0) };
-    static IDLE_NS: Cell<u64> = const { Cell::new(0) };
-}
-
-/// Time that the calling executor had nothing to do, asleep or looking for work, in nanoseconds
-/// since it began.
-#[must_use]
-pub fn idle_ns() -> u64 {
-    IDLE_NS.get()
 }
 
 /// Held while the ring or a thread works for a task: the executor does not look at sockets for
@@ -71,6 +61,38 @@ pub(super) fn expect() -> Expected {
 impl Drop for Expected {
     fn drop(&mut self) {
         EXPECTED.set(EXPECTED.get().saturating_sub(1));
+    }
+}
+
+/// How long to look for work before sleeping.
+#[derive(Debug)]
+struct Patience {
+    long: Duration,
+    /// The last sleep was so short that looking would have saved it, and no look has failed since.
+    pays: bool,
+}
+
+impl Patience {
+    fn new(long: Duration) -> Self {
+        let pays = !long.is_zero();
+        Self { long, pays }
+    }
+
+    const fn length(&self) -> Duration {
+        match self.pays {
+            true => self.long,
+            false => Duration::ZERO,
+        }
+    }
+
+    /// Nothing came while it looked.
+    const fn in_vain(&mut self) {
+        self.pays = false;
+    }
+
+    /// It slept for so long; waking up is in that, and takes about as long as the wait is worth.
+    fn slept(&mut self, asleep: Duration) {
+        self.pays = asleep < self.long * 2;
     }
 }
 
@@ -93,8 +115,8 @@ struct Poller {
     sockets: RefCell<Slab<Socket>>,
     events: RefCell<Vec<Event>>,
     alarms: RefCell<BinaryHeap<Alarm>>,
-    /// Whether alarms are kept here: only an executor that looks for long sees them in time.
-    looks_long: bool,
+    /// Whether it looks before it sleeps: alarms are kept here then.
+    looks: bool,
 }
 
 impl std::fmt::Debug for Poller {
@@ -158,11 +180,11 @@ impl Ord for Alarm {
     }
 }
 
-/// Makes the set of the calling executor and starts looking at it.
+/// Makes the set of the calling executor and starts looking at it, before each sleep for `long`.
 ///
 /// # Errors
 /// When the process may open no more files.
-pub(super) fn install(spin: Spin) -> io::Result<()> {
+pub(super) fn install(long: Duration) -> io::Result<()> {
     let set = epoll::create(CreateFlags::CLOEXEC)?;
     let watched = PollableFd::new(set.try_clone()?).map_err(io::Error::other)?;
     let poller = Rc::new(Poller {
@@ -170,14 +192,11 @@ pub(super) fn install(spin: Spin) -> io::Result<()> {
         sockets: RefCell::default(),
         events: RefCell::new(Vec::with_capacity(EVENTS_MAX)),
         alarms: RefCell::default(),
-        looks_long: matches!(spin, Spin::Sockets(_)),
+        looks: !long.is_zero(),
     });
     POLLER.with_borrow_mut(|slot| *slot = Some(Rc::clone(&poller)));
-    let long = match spin {
-        Spin::Sockets(long) => long,
-        Spin::None | Spin::Everything(_) => Duration::ZERO,
-    };
-    super::task::spawn(super::Queue::Serve, "sockets", poller.run(watched, long));
+    let patience = Patience::new(long);
+    super::task::spawn(super::Queue::Serve, "sockets", poller.run(watched, patience));
     Ok(())
 }
 
@@ -186,24 +205,24 @@ fn installed() -> Option<Rc<Poller>> {
 }
 
 impl Poller {
-    async fn run(self: Rc<Self>, watched: PollableFd<OwnedFd>, long: Duration) {
+    async fn run(self: Rc<Self>, watched: PollableFd<OwnedFd>, mut patience: Patience) {
         loop {
-            self.look_for(long).await;
+            self.look_for(&mut patience).await;
             let asleep = now();
             if let Err(error) = watched.readable().await {
                 tracing::error!(%error, "the set of sockets cannot be waited for");
                 super::sleep(Duration::from_millis(10)).await;
             }
-            add_idle(asleep, now());
+            patience.slept(now().since(asleep));
             self.look();
         }
     }
 
-    /// Looks at the sockets until nothing has come for `long`, or something else is waited for.
-    async fn look_for(&self, long: Duration) {
+    /// Looks at the sockets until nothing has come for as long as that pays, or something else is
+    /// waited for.
+    async fn look_for(&self, patience: &mut Patience) {
         let mut visited = now();
         let mut active = visited;
-        let mut looked = visited;
         loop {
             // One look each time: what runs now may wake what stands behind us in the queue.
             glommio::executor().yield_task_queue_now().await;
@@ -211,16 +230,28 @@ impl Poller {
             let time = now();
             if found {
                 active = time;
-            } else {
-                // Nothing else ran when the round was short; what did run is not told apart.
-                add_idle(looked, time);
             }
-            looked = time;
-            if EXPECTED.get() > 0 || (!found && time >= active.after(long)) {
+            let reactor_due = match found {
+                true => time.since(visited) >= REACTOR_BUSY,
+                false => time.since(visited) >= REACTOR_IDLE,
+            };
+            if !self.alarms.borrow().is_empty() {
+                // It must not sleep over an alarm.
+                if reactor_due || EXPECTED.get() > 0 {
+                    super::reactor_yield().await;
+                    visited = now();
+                }
+                continue;
+            }
+            if EXPECTED.get() > 0 {
                 return;
             }
-            if time >= visited.after(REACTOR_AFTER) {
-                if long.is_zero() {
+            if !found && time.since(active) >= patience.length() {
+                patience.in_vain();
+                return;
+            }
+            if reactor_due {
+                if !patience.pays {
                     return;
                 }
                 super::reactor_yield().await;
@@ -295,11 +326,6 @@ impl Poller {
     }
 }
 
-fn add_idle(from: Instant, to: Instant) {
-    let idle = u64::try_from(to.since(from).as_nanos()).unwrap_or(u64::MAX);
-    IDLE_NS.set(IDLE_NS.get().saturating_add(idle));
-}
-
 impl Place {
     /// Adds a socket to the set of the calling executor.
     ///
@@ -364,13 +390,16 @@ impl Socket {
     }
 }
 
-/// Waits until `at`. On an executor that looks for long ([`Spin::Sockets`]) to about a microsecond,
-/// otherwise as [`super::sleep`] does.
+/// Waits until `at`: to about a microsecond on an executor that looks before it sleeps
+/// ([`super::start::Plan::spin`]), otherwise as [`super::sleep`] does.
 pub async fn sleep_until(at: Instant) {
-    let poller = installed().filter(|poller| poller.looks_long);
-    let Some(poller) = poller else {
+    let Some(poller) = installed().filter(|poller| poller.looks) else {
         return super::sleep(at.since(now())).await;
     };
+    let far = at.since(now()).saturating_sub(ALARM_NEAR);
+    if !far.is_zero() {
+        super::sleep(far).await;
+    }
     std::future::poll_fn(|cx| {
         if now() >= at {
             return Poll::Ready(());

@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 
-use super::poller::Spin;
-
 /// The preempt timer. Never small: each firing before the first task queue ran can park the
 /// executor for good (see [`crate::rt::heartbeat`]).
 const PREEMPT: Duration = Duration::from_secs(1);
@@ -28,8 +26,9 @@ const BLOCKING_THREADS: usize = 2;
 pub struct Plan {
     /// Pins the executor to this processor; `None` leaves it to the kernel.
     pub cpu: Option<usize>,
-    /// What it does before it sleeps: lower latency for a core's power.
-    pub spin: Spin,
+    /// How long it looks at its sockets before it sleeps, when that pays: lower latency for some
+    /// of a core's time. `None`: not at all.
+    pub spin: Option<Duration>,
 }
 
 /// Why the executors did not start.
@@ -116,15 +115,12 @@ fn run_one<F: Future<Output = ()> + 'static>(
     main: impl FnOnce() -> F,
 ) {
     let placement = plan.cpu.map_or(Placement::Unbound, Placement::Fixed);
-    let mut builder = LocalExecutorBuilder::new(placement)
+    let builder = LocalExecutorBuilder::new(placement)
         .name(&format!("shard-{shard}"))
         .io_memory(IO_MEMORY_BYTES)
         .ring_depth(RING_DEPTH)
         .blocking_thread_pool_placement(PoolPlacement::Unbound(BLOCKING_THREADS))
         .preempt_timer(PREEMPT);
-    if let Spin::Everything(spin) = plan.spin {
-        builder = builder.spin_before_park(spin);
-    }
     let executor = match builder.make() {
         Ok(executor) => executor,
         Err(error) => {
@@ -139,7 +135,7 @@ fn run_one<F: Future<Output = ()> + 'static>(
     let ready = ready.clone();
     executor.run(async move {
         super::task::install_queues();
-        let installed = super::poller::install(plan.spin);
+        let installed = super::poller::install(plan.spin.unwrap_or_default());
         let refusal = installed.err().map(|error| Error::Executor {
             shard,
             reason: error.to_string(),

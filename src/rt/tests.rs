@@ -15,7 +15,7 @@ use crate::rt;
 
 const UNPINNED: Plan = Plan {
     cpu: None,
-    spin: rt::Spin::None,
+    spin: None,
 };
 const PATIENCE: Duration = Duration::from_secs(30);
 

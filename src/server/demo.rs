@@ -32,7 +32,7 @@ pub(super) fn start(broker: SocketAddr) {
     let address = SocketAddr::new(loopback_for(broker), broker.port());
     let plan = Plan {
         cpu: None,
-        spin: rt::Spin::None,
+        spin: None,
     };
     let started = start_executors(&[plan], vec![address], |_, address| async move {
         match run(address).await {

@@ -32,7 +32,7 @@ pub(super) fn on_executor<F: Future<Output = ()> + 'static>(
 ) {
     let plan = Plan {
         cpu: None,
-        spin: rt::Spin::None,
+        spin: None,
     };
     let executors = start(&[plan], vec![Once(test)], |_, Once(test)| test()).unwrap();
     let ended = executors

@@ -5,6 +5,7 @@
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use ringmq::rt::inbox::inbox;
@@ -66,7 +67,10 @@ async fn stream(call: Call) {
     out.finish(Status::new(Code::Ok, ""));
 }
 
-/// Usage: `ringmq-echo [ADDRESS] [CPU]`. Prints the address it listens on.
+/// How long it looks for work before it sleeps, in microseconds: as the broker does by default.
+const SPIN_US: u64 = 25;
+
+/// Usage: `ringmq-echo [ADDRESS] [CPU] [SPIN_US]`. Prints the address it listens on.
 fn main() -> std::io::Result<()> {
     let mut args = std::env::args().skip(1);
     let address = args.next().unwrap_or_else(|| "127.0.0.1:0".into());
@@ -74,7 +78,8 @@ fn main() -> std::io::Result<()> {
     let listener = TcpListener::bind(address)?;
     eprintln!("{}", listener.local_addr()?);
     let (sender, receiver) = inbox::<(TcpStream, SocketAddr)>()?;
-    let spin = std::env::var("SPIN").ok().map_or(rt::Spin::None, |s| rt::Spin::Sockets(std::time::Duration::from_micros(s.parse().unwrap())));
+    let spin_us = args.next().and_then(|spin_us| spin_us.parse().ok());
+    let spin = Some(Duration::from_micros(spin_us.unwrap_or(SPIN_US)));
     let plan = Plan { cpu, spin };
     let _executors = start(
         &[plan],

@@ -198,7 +198,7 @@ fn record(latency: &LatencyHistogram, from: rt::Instant) {
 fn run(trial: &Trial, cpu: Option<usize>) -> io::Result<LatencyHistogram> {
     let (tx, rx) = mpsc::channel();
     let seed = (trial.clone(), tx);
-    let executors = start(&[Plan { cpu, spin: rt::Spin::None }], vec![seed], |_, (trial, tx)| {
+    let executors = start(&[Plan { cpu, spin: None }], vec![seed], |_, (trial, tx)| {
         async move {
             let latency = LatencyHistogram::default();
             // A thread that blocks may as well be the executor's: it has nothing else to do.

@@ -81,7 +81,7 @@ impl Bed {
     ) {
         let plan = Plan {
             cpu: None,
-            spin: rt::Spin::None,
+            spin: None,
         };
         let plans = vec![plan; usize::from(self.cores)];
         let (tx, rx) = mpsc::channel();
