@@ -47,6 +47,7 @@ use crate::routing::{self, RouteError, RoutingTable, Target};
 use crate::rt::{self, Notify};
 use crate::telemetry::counters::{Counters, CountersSnapshot};
 use crate::telemetry::latency::Latencies;
+use crate::wire::chunks::Pieces;
 use ringmq_storage::SlotId;
 
 pub use channels::{
@@ -137,6 +138,8 @@ pub struct Shard {
     // Reused by every publish: nothing is allocated on the way of an event.
     chosen: RefCell<Vec<SubscriberAddress>>,
     scratch: RefCell<BytesMut>,
+    /// What goes to other cores and is copied or sent there at once.
+    pieces: RefCell<Pieces>,
 }
 
 impl std::fmt::Debug for Shard {
@@ -188,6 +191,7 @@ impl Shard {
             latencies: Latencies::default(),
             chosen: RefCell::default(),
             scratch: RefCell::default(),
+            pieces: RefCell::default(),
         })
     }
 

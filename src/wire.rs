@@ -28,6 +28,7 @@
 //! Nothing here is `Send`: a connection lives and dies on the executor that accepted it.
 
 mod alarm;
+pub mod chunks;
 pub mod client;
 mod control;
 mod cork;

@@ -1,4 +1,7 @@
 //! Measurements of the parts of RingMQ: the benches are in `benches/`, the servers that set the
-//! pace for the broker in `src/bin/`.
+//! pace for the broker in `src/bin/`, and here what both the benches and the count of instructions
+//! run.
 
 #![forbid(unsafe_code)]
+
+pub mod parts;

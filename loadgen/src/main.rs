@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod cli;
 mod clock;
 mod compare;
 mod flow;
@@ -29,27 +30,11 @@ mod target;
 mod verify;
 mod worker;
 
-use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
 #[global_allocator]
 static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Drives a server and reports rate, latency and what each message cost it.
-#[derive(Clone, Debug, Parser)]
-#[command(name = "ringmq-loadgen", version)]
-struct Args {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Clone, Debug, Subcommand)]
-enum Command {
-    /// Measures one thing: connections, replay, delays, idle queues.
-    Measure(measure::Measure),
-}
-
-fn main() -> anyhow::Result<()> {
-    match Args::parse().command {
-        Command::Measure(args) => measure::main(args),
-    }
+fn main() -> ExitCode {
+    cli::main()
 }

@@ -3,12 +3,8 @@
 
 mod connections;
 pub(crate) mod costs;
-mod cpu;
-mod events;
-mod payload;
 mod queues;
 mod report;
-mod requests;
 mod stored;
 
 use std::net::SocketAddr;
@@ -34,18 +30,12 @@ pub(crate) struct Measure {
     /// Pins the generator to this processor.
     #[arg(long, global = true)]
     cpu: Option<usize>,
-    /// Seconds that are measured.
-    #[arg(long, default_value_t = 5, global = true)]
-    seconds: u64,
-    /// Seconds before that, which are not.
+    /// Seconds in which the server may settle before its memory is read.
     #[arg(long, default_value_t = 1, global = true)]
-    warm_up: u64,
-    /// Bytes of each body, 16 at least.
+    settle: u64,
+    /// Bytes of each body.
     #[arg(long, default_value_t = 1024, global = true)]
-    size: usize,
-    /// The server is an echo, not a broker.
-    #[arg(long, global = true)]
-    echo: bool,
+    size: u32,
     /// Prints the report as one line of JSON.
     #[arg(long, global = true)]
     json: bool,
@@ -55,20 +45,16 @@ pub(crate) struct Measure {
 
 #[derive(Clone, Debug, Subcommand)]
 enum Scenario {
-    /// Events from one publish stream to subscribers, as fast as they arrive or at a rate.
-    Events(events::Scenario),
-    /// Queries from callers through one responder and back.
-    Requests(requests::Scenario),
     /// Idle connections with subscriptions: what each costs in memory.
     Connections(connections::Scenario),
-    /// Stored events: durable appends, filling a channel, replaying it.
-    #[command(subcommand)]
-    Stored(stored::Scenario),
-    /// Queues: send, receive and acknowledge; delays; idle queues.
-    #[command(subcommand)]
-    Queues(queues::Scenario),
     /// Memory for each connection, subscription, queue and message.
     Costs(costs::Scenario),
+    /// Stored events: filling a channel, replaying it.
+    #[command(subcommand)]
+    Stored(stored::Scenario),
+    /// Queues: delays; idle queues.
+    #[command(subcommand)]
+    Queues(queues::Scenario),
 }
 
 /// What every scenario needs to know.
@@ -76,10 +62,8 @@ enum Scenario {
 struct Run {
     address: SocketAddr,
     pid: Option<u32>,
-    warm_up: Duration,
-    duration: Duration,
-    size: usize,
-    echo: bool,
+    settle: Duration,
+    size: u32,
 }
 
 impl Run {
@@ -93,16 +77,15 @@ impl Run {
 /// Measures and prints.
 pub(crate) fn main(args: Measure) -> anyhow::Result<()> {
     anyhow::ensure!(
-        args.size >= payload::STAMP_BYTES,
-        "--size must be 16 or more"
+        args.size >= crate::payload::BODY_BYTES_MIN,
+        "--size must be {} or more",
+        crate::payload::BODY_BYTES_MIN
     );
     let run = Run {
         address: args.address,
         pid: args.pid,
-        warm_up: Duration::from_secs(args.warm_up),
-        duration: Duration::from_secs(args.seconds),
+        settle: Duration::from_secs(args.settle),
         size: args.size,
-        echo: args.echo,
     };
     let (tx, rx) = mpsc::channel();
     let plan = Plan {
@@ -127,11 +110,9 @@ pub(crate) fn main(args: Measure) -> anyhow::Result<()> {
 
 async fn drive(run: Run, scenario: Scenario) -> anyhow::Result<Report> {
     match scenario {
-        Scenario::Events(scenario) => events::run(run, scenario).await,
-        Scenario::Requests(scenario) => requests::run(run, scenario).await,
         Scenario::Connections(scenario) => connections::run(run, scenario).await,
+        Scenario::Costs(scenario) => costs::run(run, scenario).await,
         Scenario::Stored(scenario) => stored::run(run, scenario).await,
         Scenario::Queues(scenario) => queues::run(run, scenario).await,
-        Scenario::Costs(scenario) => costs::run(run, scenario).await,
     }
 }

@@ -8,13 +8,16 @@
 //!  │ run      │ flow │ producer │ number   │ intended_ns  │ crc32 │ reserved │ filling …
 //! ```
 //!
-//! The checksum is that of the whole body with its own field zero. Sending and receiving touch no
-//! `prost`: a message costs a copy of its filling, a checksum and a few length fields.
+//! The checksum is that of the filling and, after it, of the stamp: in this order what a producer
+//! repeats comes first, and only its stamp is summed up for each message. The reserved field is
+//! zero. Sending and receiving touch no `prost`: a message costs a copy of its filling, a checksum
+//! and a few length fields.
 
 mod frames;
 mod wire;
 
 use bytes::{Buf, BufMut, BytesMut};
+use crc32fast::Hasher;
 
 pub(crate) use frames::{Frames, ID_BYTES, Sending, id, read_id};
 pub(crate) use wire::{
@@ -54,7 +57,7 @@ pub(crate) struct Stamp {
 pub(crate) enum BodyError {
     /// Of another run, or of another sender altogether.
     Foreign,
-    /// Its checksum differs from what it should be.
+    /// Its checksum, or what has to be zero, differs from what it should be.
     Damaged,
 }
 
@@ -68,10 +71,9 @@ pub(crate) fn read(body: &[u8], checksum: bool, run: u64) -> Result<Stamp, BodyE
         return Err(BodyError::Foreign);
     }
     if checksum {
-        let mut head = *head;
-        let field = checksum_of(&mut head);
-        let found = u32::from_le_bytes(std::mem::take(field));
-        if found != body_checksum(&head, filling) {
+        let mut hasher = Hasher::new();
+        hasher.update(filling);
+        if *head != stamp.to_head(hasher) {
             return Err(BodyError::Damaged);
         }
     }
@@ -79,8 +81,17 @@ pub(crate) fn read(body: &[u8], checksum: bool, run: u64) -> Result<Stamp, BodyE
 }
 
 impl Stamp {
-    /// The head with this stamp, and zero for a checksum.
-    fn to_head(self) -> [u8; STAMP_BYTES] {
+    /// The head of a body with this stamp, whose filling has been summed up.
+    fn to_head(self, filling: Hasher) -> [u8; STAMP_BYTES] {
+        let mut head = self.without_checksum();
+        let mut hasher = filling;
+        let (stamp, mut behind) = head.split_at_mut(CHECKSUM_AT);
+        hasher.update(stamp);
+        behind.put_u32_le(hasher.finalize());
+        head
+    }
+
+    fn without_checksum(self) -> [u8; STAMP_BYTES] {
         let mut head = [0; STAMP_BYTES];
         let mut rest = head.as_mut_slice();
         rest.put_u64_le(self.run);
@@ -103,22 +114,6 @@ impl Stamp {
     }
 }
 
-/// The checksum's field of a head.
-fn checksum_of(head: &mut [u8; STAMP_BYTES]) -> &mut [u8; 4] {
-    let (_, behind) = head.split_at_mut(CHECKSUM_AT);
-    behind
-        .first_chunk_mut()
-        .expect("a checksum ends before the head does")
-}
-
-/// The checksum of a body whose head has zero in its place.
-fn body_checksum(head: &[u8; STAMP_BYTES], filling: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(head);
-    hasher.update(filling);
-    hasher.finalize()
-}
-
 /// The bodies of one producer: sizes by a distribution, in the order that the seed gives.
 #[derive(Clone, Debug)]
 pub(crate) struct Bodies {
@@ -126,7 +121,9 @@ pub(crate) struct Bodies {
     random: Random,
     /// Bytes behind the stamp, for the largest body.
     filling: Vec<u8>,
-    checksum: bool,
+    /// The sum over the filling of so many bytes, which is that of the last body. `None`: bodies
+    /// have no checksum.
+    summed: Option<(usize, Hasher)>,
 }
 
 #[derive(Clone, Debug)]
@@ -157,7 +154,7 @@ impl Bodies {
             filling: filling.collect(),
             sizes,
             random,
-            checksum,
+            summed: checksum.then(|| (0, Hasher::new())),
         }
     }
 
@@ -173,14 +170,20 @@ impl Bodies {
     }
 
     /// Appends a body of a size that was drawn.
-    pub(crate) fn put(&self, stamp: &Stamp, len: usize, out: &mut BytesMut) {
+    pub(crate) fn put(&mut self, stamp: &Stamp, len: usize, out: &mut BytesMut) {
         let filling = len.saturating_sub(STAMP_BYTES);
         let filling = self.filling.get(..filling).unwrap_or(&self.filling);
-        let mut head = stamp.to_head();
-        if self.checksum {
-            let checksum = body_checksum(&head, filling);
-            *checksum_of(&mut head) = checksum.to_le_bytes();
-        }
+        let head = match &mut self.summed {
+            None => stamp.without_checksum(),
+            Some((bytes, hasher)) => {
+                if *bytes != filling.len() {
+                    *bytes = filling.len();
+                    hasher.reset();
+                    hasher.update(filling);
+                }
+                stamp.to_head(hasher.clone())
+            }
+        };
         out.extend_from_slice(&head);
         out.extend_from_slice(filling);
     }

@@ -79,10 +79,19 @@ pub(crate) fn main(args: &PlanArgs, options: &Options, pages: &Pages) -> anyhow:
         || plan.json(),
         || page::page(&plan, pages),
     )?;
-    Ok(ExitCode::SUCCESS)
+    Ok(ExitCode::from(if plan.violations() > 0 { 3 } else { 0 }))
 }
 
 impl Plan {
+    /// Messages that were lost, repeated, reordered or damaged while measuring.
+    fn violations(&self) -> u64 {
+        let points = self.measured.points.iter().map(|point| point.violations);
+        let curves = self.measured.curves.iter();
+        let loads = curves.flat_map(|curve| curve.loads.iter().map(|load| load.violations));
+        let checks = self.checks.iter().map(|check| check.violations);
+        points.chain(loads).chain(checks).sum()
+    }
+
     /// Points that are not to be trusted, and why.
     fn doubts(&self) -> Vec<String> {
         let of_points = self.measured.points.iter().flat_map(|point| {
@@ -253,6 +262,16 @@ mod tests {
         for loaded in ["<script", "<link", "src=\"http"] {
             assert!(!page.contains(loaded), "{loaded}");
         }
+    }
+
+    #[test]
+    fn violations_of_all_runs_count() {
+        let mut plan = plan();
+        assert_eq!(plan.violations(), 0);
+        plan.measured.points[0].violations = 1;
+        plan.measured.curves[0].loads[0].violations = 2;
+        plan.checks[0].violations = 4;
+        assert_eq!(plan.violations(), 7);
     }
 
     #[test]

@@ -201,6 +201,7 @@ impl Running {
                 bail!("a core of the generator does not end");
             }
         }
+        self.gathered.close();
         problem.map_or(Ok(()), Err)
     }
 

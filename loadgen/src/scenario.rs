@@ -3,6 +3,9 @@
 //! The same structure is read from a TOML file, set by flags, and printed with each result, so
 //! that a result says how to repeat it.
 
+pub(crate) mod check;
+pub(crate) mod file;
+
 use serde::{Deserialize, Serialize};
 
 /// One scenario. Counts of producers, consumers and groups are for each channel.

@@ -66,6 +66,7 @@ pub(crate) fn run(
         Ok(outcome) => eprintln!("{}", in_short(outcome)),
         Err(_) => eprintln!("failed"),
     }
+    anyhow::ensure!(!run::was_interrupted(), "interrupted before the last run");
     outcome
 }
 

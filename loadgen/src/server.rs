@@ -33,17 +33,33 @@ fn run_time(schedstat: &str) -> Duration {
     Duration::from_nanos(run_ns.and_then(|ns| ns.parse().ok()).unwrap_or(0))
 }
 
-/// Resident memory of a process.
-fn resident_bytes(pid: u32) -> Option<u64> {
+/// Resident memory of a process, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Memory {
+    pub resident: u64,
+    /// The part that is the process's own.
+    pub anonymous: u64,
+    /// The part that mirrors files.
+    pub file: u64,
+}
+
+/// The memory of a process; `None` when there is no such process.
+pub(crate) fn memory(pid: u32) -> Option<Memory> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    kibibytes(&status, "VmRSS:")
+    Some(Memory {
+        resident: kibibytes(&status, "VmRSS:")?,
+        anonymous: kibibytes(&status, "RssAnon:")?,
+        file: kibibytes(&status, "RssFile:")?,
+    })
 }
 
 /// Bytes that a process has caused to be written to storage. Pages that are written back of a
 /// mapping count when they are dirtied.
 fn written_bytes(pid: u32) -> Option<u64> {
     let io = std::fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
-    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes:"))?;
+    let line = io
+        .lines()
+        .find_map(|line| line.strip_prefix("write_bytes:"))?;
     line.trim().parse().ok()
 }
 
@@ -83,6 +99,11 @@ impl Account {
         })
     }
 
+    /// Reads that of the same process again.
+    pub(crate) fn now(&self) -> Option<Self> {
+        Self::read(self.pid)
+    }
+
     /// Processors in use since an earlier account.
     fn cores(&self, earlier: &Self) -> f64 {
         self.cpu_since(earlier).as_secs_f64() / self.seconds_since(earlier)
@@ -111,10 +132,9 @@ impl Account {
         ServerUse {
             cpu_us_each: self.cpu_us_each(earlier, messages),
             cores: self.cores(earlier),
-            resident_bytes: resident_bytes(self.pid).unwrap_or(0),
-            written_bytes_each: written.map(|(now, before)| {
-                number(now.saturating_sub(before)) / number(messages.max(1))
-            }),
+            resident_bytes: memory(self.pid).unwrap_or_default().resident,
+            written_bytes_each: written
+                .map(|(now, before)| number(now.saturating_sub(before)) / number(messages.max(1))),
         }
     }
 

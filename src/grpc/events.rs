@@ -1,7 +1,6 @@
 //! Events, plain and stored: `SendEvent`, `SubscribeToEvents`, and what the publish stream shares
 //! with them.
 
-use std::borrow::Cow;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
@@ -10,8 +9,9 @@ use super::codec::event::{
     EventView, encode_event_receive, event_receive_frame, event_receive_frame_len,
     event_receive_len, event_result,
 };
+use super::codec::id::{self, MessageId};
 use super::codec::queue::QueueLimits;
-use super::codec::{id, subscribe, validate};
+use super::codec::{subscribe, validate};
 use super::routed;
 use super::stored_subscription::{self, Pacer};
 use super::subscription::{self, CheckedSubscribe, to_channel_at};
@@ -107,7 +107,7 @@ pub(super) fn count_received(shard: &Shard, message: &[u8]) {
 pub(super) struct Checked<'a> {
     event: &'a EventView<'a>,
     /// Given or generated.
-    pub(super) event_id: Cow<'a, str>,
+    pub(super) event_id: MessageId<'a>,
     now_ns: i64,
 }
 
@@ -121,8 +121,8 @@ impl<'a> Checked<'a> {
             return Err(Refusal::ShuttingDown);
         }
         let event_id = match event.event_id {
-            "" => Cow::Owned(id::generate(&mut |bytes| shard.fill_random(bytes))),
-            given => Cow::Borrowed(given),
+            "" => MessageId::Generated(id::generate(&mut |bytes| shard.fill_random(bytes))),
+            given => MessageId::Given(given),
         };
         Ok(Self {
             event,

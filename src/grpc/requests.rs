@@ -108,7 +108,7 @@ fn ask(
     // Only queries are cached; a command with a key is a command.
     let lifetime = request.cache_lifetime().filter(|_| kind == Kind::Queries);
     let request_id = match request.request_id {
-        "" => Cow::Owned(id::generate(&mut |bytes| shard.fill_random(bytes))),
+        "" => Cow::Owned(id::generate(&mut |bytes| shard.fill_random(bytes)).into()),
         given => Cow::Borrowed(given),
     };
     let ask = Ask {

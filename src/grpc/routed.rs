@@ -225,7 +225,7 @@ impl Handed {
 /// The id that came, or a new one.
 fn given_or_new<'a>(shard: &Shard, id: &'a str) -> Cow<'a, str> {
     match id {
-        "" => Cow::Owned(id::generate(&mut |bytes| shard.fill_random(bytes))),
+        "" => Cow::Owned(id::generate(&mut |bytes| shard.fill_random(bytes)).into()),
         given => Cow::Borrowed(given),
     }
 }

@@ -8,10 +8,7 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 
 use crate::rt::Notify;
-
-/// Small frames are gathered in chunks of this size: one HTTP/2 DATA frame of the default size
-/// carries many messages.
-pub(super) const CHUNK_BYTES: usize = 16 << 10;
+use crate::wire::chunks::{self, CHUNK_BYTES};
 
 /// Frames from this size on are shared between subscribers and never copied into a chunk.
 pub(super) const SHARED_MIN_BYTES: usize = 8 << 10;
@@ -81,7 +78,8 @@ pub struct Outbox {
 #[derive(Debug, Default)]
 struct Chunks {
     done: VecDeque<Bytes>,
-    tail: BytesMut,
+    /// Small frames gather in a chunk of the executor's stock: one DATA frame carries many of them.
+    tail: Option<BytesMut>,
     bytes: usize,
 }
 
@@ -215,24 +213,28 @@ impl Chunks {
     }
 
     fn append_with(&mut self, len: usize, write: impl FnOnce(&mut BytesMut)) {
-        if self.tail.len() + len > CHUNK_BYTES {
+        let full = |tail: &BytesMut| tail.len() + len > CHUNK_BYTES;
+        if self.tail.as_ref().is_some_and(full) {
             self.seal();
         }
-        if self.tail.capacity() == 0 {
-            self.tail = BytesMut::with_capacity(CHUNK_BYTES.max(len));
-        }
-        let before = self.tail.len();
-        write(&mut self.tail);
-        debug_assert_eq!(
-            self.tail.len() - before,
-            len,
-            "the bounds count what is written"
-        );
+        let tail = self.tail.get_or_insert_with(|| match len > CHUNK_BYTES {
+            false => chunks::take(),
+            true => BytesMut::with_capacity(len),
+        });
+        let before = tail.len();
+        write(tail);
+        debug_assert_eq!(tail.len() - before, len, "the bounds count what is written");
     }
 
     fn seal(&mut self) {
-        if !self.tail.is_empty() {
-            self.done.push_back(std::mem::take(&mut self.tail).freeze());
+        let Some(mut tail) = self.tail.take() else {
+            return;
+        };
+        if tail.len() > CHUNK_BYTES {
+            self.done.push_back(tail.freeze());
+        } else {
+            self.done.push_back(tail.split().freeze());
+            chunks::give(tail);
         }
     }
 }

@@ -9,6 +9,7 @@ use super::outbox::{Offered, Outbox, SHARED_MIN_BYTES};
 use super::subscribe::Local;
 use crate::engine::subscriptions::SubscriberAddress;
 use crate::model::Kind;
+use crate::wire::chunks::Pieces;
 
 /// A frame on its way to several subscribers: encoded once, shared from the second core on.
 pub(super) enum Encoded<'a> {
@@ -19,9 +20,10 @@ pub(super) enum Encoded<'a> {
 }
 
 impl Encoded<'_> {
-    fn shared(&mut self) -> Bytes {
+    fn shared(&mut self, pieces: &mut Pieces) -> Bytes {
         if let Self::Scratch(scratch) = self {
-            *self = Self::Shared(Bytes::copy_from_slice(scratch));
+            let (copy, ()) = pieces.make(scratch.len(), |out| out.extend_from_slice(scratch));
+            *self = Self::Shared(copy);
         }
         match self {
             Self::Shared(bytes) => bytes.clone(),
@@ -68,12 +70,8 @@ impl Shard {
             if !lane.has_room(len) {
                 return Err(Full);
             }
-            let mut frame = BytesMut::with_capacity(len);
-            let channel = encode(&mut frame);
-            return lane.push_work(Work::Publish {
-                frame: frame.freeze(),
-                channel,
-            });
+            let (frame, channel) = self.pieces.borrow_mut().make(len, encode);
+            return lane.push_work(Work::Publish { frame, channel });
         }
         self.select(Kind::Events, channel, len, |shard, chosen| {
             if let [only] = chosen
@@ -137,7 +135,8 @@ impl Shard {
         let subscribers = self.subscribers.borrow();
         for address in chosen {
             if address.core != self.id {
-                self.deliver_elsewhere(*address, frame.shared());
+                let frame = frame.shared(&mut self.pieces.borrow_mut());
+                self.deliver_elsewhere(*address, frame);
             } else if let Some(local) = subscribers.find(address.key) {
                 let len = frame.len();
                 self.offered(local, address.key, len, frame.offer(&local.outbox));

@@ -156,8 +156,10 @@ impl Client {
         let (transport, authority) = match &settings.tls {
             None => (Transport::Plain(conn), address.to_string()),
             Some(tls) => {
-                let conn = Box::new(TlsConn::connect(conn, tls).await?);
-                (Transport::Tls(conn), tls.authority(address.port()))
+                // Boxed: a connection in clear text should not carry the room for it.
+                let conn = Box::pin(TlsConn::connect(conn, tls)).await?;
+                let authority = tls.authority(address.port());
+                (Transport::Tls(Box::new(conn)), authority)
             }
         };
         let authority: Authority = authority.parse().map_err(io::Error::other)?;

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use crate::wire::chunks::{self, CHUNK_BYTES};
 use crate::wire::status::{Code, Status};
 
 /// Length of the prefix of a message.
@@ -99,11 +100,11 @@ pub struct MessageDecoder {
     /// A prefix that is split between chunks, and how much of it is here.
     prefix: [u8; PREFIX_BYTES],
     prefix_length: usize,
-    /// Boxed, as the error is: both are rare, and calls are moved around.
-    gathering: Option<Box<Gathering>>,
+    gathering: Option<Gathering>,
     limit_bytes: usize,
     gather_limit: Rc<GatherLimit>,
     encoding: Encoding,
+    /// Boxed: it is rare, and calls are moved around.
     failed: Option<Box<Status>>,
 }
 
@@ -111,7 +112,10 @@ pub struct MessageDecoder {
 struct Gathering {
     compressed: bool,
     missing: usize,
+    /// A chunk of the executor's stock, if the message fits into one: with small messages, one of
+    /// each DATA frame reaches into the next.
     body: BytesMut,
+    in_chunk: bool,
     /// What of it counts against the limit.
     held_bytes: usize,
     limit: Rc<GatherLimit>,
@@ -218,15 +222,21 @@ impl MessageDecoder {
             let body = self.chunk.split_to(length);
             return self.finish_message(compressed, body).map(Some);
         }
-        let start = length.min(GATHER_START_BYTES.max(self.chunk.len()));
-        let body = BytesMut::with_capacity(start);
-        self.gathering = Some(Box::new(Gathering {
+        let in_chunk = length <= CHUNK_BYTES;
+        let body = match in_chunk {
+            true => chunks::take(),
+            false => {
+                BytesMut::with_capacity(length.min(GATHER_START_BYTES.max(self.chunk.len())))
+            }
+        };
+        self.gathering = Some(Gathering {
             compressed,
             missing: length,
             body,
+            in_chunk,
             held_bytes: 0,
             limit: Rc::clone(&self.gather_limit),
-        }));
+        });
         self.gather()
     }
 
@@ -301,9 +311,11 @@ impl MessageDecoder {
         let Some(mut whole) = self.gathering.take() else {
             return Ok(None);
         };
-        let body = std::mem::take(&mut whole.body);
-        self.finish_message(whole.compressed, body.freeze())
-            .map(Some)
+        let body = whole.body.split().freeze();
+        if whole.in_chunk {
+            chunks::give(std::mem::take(&mut whole.body));
+        }
+        self.finish_message(whole.compressed, body).map(Some)
     }
 
     fn finish_message(&self, compressed: bool, body: Bytes) -> Result<Bytes, Status> {

@@ -1,15 +1,18 @@
 //! Idle connections and subscriptions: what each costs the server in memory.
 
+use bytes::Bytes;
 use clap::Args;
+use prost::Message;
 use ringmq::rt;
 use ringmq::wire::client::{CallOptions, Client, ClientStream};
+use ringmq_proto::kubemq::Subscribe;
 use ringmq_proto::kubemq::subscribe::SubscribeType;
 
 use crate::measure::Run;
-use crate::measure::cpu;
-use crate::measure::events::subscribe;
 use crate::measure::costs::each;
-use crate::measure::report::{Interval, Report, histogram, number};
+use crate::measure::report::{Interval, Report};
+use crate::outcome::{number, times};
+use crate::server;
 
 const SUBSCRIBE_TO_EVENTS: &str = "/kubemq.kubemq/SubscribeToEvents";
 
@@ -41,22 +44,27 @@ pub(crate) struct Costs {
 /// # Errors
 /// When the server's process is not known, or refuses.
 pub(crate) async fn costs(run: &Run, scenario: &Scenario) -> anyhow::Result<Costs> {
-    let resident = || run.pid.and_then(cpu::resident_bytes).unwrap_or(0);
+    let resident = || {
+        run.pid
+            .and_then(server::memory)
+            .unwrap_or_default()
+            .resident
+    };
     // Warms the allocator and the lazily made parts of the server.
     let warm = connect(run, 10).await?;
     subscribe_each(&warm, "warm").await?;
-    rt::sleep(run.warm_up).await;
+    rt::sleep(run.settle).await;
     let bare = resident();
     let clients = connect(run, scenario.connections).await?;
-    rt::sleep(run.warm_up).await;
+    rt::sleep(run.settle).await;
     let connected = resident();
     let mut streams = subscribe_each(&clients, "first").await?;
-    rt::sleep(run.warm_up).await;
+    rt::sleep(run.settle).await;
     let subscribed = resident();
     for round in 0..scenario.subscriptions {
         streams.extend(subscribe_each(&clients, &format!("more.{round}")).await?);
     }
-    rt::sleep(run.warm_up).await;
+    rt::sleep(run.settle).await;
     let full = resident();
     let further = scenario.connections * scenario.subscriptions;
     let costs = Costs {
@@ -76,7 +84,7 @@ pub(crate) async fn run(run: Run, scenario: Scenario) -> anyhow::Result<Report> 
     let interval = Interval::begin(&run);
     let costs = costs(&run, &scenario).await?;
     let name = format!("{} connections", scenario.connections);
-    let mut report = interval.end(name, scenario.connections, &histogram());
+    let mut report = interval.end(name, scenario.connections, &times());
     let kib = |bytes: f64| bytes / 1024.0;
     report.figures = vec![
         ("KiB per connection".into(), kib(costs.connection)),
@@ -108,11 +116,21 @@ async fn subscribe_each(clients: &[Client], name: &str) -> anyhow::Result<Vec<Cl
     let mut streams = Vec::with_capacity(clients.len());
     for (number, client) in clients.iter().enumerate() {
         let channel = format!("idle.{name}.{number}");
-        let message = subscribe(SubscribeType::Events, &channel);
+        let message = subscribe(&channel);
         let options = CallOptions::default();
         let mut stream = client.server_stream(SUBSCRIBE_TO_EVENTS, message, &options)?;
         stream.headers().await?;
         streams.push(stream);
     }
     Ok(streams)
+}
+
+fn subscribe(channel: &str) -> Bytes {
+    let subscribe = Subscribe {
+        subscribe_type_data: SubscribeType::Events.into(),
+        client_id: "loadgen-subscriber".into(),
+        channel: channel.into(),
+        ..Subscribe::default()
+    };
+    subscribe.encode_to_vec().into()
 }

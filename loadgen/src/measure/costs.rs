@@ -16,11 +16,13 @@ use ringmq::rt::start::{Plan, start};
 
 use super::queues::producer::{self, Load};
 use super::queues::{Totals, idle};
-use super::report::{Interval, Report, histogram, number};
-use super::{Run, connections, cpu, stored};
+use super::report::{Interval, Report};
+use super::{Run, connections, stored};
+use crate::outcome::{number, times};
+use crate::server;
 
 /// Bytes of each body: they are in files, so that more of them cost no more memory.
-const MESSAGE_BYTES: usize = 128;
+const MESSAGE_BYTES: u32 = 128;
 
 /// How long the server may settle before its memory is read.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -82,10 +84,8 @@ pub(crate) fn costs(address: SocketAddr, pid: u32, amounts: Scenario) -> anyhow:
     let run = Run {
         address,
         pid: Some(pid),
-        warm_up: SETTLE,
-        duration: Duration::ZERO,
+        settle: SETTLE,
         size: MESSAGE_BYTES,
-        echo: false,
     };
     let (tx, rx) = mpsc::channel();
     let plan = Plan {
@@ -106,7 +106,7 @@ pub(crate) fn costs(address: SocketAddr, pid: u32, amounts: Scenario) -> anyhow:
 pub(super) async fn run(run: Run, scenario: Scenario) -> anyhow::Result<Report> {
     let interval = Interval::begin(&run);
     let costs = measure(&run, scenario).await?;
-    let mut report = interval.end("bytes of memory".into(), 0, &histogram());
+    let mut report = interval.end("bytes of memory".into(), 0, &times());
     let figures = [
         ("connection", costs.connection),
         ("first subscription", costs.first_subscription),
@@ -168,8 +168,8 @@ where
 }
 
 async fn own_bytes(run: &Run) -> anyhow::Result<u64> {
-    rt::sleep(run.warm_up).await;
-    let memory = run.pid.and_then(cpu::memory_of);
+    rt::sleep(run.settle).await;
+    let memory = run.pid.and_then(server::memory);
     Ok(memory.context("the server's process has ended")?.anonymous)
 }
 
@@ -183,7 +183,6 @@ async fn fill_queue(run: &Run, count: u64, delays: Option<(u32, u32)>) -> anyhow
     let totals = Totals::new();
     let load = Load {
         channel: format!("loadgen.{}.{}", std::process::id(), rt::unix_ns()),
-        producer: 0,
         size: run.size,
         window: 4096,
         batch: 64,

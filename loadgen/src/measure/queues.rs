@@ -1,8 +1,7 @@
-//! Queues: messages sent, received and acknowledged; delayed messages; idle queues.
+//! Queues: delayed messages; idle queues.
 
 mod consumer;
 mod delayed;
-mod flow;
 pub(crate) mod idle;
 pub(super) mod producer;
 
@@ -10,12 +9,12 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use clap::Subcommand;
-use hdrhistogram::Histogram;
 use ringmq::rt::Notify;
 
 use crate::measure::Run;
-use crate::measure::report::{Report, histogram};
+use crate::measure::report::Report;
 use crate::measure::stored::memory;
+use crate::outcome::{Times, times};
 
 const UPSTREAM: &str = "/kubemq.kubemq/QueuesUpstream";
 const DOWNSTREAM: &str = "/kubemq.kubemq/QueuesDownstream";
@@ -23,8 +22,6 @@ const SEND_REQUEST: &str = "/kubemq.kubemq/SendRequest";
 
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Scenario {
-    /// Send, receive, acknowledge: as fast as it goes, or at a rate.
-    Flow(flow::Scenario),
     /// Messages delayed to random moments: how late each is delivered.
     Delayed(delayed::Scenario),
     /// Queues without a message: what each costs in memory, and how long their list takes.
@@ -34,7 +31,6 @@ pub(crate) enum Scenario {
 pub(crate) async fn run(run: Run, scenario: Scenario) -> anyhow::Result<Report> {
     let memory = memory::Sampler::start(run.pid);
     let mut report = match scenario {
-        Scenario::Flow(scenario) => flow::run(run, scenario).await,
         Scenario::Delayed(scenario) => delayed::run(run, scenario).await,
         Scenario::Idle(scenario) => idle::run(run, scenario).await,
     }?;
@@ -51,7 +47,7 @@ pub(super) struct Totals {
     received: Cell<u64>,
     pub(super) violations: Cell<u64>,
     complained: Cell<bool>,
-    latency: RefCell<Histogram<u64>>,
+    latency: RefCell<Times>,
     /// No more is sent.
     pub(super) stop: Cell<bool>,
     pub(super) moved: Notify,
@@ -64,7 +60,7 @@ impl Totals {
             received: Cell::new(0),
             violations: Cell::new(0),
             complained: Cell::new(false),
-            latency: RefCell::new(histogram()),
+            latency: RefCell::new(times()),
             stop: Cell::new(false),
             moved: Notify::new(),
         })

@@ -1,14 +1,13 @@
 //! What a run found.
 
 use std::io::Write;
-use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use ringmq::rt;
 use serde::Serialize;
 
 use crate::measure::Run;
-use crate::measure::cpu;
+use crate::outcome::{Times, number};
+use crate::server::Account;
 
 /// The result of one run.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -31,39 +30,31 @@ pub(crate) struct Report {
     pub figures: Vec<(String, f64)>,
 }
 
-/// Latencies, in nanoseconds.
-pub(crate) fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are constants")
-}
-
 /// A measured interval: clocks read at its beginning.
 #[derive(Debug)]
 pub(crate) struct Interval {
     began: rt::Instant,
-    server: Option<Duration>,
-    own: Option<Duration>,
-    pid: Option<u32>,
+    server: Option<Account>,
+    own: Option<Account>,
 }
 
 impl Interval {
     pub(crate) fn begin(run: &Run) -> Self {
         Self {
             began: rt::now(),
-            server: run.pid.and_then(cpu::time_of),
-            own: cpu::time_of(std::process::id()),
-            pid: run.pid,
+            server: run.pid.and_then(Account::read),
+            own: Account::read(std::process::id()),
         }
     }
 
     /// Ends the interval, in which `messages` passed.
-    pub(crate) fn end(self, scenario: String, messages: u64, latency: &Histogram<u64>) -> Report {
+    pub(crate) fn end(self, scenario: String, messages: u64, latency: &Times) -> Report {
         let elapsed = rt::now().since(self.began);
-        let each = |now: Option<Duration>, before: Option<Duration>| {
-            let spent = now?.checked_sub(before?)?;
-            Some(spent.as_secs_f64() * 1e6 / number(messages.max(1)))
+        let each = |before: Option<Account>| {
+            let before = before?;
+            Some(before.now()?.cpu_us_each(&before, messages))
         };
-        let server = each(self.pid.and_then(cpu::time_of), self.server);
-        let own = each(cpu::time_of(std::process::id()), self.own);
+        let (server, own) = (each(self.server), each(self.own));
         let at = |quantile: f64| number(latency.value_at_quantile(quantile)) / 1e3;
         Report {
             scenario,
@@ -79,12 +70,6 @@ impl Interval {
             ..Report::default()
         }
     }
-}
-
-/// A count as a floating-point number; exact up to 2^53.
-#[allow(clippy::cast_precision_loss, reason = "figures are for people")]
-pub(crate) const fn number(count: u64) -> f64 {
-    count as f64
 }
 
 impl Report {

@@ -1,11 +1,10 @@
-//! Stored events: durable appends with a bounded number in flight, filling a channel, replaying
-//! it. Every receipt and every delivery is checked against what was sent.
+//! Stored events: filling a channel with a number of them, replaying it. Every receipt and every
+//! delivery is checked against what was sent.
 
 mod fill;
 pub(crate) mod memory;
 mod publisher;
 mod replay;
-mod store;
 
 use bytes::Bytes;
 use clap::Subcommand;
@@ -18,14 +17,14 @@ use crate::measure::report::Report;
 
 pub(crate) use fill::fill;
 
-const SEND_EVENT: &str = "/kubemq.kubemq/SendEvent";
+/// What filled channels are stamped with: they are replayed by other processes.
+const RUN: u64 = 1;
+
 const SEND_EVENTS_STREAM: &str = "/kubemq.kubemq/SendEventsStream";
 const SUBSCRIBE_TO_EVENTS: &str = "/kubemq.kubemq/SubscribeToEvents";
 
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Scenario {
-    /// Durable appends, a bounded number in flight: how long until each is acknowledged.
-    Store(store::Scenario),
     /// Publishes a number of events as fast as they are acknowledged.
     Fill(fill::Scenario),
     /// Reads a channel from its first event.
@@ -35,7 +34,6 @@ pub(crate) enum Scenario {
 pub(crate) async fn run(run: Run, scenario: Scenario) -> anyhow::Result<Report> {
     let memory = memory::Sampler::start(run.pid);
     let mut report = match scenario {
-        Scenario::Store(scenario) => store::run(run, scenario).await,
         Scenario::Fill(scenario) => fill::run(run, scenario).await,
         Scenario::Replay(scenario) => replay::run(run, scenario).await,
     }?;

@@ -4,10 +4,11 @@
 
 use std::rc::Rc;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use ringmq::rt::{self, Queue};
-use ringmq::wire::client::{ClientSender, ClientStream};
+use ringmq::wire::client::{CallOptions, Client, ClientSender, ClientStream};
 
+use super::calls::{self, Callers};
 use super::events::frames;
 use crate::flow::{Delivery, Flow};
 use crate::payload::{Frames, field};
@@ -33,9 +34,11 @@ pub(super) async fn open(worker: &Rc<Worker>, flow: &Rc<Flow>) -> anyhow::Result
         };
         if worker.scenario().calls == Calls::Unary {
             let options = Rc::new(worker.call_options.clone());
-            rt::spawn(Queue::Serve, "call", async move {
-                echo.call(pacer, frames, &client, &options).await;
-            });
+            rt::spawn(
+                Queue::Serve,
+                "call",
+                echo.call(pacer, frames, client, options),
+            );
             continue;
         }
         let (sender, answers) = client
@@ -95,9 +98,10 @@ impl Echo {
         self,
         mut pacer: Pacer,
         mut frames: Frames,
-        client: &ringmq::wire::client::Client,
-        options: &Rc<ringmq::wire::client::CallOptions>,
+        client: Client,
+        options: Rc<CallOptions>,
     ) {
+        let callers = Callers::new();
         let mut due = Vec::new();
         while pacer.next(&mut due).await.is_some() {
             let first = self.flow.number(self.producer, due.len());
@@ -105,20 +109,13 @@ impl Echo {
             for (number, intended_ns) in (first..).zip(&due) {
                 let (message, bytes) = frames.message(number, *intended_ns);
                 sent_bytes += bytes;
-                let (echo, client, options) = (self.clone(), client.clone(), options.clone());
-                rt::spawn(Queue::Serve, "call", async move {
-                    match client.unary(UNARY, message, &options).await {
-                        Ok(answer) => echo.take(&answer, rt::now().as_ns()),
-                        Err(_) if echo.flow.clock.is_closing() => {}
-                        Err(status) => {
-                            let text = format!("echo: {}", describe(&status));
-                            echo.flow.refused(echo.producer, 1, &text);
-                        }
-                    }
+                callers.call(message, || {
+                    caller(client.clone(), options.clone(), self.clone())
                 });
             }
             self.flow.sent(due.len(), sent_bytes);
         }
+        callers.close();
     }
 
     fn take(&self, message: &[u8], now_ns: u64) {
@@ -129,5 +126,13 @@ impl Echo {
         {
             window.settled(1);
         }
+    }
+}
+
+/// Makes the calls of one task.
+fn caller(client: Client, options: Rc<CallOptions>, echo: Echo) -> impl AsyncFn(Bytes) {
+    async move |message| match client.unary(UNARY, message, &options).await {
+        Ok(answer) => echo.take(&answer, rt::now().as_ns()),
+        Err(status) => calls::failed(&echo.flow, echo.producer, &client, 1, &status).await,
     }
 }

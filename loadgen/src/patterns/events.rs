@@ -14,6 +14,7 @@ use ringmq_proto::kubemq::{self, Subscribe};
 
 use receipts::Receipts;
 
+use super::calls::Callers;
 use crate::flow::{Delivery, Flow};
 use crate::payload::{Frames, Sending, field};
 use crate::scenario::{Calls, Pattern, Scenario};
@@ -145,6 +146,7 @@ impl Producer {
     }
 
     async fn call(mut self, mut pacer: Pacer, client: Client, options: Rc<CallOptions>) {
+        let callers = Callers::new();
         let mut due = Vec::new();
         while pacer.next(&mut due).await.is_some() {
             let first = self.flow.number(self.number, due.len());
@@ -153,14 +155,26 @@ impl Producer {
             for (number, intended_ns) in (first..).zip(&due) {
                 let (message, bytes) = self.frames.message(number, *intended_ns);
                 sent_bytes += bytes;
-                let (client, options) = (client.clone(), options.clone());
-                let receipts = self.receipts.clone();
-                rt::spawn(Queue::Serve, "call", async move {
-                    let result = client.unary(SEND_EVENT, message, &options).await;
-                    receipts.called(number, result);
+                callers.call((number, message), || {
+                    caller(client.clone(), options.clone(), self.receipts.clone())
                 });
             }
             self.flow.sent(due.len(), sent_bytes);
+        }
+        callers.close();
+    }
+}
+
+/// Makes the calls of one task.
+fn caller(
+    client: Client,
+    options: Rc<CallOptions>,
+    receipts: Rc<Receipts>,
+) -> impl AsyncFn((u64, Bytes)) {
+    async move |(number, message)| {
+        match client.unary(SEND_EVENT, message, &options).await {
+            Ok(result) => receipts.answered(&result),
+            Err(status) => receipts.failed(number, &client, &status).await,
         }
     }
 }

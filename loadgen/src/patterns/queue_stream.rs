@@ -4,7 +4,6 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
@@ -276,7 +275,10 @@ impl Consumer {
         let mut field = BytesMut::new();
         field.put_u8(TRANSACTION_KEY);
         put_varint(transaction.len(), &mut field);
-        put_prefix(self.acknowledge.len() + field.len() + transaction.len(), out);
+        put_prefix(
+            self.acknowledge.len() + field.len() + transaction.len(),
+            out,
+        );
         out.put_slice(&self.acknowledge);
         out.put_slice(&field);
         out.put_slice(transaction);
@@ -286,4 +288,141 @@ impl Consumer {
 fn put_prefix(length: usize, out: &mut BytesMut) {
     out.put_u8(0);
     out.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use ringmq_proto::kubemq::{
+        QueuesUpstreamRequest, QueuesUpstreamResponse, SendQueueMessageResult,
+    };
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::meter::Meter;
+    use crate::payload::{Bodies, Sending};
+    use crate::scenario::{Pattern, Payload, Scenario};
+
+    fn producer() -> Producer {
+        let scenario = Scenario {
+            pattern: Pattern::Queue,
+            consumers: 0,
+            ..Scenario::default()
+        };
+        let meter = Meter::new(&Clock::new(&scenario), 0, true, mpsc::channel().0);
+        Producer {
+            flow: Flow::new(0, 1, true, &scenario, &meter),
+            number: 0,
+            in_flight: RefCell::default(),
+            spare: RefCell::default(),
+        }
+    }
+
+    /// Puts a request with so many messages in flight; gives back its id.
+    fn send(producer: &Producer, count: usize) -> String {
+        let first = producer.flow.number(0, count);
+        let intended_ns = vec![0; count];
+        let sent = Sent { first, intended_ns };
+        producer.in_flight.borrow_mut().push_back(sent);
+        String::from_utf8(payload::id(0, first).to_vec()).unwrap()
+    }
+
+    fn settle(producer: &Producer, id: &str, errors: &[&str]) {
+        let results = errors.iter().map(|error| SendQueueMessageResult {
+            is_error: !error.is_empty(),
+            error: (*error).into(),
+            ..SendQueueMessageResult::default()
+        });
+        let response = QueuesUpstreamResponse {
+            ref_request_id: id.into(),
+            results: results.collect(),
+            ..QueuesUpstreamResponse::default()
+        };
+        producer.settle(&response.encode_to_vec().into(), 1);
+    }
+
+    fn in_flight(producer: &Producer) -> u64 {
+        producer.flow.window(0).unwrap().in_flight()
+    }
+
+    /// Errors by text and count.
+    fn errors(producer: &Producer) -> Vec<(String, u64)> {
+        let errors = producer.flow.meter.finish(2).errors;
+        errors
+            .into_iter()
+            .map(|error| (error.text, error.count))
+            .collect()
+    }
+
+    #[test]
+    fn a_request_is_what_the_contract_says() {
+        let producer = producer();
+        let sending = Sending {
+            channel: "a.queue",
+            client_id: "a-client",
+            run: 1,
+            flow: 0,
+            producer: 0,
+        };
+        let bodies = Bodies::new(&Payload::Fixed(300), 1, true);
+        let mut frames = Frames::queue_message(&sending, bodies);
+        let mut out = BytesMut::new();
+        let bytes = producer.request(7, &[10, 20], &mut frames, &mut out);
+        assert_eq!(bytes, 600);
+        let (prefix, message) = out.split_at(PREFIX_BYTES);
+        assert_eq!(prefix, ringmq::wire::framing::prefix(message.len()));
+        let request = QueuesUpstreamRequest::decode(message).unwrap();
+        assert_eq!(
+            payload::read_id(request.request_id.as_bytes()),
+            Some((0, 7))
+        );
+        let stamps = request.messages.iter().map(|message| {
+            assert_eq!(message.channel, "a.queue");
+            let stamp = payload::read(&message.body, true, 1).unwrap();
+            (stamp.number, stamp.intended_ns)
+        });
+        assert_eq!(stamps.collect::<Vec<_>>(), [(7, 10), (8, 20)]);
+    }
+
+    #[test]
+    fn answers_in_another_order_settle_the_requests_that_they_name() {
+        let producer = producer();
+        let (first, second) = (send(&producer, 1), send(&producer, 2));
+        settle(&producer, &second, &["", ""]);
+        assert_eq!(in_flight(&producer), 1);
+        settle(&producer, &first, &[""]);
+        assert_eq!((in_flight(&producer), errors(&producer)), (0, vec![]));
+    }
+
+    #[test]
+    fn an_answer_without_a_name_is_that_to_the_oldest_request() {
+        let producer = producer();
+        send(&producer, 3);
+        send(&producer, 1);
+        settle(&producer, "", &["", "", ""]);
+        assert_eq!((in_flight(&producer), errors(&producer)), (1, vec![]));
+    }
+
+    #[test]
+    fn refused_messages_and_those_without_a_result_are_failed_and_not_in_flight() {
+        let producer = producer();
+        let id = send(&producer, 4);
+        settle(&producer, &id, &["", "full"]);
+        assert_eq!(in_flight(&producer), 0);
+        let missing = ("no result for a message".to_owned(), 2);
+        assert_eq!(errors(&producer), [("full".to_owned(), 1), missing]);
+        assert_eq!(producer.flow.window(0).unwrap().expected(), 1);
+    }
+
+    #[test]
+    fn an_answer_to_nothing_and_one_that_cannot_be_read_are_errors() {
+        let producer = producer();
+        settle(&producer, "", &[""]);
+        send(&producer, 2);
+        producer.settle(&Bytes::from_static(&[0xFF; 3]), 1);
+        assert_eq!(in_flight(&producer), 0);
+        let nothing = ("a response to no request".to_owned(), 1);
+        assert_eq!(errors(&producer), [nothing, (UNREADABLE.to_owned(), 2)]);
+    }
 }

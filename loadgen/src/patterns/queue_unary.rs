@@ -9,7 +9,7 @@ use ringmq::rt::{self, Queue};
 use ringmq::wire::client::Client;
 use ringmq_proto::kubemq::ReceiveQueueMessagesRequest;
 
-use super::calls;
+use super::calls::{self, Callers};
 use super::queue_answers::{RECEIVED, polled, result, results};
 use super::queues::{CONSUMER, REFUSED_PAUSE, UNREADABLE, delivery, frames};
 use crate::flow::Flow;
@@ -63,43 +63,44 @@ struct Producer {
     client: Client,
 }
 
+/// A call to be made.
+#[derive(Debug)]
+enum Due {
+    /// With one message, which should have been sent at this time.
+    One(Bytes, u64),
+    /// With several of them.
+    Batch(Bytes, Vec<u64>),
+}
+
 impl Producer {
     async fn send(self: Rc<Self>, mut pacer: Pacer, mut frames: Frames) {
+        let callers = Callers::new();
         let mut due = Vec::new();
         let batches = self.worker.scenario().batch > 1;
+        let call = |due| {
+            callers.call(due, || {
+                let producer = self.clone();
+                async move |due| producer.call(due).await
+            });
+        };
         while pacer.next(&mut due).await.is_some() {
             let first = self.flow.number(self.number, due.len());
             if batches {
-                self.call_batch(first, &due, &mut frames);
-            } else {
-                for (number, intended_ns) in (first..).zip(&due) {
-                    self.call(number, *intended_ns, &mut frames);
-                }
+                call(self.batch(first, &due, &mut frames));
+                continue;
+            }
+            for (number, intended_ns) in (first..).zip(due.iter().copied()) {
+                let (message, body_bytes) = frames.message(number, intended_ns);
+                self.flow.sent(1, body_bytes);
+                call(Due::One(message, intended_ns));
             }
         }
+        drop(pacer);
+        self.flow.closed(self.number).await;
+        callers.close();
     }
 
-    /// Starts the call of one message.
-    fn call(self: &Rc<Self>, number: u64, intended_ns: u64, frames: &mut Frames) {
-        let (message, body_bytes) = frames.message(number, intended_ns);
-        self.flow.sent(1, body_bytes);
-        let producer = self.clone();
-        rt::spawn(Queue::Serve, "send", async move {
-            let options = &producer.worker.call_options;
-            let answer = producer.client.unary(SEND, message, options).await;
-            let now_ns = rt::now().as_ns();
-            let (flow, number) = (&producer.flow, producer.number);
-            match answer.as_ref().map(|answer| result(answer)) {
-                Ok(Some(Ok(()))) => flow.acknowledged(number, intended_ns, now_ns),
-                Ok(Some(Err(reason))) => flow.refused(number, 1, &reason),
-                Ok(None) => flow.refused(number, 1, UNREADABLE),
-                Err(status) => calls::failed(flow, number, &producer.client, 1, status).await,
-            }
-        });
-    }
-
-    /// Starts the call of a batch.
-    fn call_batch(self: &Rc<Self>, first: u64, due: &[u64], frames: &mut Frames) {
+    fn batch(&self, first: u64, due: &[u64], frames: &mut Frames) -> Due {
         let id = payload::id(self.number, first);
         let mut message = BytesMut::new();
         message.put_u8(BATCH_ID_KEY);
@@ -110,18 +111,37 @@ impl Producer {
             body_bytes += frames.nested(MESSAGES_FIELD, number, *intended_ns, &mut message);
         }
         self.flow.sent(due.len(), body_bytes);
-        let (producer, due) = (self.clone(), due.to_vec());
-        rt::spawn(Queue::Serve, "send", async move {
-            let options = &producer.worker.call_options;
-            let message = message.freeze();
-            match producer.client.unary(SEND_BATCH, message, options).await {
-                Ok(answer) => producer.settle_batch(&answer, &due),
-                Err(status) => {
-                    let (flow, number) = (&producer.flow, producer.number);
-                    calls::failed(flow, number, &producer.client, due.len(), &status).await;
-                }
+        Due::Batch(message.freeze(), due.to_vec())
+    }
+
+    async fn call(&self, due: Due) {
+        let options = &self.worker.call_options;
+        let (count, answer) = match due {
+            Due::One(message, intended_ns) => {
+                let answer = self.client.unary(SEND, message, options).await;
+                (1, answer.map(|answer| self.settle(&answer, intended_ns)))
             }
-        });
+            Due::Batch(message, due) => {
+                let answer = self.client.unary(SEND_BATCH, message, options).await;
+                (
+                    due.len(),
+                    answer.map(|answer| self.settle_batch(&answer, &due)),
+                )
+            }
+        };
+        if let Err(status) = answer {
+            calls::failed(&self.flow, self.number, &self.client, count, &status).await;
+        }
+    }
+
+    fn settle(&self, answer: &Bytes, intended_ns: u64) {
+        let now_ns = rt::now().as_ns();
+        let (flow, number) = (&self.flow, self.number);
+        match result(answer) {
+            Some(Ok(())) => flow.acknowledged(number, intended_ns, now_ns),
+            Some(Err(reason)) => flow.refused(number, 1, &reason),
+            None => flow.refused(number, 1, UNREADABLE),
+        }
     }
 
     fn settle_batch(&self, answer: &Bytes, due: &[u64]) {

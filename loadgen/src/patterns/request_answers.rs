@@ -187,7 +187,11 @@ mod tests {
                 ..Response::default()
             };
             let encoded = response.encode_to_vec();
-            Answer::read(&encoded).unwrap().refusal.unwrap().into_owned()
+            Answer::read(&encoded)
+                .unwrap()
+                .refusal
+                .unwrap()
+                .into_owned()
         };
         assert_eq!(refused("no money"), "no money");
         assert_eq!(refused(""), "not executed");

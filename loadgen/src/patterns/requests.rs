@@ -14,7 +14,7 @@ use ringmq_proto::kubemq::Subscribe;
 use ringmq_proto::kubemq::request::RequestType;
 use ringmq_proto::kubemq::subscribe::SubscribeType;
 
-use super::calls;
+use super::calls::{self, Callers};
 use super::queues::UNREADABLE;
 use super::request_answers::{Answer, AnswerFrames, Asked};
 use crate::flow::{Delivery, Flow};
@@ -55,6 +55,7 @@ pub(super) async fn open(worker: &Rc<Worker>, flow: &Rc<Flow>) -> anyhow::Result
             number,
             client,
             frames: RefCell::new(AnswerFrames::new(bodies)),
+            callers: Callers::new(),
         });
         rt::spawn(Queue::Serve, "respond", responder.run(requests));
     }
@@ -108,24 +109,44 @@ struct Caller {
     checks: bool,
 }
 
+/// A request to be made.
+#[derive(Debug)]
+struct Due {
+    message: Bytes,
+    number: u64,
+    intended_ns: u64,
+}
+
 impl Caller {
     async fn run(self: Rc<Self>, mut pacer: Pacer, mut frames: Frames) {
+        let callers = Callers::new();
         let mut due = Vec::new();
         while pacer.next(&mut due).await.is_some() {
             let first = self.flow.number(self.number, due.len());
-            for (number, intended_ns) in (first..).zip(&due) {
-                let (message, body_bytes) = frames.message(number, *intended_ns);
+            for (number, intended_ns) in (first..).zip(due.iter().copied()) {
+                let (message, body_bytes) = frames.message(number, intended_ns);
                 self.flow.sent(1, body_bytes);
-                let call = self.clone().call(message, number, *intended_ns);
-                rt::spawn(Queue::Serve, "call", call);
+                let due = Due {
+                    message,
+                    number,
+                    intended_ns,
+                };
+                callers.call(due, || {
+                    let caller = self.clone();
+                    async move |due| caller.call(due).await
+                });
             }
         }
+        drop(pacer);
+        self.flow.closed(self.number).await;
+        callers.close();
     }
 
-    async fn call(self: Rc<Self>, message: Bytes, number: u64, intended_ns: u64) {
+    async fn call(&self, due: Due) {
         let options = &self.worker.call_options;
-        match self.client.unary(SEND_REQUEST, message, options).await {
-            Ok(answer) => self.take(&answer, number, intended_ns),
+        let answer = self.client.unary(SEND_REQUEST, due.message, options);
+        match answer.await {
+            Ok(answer) => self.take(&answer, due.number, due.intended_ns),
             Err(status) => {
                 calls::failed(&self.flow, self.number, &self.client, 1, &status).await;
             }
@@ -178,6 +199,7 @@ struct Responder {
     number: u32,
     client: Client,
     frames: RefCell<AnswerFrames>,
+    callers: Rc<Callers<Bytes>>,
 }
 
 impl Responder {
@@ -196,29 +218,35 @@ impl Responder {
             }
         };
         self.flow.consumer_broke(self.number, &end);
+        self.callers.close();
     }
 
     /// Starts the answer to a request. One that is not as it was sent gets none.
     fn answer(self: &Rc<Self>, request: &Bytes) {
         let Some(asked) = Asked::read(request) else {
-            return self.flow.corrupted(self.number, "a request that cannot be read");
+            return self
+                .flow
+                .corrupted(self.number, "a request that cannot be read");
         };
         let Some(stamp) = self.flow.check(self.number, asked.body, Delivery::First) else {
             return;
         };
         let mut answer = BytesMut::new();
         self.frames.borrow_mut().write(&asked, &stamp, &mut answer);
-        let responder = self.clone();
-        rt::spawn(Queue::Serve, "answer", async move {
-            let options = &responder.worker.call_options;
-            let message = answer.freeze();
-            let sent = responder.client.unary(SEND_RESPONSE, message, options).await;
-            if let Err(status) = sent
-                && !responder.worker.is_closing()
-            {
-                let text = format!("answer: {}", describe(&status));
-                responder.flow.meter.failed(&text, 1, rt::now().as_ns());
-            }
+        self.callers.call(answer.freeze(), || {
+            let responder = self.clone();
+            async move |answer| responder.send(answer).await
         });
+    }
+
+    async fn send(&self, answer: Bytes) {
+        let options = &self.worker.call_options;
+        let sent = self.client.unary(SEND_RESPONSE, answer, options).await;
+        if let Err(status) = sent
+            && !self.worker.is_closing()
+        {
+            let text = format!("answer: {}", describe(&status));
+            self.flow.meter.failed(&text, 1, rt::now().as_ns());
+        }
     }
 }

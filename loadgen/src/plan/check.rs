@@ -27,6 +27,7 @@ pub(crate) struct Check {
     /// What was sent a second when it was measured, and how busy the broker was.
     pub sent_per_second: f64,
     pub busy: f64,
+    pub violations: u64,
     pub doubts: Vec<String>,
 }
 
@@ -68,6 +69,7 @@ pub(crate) fn compare(measured: &Measured, points: &[Point]) -> Vec<Check> {
             ratio: predicted / real,
             sent_per_second: point.rate.median,
             busy: point.busy,
+            violations: point.violations,
             doubts: point.doubts.clone(),
         })
     };

@@ -27,7 +27,7 @@ use crate::spread::Spread;
 use crate::target::Target;
 
 /// Seconds of the first and of the second fill of a disk; the first takes what a broker has ready.
-const FILLS: [f64; 2] = [0.5, 2.0];
+const FILLS: [f64; 2] = [0.5, 3.0];
 
 /// Small segments, so that the space of messages is not hidden in that of the last segment.
 const FILL_SEGMENT: &str = "store.segment_bytes=1MiB";
@@ -268,6 +268,7 @@ impl<'a> Measurer<'a> {
                 p999_us: at(0.999),
                 busy: outcome.server.map_or(0.0, |server| server.cores),
                 kept_up,
+                violations: violations(&outcome, kept_up),
                 doubts: series::doubts(&outcome),
             });
             if !kept_up {
@@ -394,9 +395,17 @@ impl Runs {
             resident_bytes: outcomes()
                 .filter_map(|outcome| Some(outcome.server?.resident_bytes))
                 .max()?,
+            violations: outcomes().map(|outcome| violations(outcome, true)).sum(),
             doubts,
         })
     }
+}
+
+/// Violations, less the plain events that an overloaded broker drops.
+fn violations(outcome: &Outcome, kept_up: bool) -> u64 {
+    let drops = !kept_up && outcome.scenario.pattern == Pattern::Events;
+    let excused = if drops { outcome.checks.lost } else { 0 };
+    outcome.checks.violations() - excused
 }
 
 /// Bytes written for each message sent.

@@ -114,6 +114,8 @@ pub(crate) struct Point {
     pub wire_bytes_each: Option<f64>,
     /// Memory of the broker under this load.
     pub resident_bytes: u64,
+    /// Messages that were lost, repeated, reordered or damaged.
+    pub violations: u64,
     /// Why a run of this point is not to be trusted; empty: all were good.
     pub doubts: Vec<String>,
 }
@@ -159,6 +161,8 @@ pub(crate) struct CurvePoint {
     pub busy: f64,
     /// Whether the broker kept up.
     pub kept_up: bool,
+    /// Lost beyond what it kept up with, plain events are no violation.
+    pub violations: u64,
     pub doubts: Vec<String>,
 }
 
@@ -347,6 +351,7 @@ pub(crate) mod samples {
             written_bytes_each: is_stored(family.pattern).then(|| f64::from(size) * 2.0 + 100.0),
             wire_bytes_each: Some(200.0),
             resident_bytes: 40 << 20,
+            violations: 0,
             doubts: Vec::new(),
         }
     }
@@ -383,6 +388,7 @@ pub(crate) mod samples {
                 p999_us: p99_us * 2.0,
                 busy: utilisation,
                 kept_up: utilisation < 0.9,
+                violations: 0,
                 doubts: Vec::new(),
             });
             all.curves.push(Curve {

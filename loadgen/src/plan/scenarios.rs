@@ -27,6 +27,10 @@ const CHANNELS_SCALING: u32 = 16;
 /// Bytes that may be under way for each producer; many times the bandwidth-delay product.
 const WINDOW_BYTES: u32 = 512 << 10;
 
+/// How fast disks are filled: slowly, since it is the space that counts and not the speed.
+const FILL_BYTES_PER_SECOND: f64 = 48e6;
+const FILL_MESSAGES_PER_SECOND: f64 = 60e3;
+
 /// What is measured, in the order of patterns.
 pub(crate) fn families(patterns: &[Pattern], syncs: &[Sync]) -> Vec<Family> {
     let mut families = Vec::new();
@@ -188,9 +192,14 @@ pub(crate) fn fill(pattern: Pattern, size: u32, seconds: f64) -> Scenario {
         size,
         fan_out: 0,
     };
+    let rate = FILL_BYTES_PER_SECOND / f64::from(size);
     Scenario {
         // Every message counts: they are divided into the space that they take.
         warm_up: 0.0,
+        load: Load::Open {
+            arrivals: Arrivals::Constant,
+            rate: Rate::Constant(rate.min(FILL_MESSAGES_PER_SECOND)),
+        },
         ..scenario(&task, seconds)
     }
 }

@@ -136,6 +136,12 @@ impl Gathered {
         }
     }
 
+    /// The run is over, perhaps before its time.
+    pub(super) fn close(&mut self) {
+        self.end_at(rt::now().as_ns());
+        self.look();
+    }
+
     fn accounts(&self) -> Accounts {
         Accounts {
             own: Account::read(std::process::id()),

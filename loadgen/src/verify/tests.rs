@@ -40,7 +40,7 @@ fn wild_jumps() -> impl Strategy<Value = Vec<i64>> {
         2 => -100_000..200_000_i64,
         1 => -600..600_i64,
     ];
-    proptest::collection::vec(jump, 1..60)
+    proptest::collection::vec(jump, 1..20)
 }
 
 fn numbers(jumps: &[i64]) -> Vec<u64> {

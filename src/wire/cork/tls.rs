@@ -36,6 +36,8 @@ pub(crate) struct TlsConn {
     failed: Option<Error>,
     /// The peer's side of the socket has ended.
     ended: bool,
+    /// The peer has said something, beside its handshake.
+    heard: bool,
     said_goodbye: bool,
     /// The socket has taken something since the cork last asked.
     progress: bool,
@@ -69,6 +71,7 @@ impl TlsConn {
             input: None,
             failed: None,
             ended: false,
+            heard: false,
             said_goodbye: false,
             progress: false,
         }
@@ -148,15 +151,14 @@ impl TlsConn {
                 return Poll::Ready(Ok(filled));
             }
             match self.session.reader().read(space) {
-                // The peer's `close_notify`.
-                Ok(0) => return Poll::Ready(Ok(filled)),
-                Ok(count) => {
+                Ok(count) if count > 0 => {
                     filled += count;
+                    self.heard = true;
                     continue;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // The socket has ended without one.
-                Err(_) => return Poll::Ready(Ok(filled)),
+                // The peer's `close_notify`, or the end of the socket without one.
+                Ok(_) | Err(_) => return Poll::Ready(self.end(filled)),
             }
             if self.feed() {
                 continue;
@@ -168,8 +170,21 @@ impl TlsConn {
             if let Some(error) = self.failed.take() {
                 return Poll::Ready(Err(error.into()));
             }
-            ready!(self.poll_fill(cx))?;
+            if let Err(error) = ready!(self.poll_fill(cx)) {
+                self.end(0)?;
+                return Poll::Ready(Err(error));
+            }
         }
+    }
+
+    /// The peer says no more. A server that has said nothing at all did not want us: it begins
+    /// with its settings.
+    fn end(&self, filled: usize) -> io::Result<usize> {
+        if self.heard || matches!(self.session, rustls::Connection::Server(_)) {
+            return Ok(filled);
+        }
+        let peer = self.peer.to_string();
+        Err(Error::ClosedUnheard { peer }.into())
     }
 
     /// Feeds the session with a piece of what has arrived; false when there is none.

@@ -126,8 +126,10 @@ fn refusals_of_a_certificate_say_what_is_wrong_with_it() {
         let ca = Authority::new();
         let good = server(&ca.issue("broker.test"), None);
         let (text, ended) = refusal(Arc::clone(&good), &believing(&ca, "other.test")).await;
-        assert!(text.contains("not for other.test, it is for"), "{text}");
-        assert!(text.contains("broker.test"), "{text}");
+        assert_eq!(
+            text,
+            "certificate is not for other.test, it is for broker.test"
+        );
         assert_eq!(ended, "tls");
 
         let stranger = Authority::new();
@@ -260,6 +262,31 @@ fn servers_without_http2_are_refused() {
             "{text}"
         );
         drop(server);
+    });
+}
+
+#[test]
+fn servers_that_hang_up_without_a_word_may_want_a_certificate() {
+    on_executor(|| async {
+        let ca = Authority::new();
+        let config = Arc::new(ca.issue("broker.test").bare_server_config(&[b"h2"]));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            let mut session = rustls::ServerConnection::new(config).unwrap();
+            while session.is_handshaking() {
+                session.complete_io(&mut socket).unwrap();
+            }
+        });
+        let settings = client_settings(&believing(&ca, "broker.test"));
+        let client = Client::connect(address, settings).await.unwrap();
+        let status = client.unary("/t/Unary", noise(9), &options()).await;
+        let status = status.expect_err("nobody is there");
+        assert!(
+            status.message().contains("does it require a certificate"),
+            "{status:?}"
+        );
     });
 }
 

@@ -154,6 +154,16 @@ pub enum Error {
         /// Who.
         peer: String,
     },
+    /// The server ends the connection before it has said anything. Some do that, without an alert,
+    /// when they do not like the client's certificate.
+    #[error(
+        "{peer} closed the connection right after the TLS handshake: does it require a certificate \
+         of us, or another one?"
+    )]
+    ClosedUnheard {
+        /// Who.
+        peer: String,
+    },
     /// The handshake takes too long.
     #[error("no TLS handshake with {peer} within {after:?}")]
     Timeout {
@@ -231,7 +241,7 @@ impl Error {
     pub(crate) fn kind(&self) -> io::ErrorKind {
         match self {
             Self::Timeout { .. } => io::ErrorKind::TimedOut,
-            Self::Closed { .. } => io::ErrorKind::UnexpectedEof,
+            Self::Closed { .. } | Self::ClosedUnheard { .. } => io::ErrorKind::UnexpectedEof,
             Self::Io { reason, .. } => reason.kind(),
             Self::Refused { .. } | Self::CertificateRequired { .. } => {
                 io::ErrorKind::PermissionDenied
@@ -261,8 +271,14 @@ fn span(duration: Duration) -> String {
 
 fn names(presented: &[String]) -> String {
     if presented.is_empty() {
-        "no name at all (it has no subject alternative name)".to_owned()
-    } else {
-        presented.join(", ")
+        return "no name at all (it has no subject alternative name)".to_owned();
     }
+    // They come as `DnsName("localhost")` and `IpAddress(127.0.0.1)`.
+    let bare = presented.iter().map(|name| {
+        let inner = name
+            .split_once('(')
+            .and_then(|(_, rest)| rest.strip_suffix(')'));
+        inner.unwrap_or(name).trim_matches('"')
+    });
+    bare.collect::<Vec<_>>().join(", ")
 }

@@ -1,6 +1,6 @@
 //! Delayed messages: none may come early; how late each comes is the latency.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use super::Totals;
 use super::consumer::{self, Wish};
 use super::producer::{self, Load};
 use crate::measure::Run;
-use crate::measure::report::{Interval, Report, number};
+use crate::measure::report::{Interval, Report};
+use crate::outcome::number;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Scenario {
@@ -42,6 +43,7 @@ pub(super) async fn run(run: Run, scenario: Scenario) -> anyhow::Result<Report> 
     let totals = Totals::new();
     let channel = format!("loadgen.{}.{}", std::process::id(), rt::unix_ns());
     let early = Rc::new(Cell::new(0_u64));
+    let seen = Rc::new(RefCell::new(vec![false; usize::try_from(scenario.count)?]));
     for _ in 0..scenario.consumers {
         let client = run.connect().await?;
         let wish = Wish {
@@ -49,10 +51,11 @@ pub(super) async fn run(run: Run, scenario: Scenario) -> anyhow::Result<Report> 
             items: 1024,
             auto_ack: true,
         };
-        let (shared, early) = (totals.clone(), early.clone());
+        let (shared, early, seen) = (totals.clone(), early.clone(), seen.clone());
         consumer::start(&client, wish, &totals, move |response| {
             let now_ns = rt::unix_ns();
             for message in &response.messages {
+                note(&mut seen.borrow_mut(), &message.message_id, &shared);
                 let due_ns = message.attributes.as_ref().map_or(0, |a| a.delayed_to);
                 let late_ns = u64::try_from(now_ns - due_ns);
                 match late_ns {
@@ -67,7 +70,6 @@ pub(super) async fn run(run: Run, scenario: Scenario) -> anyhow::Result<Report> 
     let client = run.connect().await?;
     let load = Load {
         channel,
-        producer: 0,
         size: run.size,
         window: scenario.window,
         batch: scenario.batch,
@@ -94,4 +96,17 @@ pub(super) async fn run(run: Run, scenario: Scenario) -> anyhow::Result<Report> 
     report.violations = totals.violations.get() + missing + early.get();
     report.figures.push(("early".into(), number(early.get())));
     Ok(report)
+}
+
+/// Notes a message by its number, which is its id.
+fn note(seen: &mut [bool], id: &str, totals: &Totals) {
+    let place = id
+        .parse()
+        .ok()
+        .and_then(|number: usize| seen.get_mut(number));
+    match place {
+        None => totals.violation(&format!("message {id}, which was never sent")),
+        Some(true) => totals.violation(&format!("message {id} came twice")),
+        Some(place) => *place = true,
+    }
 }

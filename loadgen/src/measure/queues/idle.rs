@@ -15,8 +15,9 @@ use ringmq_proto::kubemq::{Request, Response};
 use super::SEND_REQUEST;
 use crate::measure::Run;
 use crate::measure::costs::each;
-use crate::measure::cpu;
-use crate::measure::report::{Interval, Report, histogram, number};
+use crate::measure::report::{Interval, Report};
+use crate::outcome::{number, times};
+use crate::server;
 
 const MANAGEMENT: &str = "kubemq.cluster.internal.requests";
 
@@ -45,13 +46,18 @@ pub(crate) async fn cost(run: &Run, queues: u64) -> anyhow::Result<f64> {
 }
 
 async fn cost_with(client: &Client, run: &Run, queues: u64) -> anyhow::Result<f64> {
-    let resident = || run.pid.and_then(cpu::resident_bytes).unwrap_or(0);
+    let resident = || {
+        run.pid
+            .and_then(server::memory)
+            .unwrap_or_default()
+            .resident
+    };
     let prefix = format!("idle.{}.{}", std::process::id(), rt::unix_ns());
     create(client, &format!("{prefix}.warm"), 1_000).await?;
-    rt::sleep(run.warm_up).await;
+    rt::sleep(run.settle).await;
     let before = resident();
     create(client, &prefix, queues).await?;
-    rt::sleep(run.warm_up).await;
+    rt::sleep(run.settle).await;
     Ok(each(before, resident(), queues))
 }
 
@@ -68,7 +74,7 @@ pub(super) async fn run(run: Run, scenario: Scenario) -> anyhow::Result<Report> 
     let client = connect(&run).await?;
     let interval = Interval::begin(&run);
     let cost = cost_with(&client, &run, scenario.queues).await?;
-    let mut latency = histogram();
+    let mut latency = times();
     let mut bytes = 0;
     for _ in 0..scenario.lists {
         let began = rt::now();

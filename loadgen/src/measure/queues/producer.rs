@@ -19,9 +19,7 @@ use super::{Totals, UPSTREAM};
 #[derive(Clone, Debug)]
 pub(crate) struct Load {
     pub channel: String,
-    /// The producer's number: it is in the upper half of each message's number.
-    pub producer: u64,
-    pub size: usize,
+    pub size: u32,
     /// Messages in flight at most.
     pub window: u64,
     /// Messages in one request.
@@ -30,12 +28,14 @@ pub(crate) struct Load {
     pub count: u64,
     /// Time between two requests; zero: as fast as results come.
     pub pause: Duration,
-    /// Delays, in seconds: one is drawn for each message.
+    /// Delays in seconds, from least to most: one is drawn for each message.
     pub delays: Option<(u32, u32)>,
 }
 
 #[derive(Debug)]
 struct Producer {
+    /// Of every message; the number is in its id.
+    body: Bytes,
     load: Load,
     totals: Rc<Totals>,
     /// Messages of each request in flight, oldest first.
@@ -47,7 +47,9 @@ struct Producer {
 /// Starts a producer on a connection.
 pub(crate) fn start(client: &Client, load: Load, totals: &Rc<Totals>) -> anyhow::Result<()> {
     let (sender, results) = client.bidi(UPSTREAM, &CallOptions::default())?;
+    let bytes = usize::try_from(load.size).unwrap_or(usize::MAX);
     let producer = Rc::new(Producer {
+        body: vec![0xA5; bytes].into(),
         load,
         totals: totals.clone(),
         in_flight: RefCell::default(),
@@ -65,7 +67,7 @@ impl Producer {
         let pause_ns = u64::try_from(self.load.pause.as_nanos()).unwrap_or(u64::MAX);
         let mut requests = 0_u64;
         let mut sent = 0;
-        let mut random = 0x9e37_79b9_7f4a_7c15 ^ self.load.producer;
+        let mut random = 0x9e37_79b9_7f4a_7c15;
         while !self.totals.stop.get() && sent < self.load.count {
             let due_ns = began_ns + pause_ns.saturating_mul(requests);
             let now_ns = rt::now().as_ns();
@@ -76,9 +78,7 @@ impl Producer {
                 continue;
             }
             let batch = self.load.batch.min(self.load.count - sent);
-            // At a rate, the moment at which it should have been sent: queueing here counts.
-            let stamp_ns = if pause_ns > 0 { due_ns } else { now_ns };
-            let frame = self.request(sent, batch, stamp_ns, &mut random);
+            let frame = self.request(sent, batch, &mut random);
             self.in_flight.borrow_mut().push_back(batch);
             self.waiting.set(self.waiting.get() + batch);
             sent += batch;
@@ -91,21 +91,17 @@ impl Producer {
         std::future::pending::<()>().await;
     }
 
-    fn request(&self, first: u64, batch: u64, stamp_ns: u64, random: &mut u64) -> Bytes {
+    fn request(&self, first: u64, batch: u64, random: &mut u64) -> Bytes {
         let messages = (first..first + batch).map(|number| {
-            let mut body = BytesMut::with_capacity(self.load.size);
-            body.put_u64_le(self.load.producer << 32 | number);
-            body.put_u64_le(stamp_ns);
-            body.resize(self.load.size, 0xA5);
             let policy = self.load.delays.map(|(least, most)| QueueMessagePolicy {
                 delay_seconds: draw(random, least, most),
                 ..QueueMessagePolicy::default()
             });
             QueueMessage {
-                message_id: format!("{}-{number}", self.load.producer),
+                message_id: number.to_string(),
                 client_id: "loadgen-producer".into(),
                 channel: self.load.channel.clone(),
-                body: body.freeze(),
+                body: self.body.clone(),
                 policy,
                 ..QueueMessage::default()
             }

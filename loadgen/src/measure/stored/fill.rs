@@ -5,8 +5,11 @@ use ringmq::rt;
 
 use super::publisher::{self, Totals};
 use crate::measure::Run;
-use crate::measure::payload::Template;
-use crate::measure::report::{Interval, Report, number};
+use crate::measure::report::{Interval, Report};
+use crate::outcome::number;
+
+/// Events in flight on a connection, where nothing else is asked for.
+const WINDOW: u64 = 4096;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Scenario {
@@ -14,7 +17,7 @@ pub(crate) struct Scenario {
     #[arg(long, default_value_t = 1_000_000)]
     count: u64,
     /// Events in flight on each connection.
-    #[arg(long, default_value_t = 4096)]
+    #[arg(long, default_value_t = WINDOW)]
     window: u64,
     /// Channels, each with a connection of its own.
     #[arg(long, default_value_t = 1)]
@@ -33,23 +36,18 @@ pub(super) async fn run(run: Run, scenario: Scenario) -> anyhow::Result<Report> 
             _ => format!("{}.{number}", scenario.channel),
         };
         let client = run.connect().await?;
-        let template = Template::stored(&channel, run.size);
-        publisher::stream(&client, template, scenario.window, scenario.count, &totals)?;
+        let frames = publisher::frames(&channel, run.size);
+        publisher::stream(&client, frames, scenario.window, scenario.count, &totals)?;
     }
-    let wanted = scenario.count * scenario.channels;
-    while totals.acknowledged.get() < wanted && totals.violations.get() == 0 {
-        totals.moved.wait().await;
-    }
+    totals.wait(scenario.count * scenario.channels).await;
     let messages = totals.acknowledged.get();
     let name = format!(
         "fill: {} events of {} bytes in {} channels",
         scenario.count, run.size, scenario.channels
     );
     let mut report = interval.end(name, messages, &totals.latency.borrow());
-    totals.stop.set(true);
-    totals.complain();
     report.violations = totals.violations.get();
-    let bytes = number(messages) * number(u64::try_from(run.size)?);
+    let bytes = number(messages) * f64::from(run.size);
     let rate = bytes / 1024.0 / 1024.0 / report.seconds;
     report.figures.push(("MiB of bodies a second".into(), rate));
     Ok(report)
@@ -63,14 +61,10 @@ pub(crate) async fn fill(run: &Run, count: u64) -> anyhow::Result<()> {
     let channel = format!("loadgen.{}.{}", std::process::id(), rt::unix_ns());
     let totals = Totals::new();
     let client = run.connect().await?;
-    let template = Template::stored(&channel, run.size);
-    publisher::stream(&client, template, 4096, count, &totals)?;
-    while totals.acknowledged.get() < count && totals.violations.get() == 0 {
-        totals.moved.wait().await;
-    }
-    totals.stop.set(true);
+    let frames = publisher::frames(&channel, run.size);
+    publisher::stream(&client, frames, WINDOW, count, &totals)?;
+    totals.wait(count).await;
     client.close();
-    totals.complain();
     anyhow::ensure!(totals.violations.get() == 0, "the server refuses events");
     Ok(())
 }

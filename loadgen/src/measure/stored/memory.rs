@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ringmq::rt::{self, Queue};
 
-use crate::measure::cpu::{Memory, memory_of};
-use crate::measure::report::number;
+use crate::outcome::number;
+use crate::server::{Memory, memory};
 
 /// How often the kernel is asked. Reading it takes some ten microseconds.
 const PERIOD: Duration = Duration::from_millis(50);
@@ -31,7 +31,7 @@ impl Sampler {
             let (most, stop) = (sampler.most.clone(), sampler.stop.clone());
             rt::spawn(Queue::Background, "memory", async move {
                 while !stop.get() {
-                    raise(&mut most.borrow_mut(), memory_of(pid).unwrap_or_default());
+                    raise(&mut most.borrow_mut(), memory(pid).unwrap_or_default());
                     rt::sleep(PERIOD).await;
                 }
             });
@@ -42,7 +42,7 @@ impl Sampler {
     /// The most that was seen of each kind, and what it is now, in MiB.
     pub(crate) fn end(self) -> Vec<(String, f64)> {
         self.stop.set(true);
-        let Some(now) = self.pid.and_then(memory_of) else {
+        let Some(now) = self.pid.and_then(memory) else {
             return Vec::new();
         };
         let mut most = self.most.borrow_mut();

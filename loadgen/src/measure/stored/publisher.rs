@@ -5,14 +5,16 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
-use hdrhistogram::Histogram;
 use prost::Message;
 use ringmq::rt::{self, Notify, Queue};
 use ringmq::wire::client::{CallOptions, Client, ClientSender, ClientStream};
+use ringmq_proto::kubemq;
 
-use super::{SEND_EVENT, SEND_EVENTS_STREAM};
-use crate::measure::payload::Template;
-use crate::measure::report::histogram;
+use super::{RUN, SEND_EVENTS_STREAM};
+use crate::outcome::{Times, times};
+use crate::payload::{Bodies, Frames, Sending, read_id};
+use crate::scenario::Payload;
+use crate::worker::describe;
 
 /// Messages handed to the transport at once.
 const BATCH_MAX: u64 = 64;
@@ -22,11 +24,11 @@ const BATCH_MAX: u64 = 64;
 pub(super) struct Totals {
     pub(super) acknowledged: Cell<u64>,
     pub(super) violations: Cell<u64>,
-    pub(super) latency: RefCell<Histogram<u64>>,
+    pub(super) latency: RefCell<Times>,
     pub(super) stop: Cell<bool>,
     /// The first refusal's text, for the report.
-    pub(super) refusal: RefCell<Option<String>>,
-    pub(super) moved: Notify,
+    refusal: RefCell<Option<String>>,
+    moved: Notify,
 }
 
 impl Totals {
@@ -34,11 +36,22 @@ impl Totals {
         Rc::new(Self {
             acknowledged: Cell::new(0),
             violations: Cell::new(0),
-            latency: RefCell::new(histogram()),
+            latency: RefCell::new(times()),
             stop: Cell::new(false),
             refusal: RefCell::new(None),
             moved: Notify::new(),
         })
+    }
+
+    /// Waits until so many events are acknowledged, or something is wrong.
+    pub(super) async fn wait(&self, wanted: u64) {
+        while self.acknowledged.get() < wanted && self.violations.get() == 0 {
+            self.moved.wait().await;
+        }
+        self.stop.set(true);
+        if let Some(text) = self.refusal.borrow().as_deref() {
+            eprintln!("first violation: {text}");
+        }
     }
 
     fn violation(&self, text: String) {
@@ -52,20 +65,24 @@ impl Totals {
         self.latency.borrow_mut().saturating_record(latency_ns);
         self.acknowledged.set(self.acknowledged.get() + 1);
     }
+}
 
-    /// Says what went wrong first, if anything did.
-    pub(super) fn complain(&self) {
-        if let Some(text) = self.refusal.borrow().as_deref() {
-            eprintln!("first violation: {text}");
-        }
-    }
+/// Stored events to `channel` with bodies of so many bytes.
+pub(super) fn frames(channel: &str, size: u32) -> Frames {
+    let sending = Sending {
+        channel,
+        client_id: "loadgen-publisher",
+        run: RUN,
+        flow: 0,
+        producer: 0,
+    };
+    Frames::event(&sending, true, Bodies::new(&Payload::Fixed(size), 1, true))
 }
 
 /// One publish stream. Its receipts come in the order of its events.
 #[derive(Debug)]
 struct Stream {
     totals: Rc<Totals>,
-    template: Template,
     /// When each event in flight was sent, oldest first.
     in_flight: RefCell<VecDeque<u64>>,
     acknowledged: Cell<u64>,
@@ -75,7 +92,7 @@ struct Stream {
 /// Starts a stream that keeps `window` events in flight, `count` in all.
 pub(super) fn stream(
     client: &Client,
-    template: Template,
+    frames: Frames,
     window: u64,
     count: u64,
     totals: &Rc<Totals>,
@@ -83,18 +100,24 @@ pub(super) fn stream(
     let (sender, results) = client.bidi(SEND_EVENTS_STREAM, &CallOptions::default())?;
     let stream = Rc::new(Stream {
         totals: totals.clone(),
-        template,
         in_flight: RefCell::default(),
         acknowledged: Cell::new(0),
         moved: Notify::new(),
     });
     rt::spawn(Queue::Serve, "receipts", stream.clone().receive(results));
-    rt::spawn(Queue::Serve, "send", stream.send(sender, window, count));
+    let sending = stream.send(sender, frames, window, count);
+    rt::spawn(Queue::Serve, "send", sending);
     Ok(())
 }
 
 impl Stream {
-    async fn send(self: Rc<Self>, mut sender: ClientSender, window: u64, count: u64) {
+    async fn send(
+        self: Rc<Self>,
+        mut sender: ClientSender,
+        mut frames: Frames,
+        window: u64,
+        count: u64,
+    ) {
         let mut sent = 0;
         while !self.totals.stop.get() && sent < count {
             let in_flight = sent - self.acknowledged.get();
@@ -105,13 +128,13 @@ impl Stream {
             }
             let batch = room.min(BATCH_MAX);
             let now_ns = rt::now().as_ns();
-            let mut frames = BytesMut::new();
+            let mut out = BytesMut::new();
             for number in sent..sent + batch {
-                self.template.write(number, now_ns, &mut frames);
+                frames.frame(number, now_ns, &mut out);
                 self.in_flight.borrow_mut().push_back(now_ns);
             }
             sent += batch;
-            if sender.send_all(frames.freeze()).await.is_err() {
+            if sender.send_all(out.freeze()).await.is_err() {
                 return self.totals.violation("the publish stream ended".into());
             }
         }
@@ -124,7 +147,7 @@ impl Stream {
             let first = match results.message().await {
                 Ok(Some(first)) => first,
                 Ok(None) => break self.end("the server ended the publish stream".into()),
-                Err(status) => break self.end(format!("publish stream: {status:?}")),
+                Err(status) => break self.end(format!("publish stream: {}", describe(&status))),
             };
             let mut next = Some(first);
             while let Some(result) = next {
@@ -150,47 +173,20 @@ impl Stream {
     }
 }
 
-/// Starts `callers` tasks that each have one unary call open, until the run stops.
-pub(super) fn unary(client: &Client, template: &Template, callers: u64, totals: &Rc<Totals>) {
-    let next = Rc::new(Cell::new(0));
-    for _ in 0..callers {
-        let (client, template) = (client.clone(), template.clone());
-        let (totals, next) = (totals.clone(), next.clone());
-        rt::spawn(Queue::Serve, "call", async move {
-            let options = CallOptions::default();
-            while !totals.stop.get() {
-                let number = next.replace(next.get() + 1);
-                let sent_ns = rt::now().as_ns();
-                let message = template.message(number, sent_ns);
-                match client.unary(SEND_EVENT, message, &options).await {
-                    Ok(result) => match check(number, &result) {
-                        Ok(()) => totals.take(sent_ns),
-                        Err(text) => totals.violation(text),
-                    },
-                    Err(status) => return totals.violation(format!("SendEvent: {status:?}")),
-                }
-            }
-        });
-    }
-}
-
 /// Whether a result acknowledges event `number`.
 fn check(number: u64, result: &Bytes) -> Result<(), String> {
-    let id = Template::event_id(number);
-    // What every encoder makes of an id and `Sent`, without decoding; anything else is looked at.
-    let expected = result
-        .strip_prefix(&[0x0A, 24])
-        .and_then(|rest| rest.strip_suffix(&[0x10, 1]));
-    if expected == Some(&id) {
-        return Ok(());
+    let result = match kubemq::Result::decode(result.clone()) {
+        Ok(result) => result,
+        Err(error) => return Err(format!("no result: {error}")),
+    };
+    let found = read_id(result.event_id.as_bytes());
+    match found {
+        Some((0, found)) if found == number => {}
+        _ => return Err(format!("a receipt for {}, not {number}", result.event_id)),
     }
-    let id = String::from_utf8_lossy(&id);
-    match ringmq_proto::kubemq::Result::decode(result.clone()) {
-        Ok(result) if result.event_id != id => {
-            Err(format!("receipt for {}, not {id}", result.event_id))
-        }
-        Ok(result) if result.sent && result.error.is_empty() => Ok(()),
-        Ok(result) => Err(format!("{id} refused: {}", result.error)),
-        Err(error) => Err(format!("no result: {error}")),
+    if result.sent && result.error.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("{number} refused: {}", result.error))
     }
 }

@@ -9,10 +9,11 @@ use clap::Args;
 use ringmq::rt::{self, Instant, Queue};
 use ringmq::wire::client::{CallOptions, ClientStream};
 
-use super::{SUBSCRIBE_TO_EVENTS, subscribe_from_first};
+use super::{RUN, SUBSCRIBE_TO_EVENTS, subscribe_from_first};
 use crate::measure::Run;
-use crate::measure::payload::{field, number_field, stamp};
-use crate::measure::report::{Interval, Report, histogram, number};
+use crate::measure::report::{Interval, Report};
+use crate::outcome::{number, times};
+use crate::payload::{self, Stamp};
 
 /// A replay that gets nothing for this long has lost something.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -68,7 +69,7 @@ pub(super) async fn run(run: Run, scenario: Scenario) -> anyhow::Result<Report> 
         "replay: {} events by {} subscribers",
         scenario.count, scenario.subscribers
     );
-    let mut report = interval.end(name, received, &histogram());
+    let mut report = interval.end(name, received, &times());
     let missing = (scenario.count * scenario.subscribers).saturating_sub(received);
     report.violations = sum(|reader| reader.violations.get()) + missing;
     let mib = number(sum(|reader| reader.bytes.get())) / 1024.0 / 1024.0;
@@ -125,10 +126,12 @@ impl Reader {
         self.received.set(self.received.get() + 1);
         let len = u64::try_from(message.len()).unwrap_or(u64::MAX);
         self.bytes.set(self.bytes.get() + len);
-        let sequence = number_field(message, 6);
-        let body = field(message, 4).and_then(stamp);
-        let (Some(sequence), Some((sent, _))) = (sequence, body) else {
-            self.violation("an event without sequence or stamp");
+        let sequence = payload::number_field(message, 6);
+        let body = payload::field(message, 4).unwrap_or_default();
+        let (Some(sequence), Ok(Stamp { number: sent, .. })) =
+            (sequence, payload::read(body, true, RUN))
+        else {
+            self.violation("an event without sequence, or that was not filled in, or damaged");
             return last;
         };
         if let Some((last_sequence, last_sent)) = last {

@@ -7,12 +7,13 @@ use std::rc::Rc;
 use bytes::Bytes;
 use prost::Message;
 use ringmq::rt;
-use ringmq::wire::client::ClientStream;
+use ringmq::wire::client::{Client, ClientStream};
 use ringmq::wire::status::Status;
 use ringmq_proto::kubemq;
 
 use super::verdict;
 use crate::flow::{Flow, Through};
+use crate::patterns::calls;
 use crate::payload::read_id;
 
 /// The events of one producer that wait for a receipt.
@@ -86,15 +87,15 @@ impl Receipts {
         self.flow.producer_broke(self.producer, &text);
     }
 
-    /// The result of one call.
-    pub(super) fn called(&self, number: u64, result: Result<Bytes, Status>) {
-        match result {
-            Ok(result) => self.receipt(&result, rt::now().as_ns()),
-            Err(status) => {
-                if self.waiting.borrow_mut().take(number).is_some() {
-                    self.refused(&format!("SendEvent: {}", super::describe(&status)));
-                }
-            }
+    /// The answer to a call.
+    pub(super) fn answered(&self, result: &Bytes) {
+        self.receipt(result, rt::now().as_ns());
+    }
+
+    /// A call ended without an answer.
+    pub(super) async fn failed(&self, number: u64, client: &Client, status: &Status) {
+        if self.take(number).is_some() {
+            calls::failed(&self.flow, self.producer, client, 1, status).await;
         }
     }
 
