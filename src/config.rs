@@ -16,6 +16,7 @@
 
 mod base64;
 mod check;
+mod cpus;
 mod error;
 mod fold;
 mod key;
@@ -30,6 +31,7 @@ mod source;
 
 use std::path::PathBuf;
 
+pub use cpus::CpuList;
 pub use error::{Error, Problem};
 pub use fold::{Effective, Unused};
 pub use key::{Allowed, Key, LogFormat, LogLevel, Redelivery, Sync, Unit, WhenFull};

@@ -20,6 +20,7 @@
 //! # Threading
 //! Unless a type says that it is `Send`, it belongs to the executor that made it.
 
+mod aside;
 pub mod clock;
 pub mod file;
 pub mod heartbeat;
@@ -31,7 +32,9 @@ mod poller;
 pub mod probe;
 pub mod start;
 mod task;
+pub mod turn;
 
+pub use aside::{keep_aside, step_aside};
 pub use clock::{Instant, now, unix_ns};
 pub use file::{FileHook, LogFile};
 pub use net::{Conn, Traffic, traffic};
@@ -40,6 +43,7 @@ pub use poller::sleep_until;
 pub use task::{
     Queue, Sleep, TaskStats, blocking, blocking_ended, reactor_yield, sleep, spawn, task_stats,
 };
+pub use turn::{busy_ns, on_turn};
 
 #[cfg(test)]
 mod tests;

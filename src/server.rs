@@ -17,7 +17,7 @@ use ringmq_storage::Store;
 use ringmq_storage::fs::{Fs, RealFs};
 
 use crate::cli::banner::Banner;
-use crate::config::{Config, machine};
+use crate::config::{Config, CpuList, Machine, machine};
 use crate::net::{Acceptor, Loads};
 use crate::routing::RoutingTable;
 use crate::rt::heartbeat::Heartbeat;
@@ -297,17 +297,23 @@ fn open_store(path: &Path) -> Result<Store, Failed> {
     Store::open(path, options).map_err(|error| Failed::new(exit::STORE, &error))
 }
 
-/// One executor for each core that may be used, pinned when there are enough processors.
+/// One executor for each core that may be used, and a place for what runs beside them.
 fn plans(config: &Config) -> Vec<Plan> {
-    let cpus = machine::available_cpus();
-    let count = config.engine.cores;
-    let pin = config.engine.pin.unwrap_or(true) && count <= cpus.len();
-    (0..count)
-        .map(|index| Plan {
-            cpu: cpus.get(index).copied().filter(|_| pin),
-            spin: config.engine.spin,
-        })
-        .collect()
+    let placed = Machine::read().place(&config.engine);
+    let list = |cpus: &[usize]| cpus.iter().copied().collect::<CpuList>();
+    let executors = placed.executors.iter().copied();
+    tracing::info!(
+        executors = %executors.flatten().collect::<CpuList>(),
+        others = %list(&placed.others),
+        serving_network_cards = %list(&placed.interrupted),
+        "processors"
+    );
+    rt::keep_aside(&placed.others);
+    let plan = |cpu| Plan {
+        cpu,
+        spin: config.engine.spin,
+    };
+    placed.executors.into_iter().map(plan).collect()
 }
 
 /// What every executor gets a part of.

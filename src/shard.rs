@@ -34,6 +34,7 @@ mod timers;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use foldhash::fast::FixedState;
@@ -270,6 +271,15 @@ impl Shard {
             shard: self.clone(),
             index,
             raised,
+        }
+    }
+
+    /// Counts a turn of the executor.
+    pub fn turned(&self, turn: Duration) {
+        let ns = u64::try_from(turn.as_nanos()).unwrap_or(u64::MAX);
+        self.latencies.executor_turn.record_ns(ns);
+        if turn > rt::turn::STALL {
+            self.counters.executor_stalls.increment();
         }
     }
 

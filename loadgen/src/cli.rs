@@ -21,9 +21,9 @@ use crate::measure;
 use crate::report::{self, Sinks};
 use crate::run::{self, Options};
 
-/// How long a core of the generator looks for work before it sleeps: for ever, as far as a run is
-/// concerned. Waking up would count as the server's latency.
-const SPIN: Duration = Duration::from_secs(3600);
+/// How long a core of the generator looks for work before it sleeps: longer than a load worth
+/// measuring pauses. Waking up would count as the server's latency.
+const SPIN: Duration = Duration::from_secs(1);
 
 /// Cores of the generator.
 const CORES_MAX: usize = 256;

@@ -67,6 +67,8 @@ struct Group {
     trackers: Vec<Tracker>,
     /// For each producer the highest number that came, and one.
     reached: Vec<u64>,
+    /// Bodies that could not be read: they came, but nobody knows as what.
+    corrupted: u64,
     /// A consumer of it broke off: what is missing at its end was not lost by the server.
     broken: bool,
 }
@@ -236,6 +238,7 @@ impl Flow {
 
     /// A message without a body that could be looked at.
     pub(crate) fn corrupted(&self, consumer: u32, problem: &str) {
+        self.received.borrow_mut().corrupted(consumer);
         let text = || format!("consumer {consumer} of {}: {problem}", self.channel);
         self.meter.violation(Violation::Corrupted, 1, text);
     }
@@ -273,12 +276,16 @@ impl Flow {
     /// Whether everything has come that will come.
     pub(crate) fn is_complete(&self) -> bool {
         let received = self.received.borrow();
-        self.windows.iter().enumerate().all(|(producer, window)| {
-            let expected = window.expected();
-            let mut whole = received.groups.iter().filter(|group| !group.broken);
-            window.is_settled()
-                && whole.all(|group| group.received(producer) >= expected)
-        })
+        let mut whole = received.groups.iter().filter(|group| !group.broken);
+        self.windows.iter().all(|window| window.is_settled())
+            && whole.all(|group| {
+                let windows = self.windows.iter().enumerate();
+                let missing = windows.map(|(producer, window)| {
+                    let expected = window.expected();
+                    expected.saturating_sub(group.received(producer))
+                });
+                missing.sum::<u64>() <= group.corrupted
+            })
     }
 
     /// Counts what the server has neither confirmed nor refused as failed: it had its time.
@@ -308,13 +315,22 @@ impl Flow {
         let received = self.received.borrow();
         let mut on_the_way = 0;
         for (place, group) in received.groups.iter().enumerate() {
+            // What came damaged is told as that, and not as lost, too.
+            let mut damaged = group.corrupted;
             for (producer, window) in self.windows.iter().enumerate() {
                 let (lost, open) = group.missing(producer, window, all && !group.broken);
                 on_the_way += open;
+                let known = lost.min(damaged);
+                damaged -= known;
+                let lost = lost - known;
                 if lost > 0 {
-                    let channel = &self.channel;
                     self.meter.violation(Violation::Lost, lost, || {
-                        format!("{channel}: {lost} of producer {producer} never came to group {place}")
+                        let one = group.first_lost(producer, window);
+                        format!(
+                            "{}: {lost} of producer {producer} never came to group {place}, such \
+                             as number {one}",
+                            self.channel
+                        )
                     });
                 }
             }
@@ -341,6 +357,7 @@ impl Received {
         let group = || Group {
             trackers: (0..producers).map(|_| Tracker::default()).collect(),
             reached: vec![0; producers],
+            corrupted: 0,
             broken: false,
         };
         Self {
@@ -382,6 +399,19 @@ impl Received {
         Some((seen, late, slowest))
     }
 
+    /// A body that cannot be read came to a consumer.
+    fn corrupted(&mut self, consumer: u32) {
+        if let Some(group) = self.group_mut(consumer) {
+            group.corrupted += 1;
+        }
+    }
+
+    fn group_mut(&mut self, consumer: u32) -> Option<&mut Group> {
+        let consumer = usize::try_from(consumer).ok()?;
+        let place = *self.group_of.get(consumer)?;
+        self.groups.get_mut(place)
+    }
+
     /// A group left `before`; whether the slowest group is another one, or further now.
     fn moved_on(&mut self, producer: usize, before: u64) -> bool {
         let Some((least, holders)) = self.slowest.get_mut(producer) else {
@@ -414,10 +444,7 @@ impl Received {
     /// A consumer is gone: its group holds nobody back any more. What the slowest has reached now,
     /// for each producer.
     fn break_off(&mut self, consumer: u32) -> Vec<u64> {
-        let place = usize::try_from(consumer)
-            .ok()
-            .and_then(|consumer| self.group_of.get(consumer).copied());
-        if let Some(group) = place.and_then(|place| self.groups.get_mut(place)) {
+        if let Some(group) = self.group_mut(consumer) {
             group.broken = true;
         }
         for producer in 0..self.producers {
@@ -430,6 +457,14 @@ impl Received {
 impl Group {
     fn received(&self, producer: usize) -> u64 {
         self.trackers.get(producer).map_or(0, Tracker::received)
+    }
+
+    /// The number of the first message that is missing, as far as it is known.
+    fn first_lost(&self, producer: usize, window: &Window) -> u64 {
+        let tracker = self.trackers.get(producer);
+        tracker
+            .and_then(|tracker| tracker.first_lost(window.next()))
+            .unwrap_or(0)
     }
 
     /// Messages of a producer that are lost, and those that may still come.

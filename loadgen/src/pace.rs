@@ -88,14 +88,6 @@ impl Schedule {
     }
 }
 
-/// Messages that a load means to send in so many seconds; `None` in a closed loop.
-pub(crate) fn intended(load: &Load, seconds: f64, run_seconds: f64) -> Option<f64> {
-    let Load::Open { rate, .. } = load else {
-        return None;
-    };
-    Some(Curve::new(rate, run_seconds).area(seconds))
-}
-
 /// The rate over time in straight pieces, and how far it has been followed.
 #[derive(Clone, Debug)]
 struct Curve {
@@ -188,14 +180,6 @@ impl Curve {
             }
             _ => NEVER_NS,
         }
-    }
-
-    /// Messages up to a time.
-    fn area(&self, seconds: f64) -> f64 {
-        let piece = self.pieces.iter().find(|piece| piece.begin <= seconds);
-        piece.map_or(0.0, |piece| {
-            piece.before + piece.area(seconds - piece.begin)
-        })
     }
 }
 

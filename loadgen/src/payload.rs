@@ -19,9 +19,9 @@ mod wire;
 use bytes::{Buf, BufMut, BytesMut};
 use crc32fast::Hasher;
 
-pub(crate) use frames::{Frames, ID_BYTES, Sending, id, read_id};
+pub(crate) use frames::{Frames, Sending, id, read_id};
 pub(crate) use wire::{
-    PREFIX_BYTES, Value, any_field, field, fields, number_field, put_varint, varint, varint_bytes,
+    PREFIX_BYTES, Value, any_field, field, number_field, put_varint, varint_bytes,
 };
 
 use crate::random::Random;
@@ -163,12 +163,6 @@ impl Bodies {
         self.sizes.draw(&mut self.random).max(STAMP_BYTES)
     }
 
-    /// Appends the next body.
-    pub(crate) fn next(&mut self, stamp: &Stamp, out: &mut BytesMut) {
-        let len = self.next_len();
-        self.put(stamp, len, out);
-    }
-
     /// Appends a body of a size that was drawn.
     pub(crate) fn put(&mut self, stamp: &Stamp, len: usize, out: &mut BytesMut) {
         let filling = len.saturating_sub(STAMP_BYTES);
@@ -186,11 +180,6 @@ impl Bodies {
         };
         out.extend_from_slice(&head);
         out.extend_from_slice(filling);
-    }
-
-    /// The largest size that is drawn.
-    pub(crate) fn most(&self) -> usize {
-        self.filling.len() + STAMP_BYTES
     }
 }
 

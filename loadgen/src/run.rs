@@ -266,3 +266,6 @@ fn run_number() -> u64 {
     // Nanoseconds of two processes may be alike; their ids are not.
     time ^ u64::from(std::process::id()) << 44
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,10 +44,10 @@ impl Pages {
             if let Some(fields) = value.as_object_mut() {
                 fields.insert("command".into(), self.command.as_str().into());
             }
-            report::write(path, &format!("{value:#}\n"))?;
+            report::write(path, format!("{value:#}\n"))?;
         }
         if let Some(path) = &self.html {
-            report::write(path, &html())?;
+            report::write(path, html())?;
         }
         Ok(())
     }

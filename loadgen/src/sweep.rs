@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::outcome::Outcome;
 use crate::quantity;
+use crate::report::Verdict;
 use crate::report::table::grid;
 use crate::report::units;
 use crate::run::Options;
@@ -274,12 +275,17 @@ impl Sweep {
         let points = self.points.iter().enumerate();
         points
             .map(|(index, point)| {
-                let mark = match (self.knee == Some(index), point.kept_up) {
-                    (true, _) => "knee",
-                    (_, false) => "falls behind",
-                    _ if point.outcome.checks.violations() > 0 => "violations",
-                    _ if !point.outcome.invalid.is_empty() => "not valid",
-                    _ => "",
+                let knee = self.knee == Some(index);
+                let doubt = match Verdict::of(&point.outcome) {
+                    _ if !point.kept_up => "falls behind",
+                    Verdict::Good => "",
+                    Verdict::Invalid => "not valid",
+                    Verdict::Violated => "violations",
+                };
+                let mark = match (knee, doubt) {
+                    (true, "") => "knee".into(),
+                    (true, doubt) => format!("knee, {doubt}"),
+                    (false, doubt) => doubt.to_owned(),
                 };
                 let cpu = series::cpu_us_sent(&point.outcome);
                 vec![
@@ -289,7 +295,7 @@ impl Sweep {
                     time(point.us(0.99)),
                     time(point.us(0.999)),
                     cpu.map_or("–".into(), units::digits),
-                    mark.into(),
+                    mark,
                 ]
             })
             .collect()

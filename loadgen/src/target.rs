@@ -2,9 +2,11 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use ringmq::wire::client::{CallOptions, ClientSettings};
+use ringmq::wire::tls::{ClientTls, ClientTlsSettings};
 
 /// A server that speaks the contract.
 #[derive(Clone, Debug)]
@@ -13,8 +15,8 @@ pub(crate) struct Target {
     pub addresses: Vec<SocketAddr>,
     /// As the user named it.
     pub name: String,
-    /// `None`: without encryption.
-    pub tls: Option<Tls>,
+    /// Certificates and names, read once. `None`: without encryption.
+    pub tls: Option<Arc<ClientTls>>,
     /// Goes with each call.
     pub token: Option<String>,
     /// Its process, when it runs on this machine: CPU time and memory are read.
@@ -58,14 +60,35 @@ impl Target {
         })
     }
 
-    /// The same server over encrypted connections.
-    pub(crate) fn encrypted(self, _tls: Tls) -> anyhow::Result<Self> {
-        anyhow::bail!("tls: this build has no encryption")
+    /// The same server over encrypted connections. Reads the files; executors never wait for that.
+    ///
+    /// # Errors
+    /// Which file or name is at fault.
+    pub(crate) fn encrypted(mut self, tls: Tls) -> anyhow::Result<Self> {
+        let first = self.name.split(',').next().unwrap_or_default();
+        let host = first.rsplit_once(':').map_or(first, |(host, _port)| host);
+        let settings = ClientTlsSettings {
+            ca: tls.ca,
+            certificate: tls.certificate,
+            key: tls.key,
+            insecure: tls.insecure,
+            ..ClientTlsSettings::new(tls.server_name.as_deref().unwrap_or(host))
+        };
+        let tls = ClientTls::load(&settings).context("tls")?;
+        if tls.is_insecure() {
+            // The name is in the head of every report.
+            self.name.push_str(" (certificate not verified)");
+        }
+        self.tls = Some(Arc::new(tls));
+        Ok(self)
     }
 
     /// What each connection is made with.
     pub(crate) fn client_settings(&self) -> anyhow::Result<ClientSettings> {
-        Ok(ClientSettings::default())
+        Ok(ClientSettings {
+            tls: self.tls.clone(),
+            ..ClientSettings::default()
+        })
     }
 
     /// What goes with each call: the token.

@@ -275,6 +275,7 @@ fn value_name(key: &Key) -> &'static str {
         Allowed::OneOf(_) => "WORD",
         Allowed::Path | Allowed::OptionalPath => "PATH",
         Allowed::Address => "ADDRESS",
+        Allowed::CpuList => "CPUS",
         Allowed::OptionalWord | Allowed::OptionalChannel => "NAME",
         Allowed::ChannelRules => "RULES",
         Allowed::RoutingTable => "JSON",

@@ -34,6 +34,7 @@ pub(super) fn load(sources: &Sources) -> Result<Config, Error> {
     let settings = fold.into_effective();
     check_ports(&config, &mut layers.problems);
     check_queue_times(&config, &mut layers.problems);
+    check_cpus(&config.engine, &sources.machine, &mut layers.problems);
     config.routing.check(&mut layers.problems);
     if !layers.problems.is_empty() {
         return Err(Error::new(layers.problems));
@@ -66,6 +67,31 @@ fn check_ports(config: &Config, problems: &mut Vec<Problem>) {
             });
         }
     }
+}
+
+/// Processors that are named must be there, one for each executor.
+fn check_cpus(engine: &Engine, machine: &Machine, problems: &mut Vec<Problem>) {
+    let cpus = engine.cpus.as_slice();
+    if cpus.is_empty() {
+        return;
+    }
+    if engine.pin == Some(false) {
+        problems.push(Problem::Both {
+            first: "engine.cpus",
+            second: "engine.pin = false",
+        });
+    }
+    if engine.cores > cpus.len() {
+        problems.push(Problem::FewCpus {
+            cores: engine.cores,
+            cpus: cpus.len(),
+        });
+    }
+    let missing = cpus.iter().filter(|cpu| !machine.cpus.contains(cpu));
+    problems.extend(missing.map(|cpu| Problem::NoSuchCpu {
+        cpu: *cpu,
+        usable: machine.cpus.iter().copied().collect(),
+    }));
 }
 
 /// A time that counts when nobody says otherwise must be one that somebody may say.
@@ -110,7 +136,10 @@ impl Config {
         }
         self.host = host.unwrap_or_else(|| machine.host_name.clone());
         if self.engine.cores == 0 {
-            self.engine.cores = machine.usable_cores();
+            self.engine.cores = match self.engine.cpus.as_slice().len() {
+                0 => machine.usable_cores(),
+                listed => listed,
+            };
             self.resolved("engine.cores", &self.engine.cores.to_string());
         }
         if self.grpc.max_connections == 0 {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use super::cpus::CpuList;
 use super::origin::{FileSource, Origin};
 
 /// The configuration was refused. Its text names every problem, one a line.
@@ -101,6 +102,22 @@ pub enum Problem {
         first: &'static str,
         /// The other.
         second: &'static str,
+    },
+    /// A processor is named that this process may not use.
+    #[error("engine.cpus names processor {cpu}, but this process may use {usable}")]
+    NoSuchCpu {
+        /// The processor.
+        cpu: usize,
+        /// Those that it may use.
+        usable: CpuList,
+    },
+    /// There are more executors than processors for them.
+    #[error("engine.cores is {cores}, but engine.cpus names {cpus}: leave one of them out")]
+    FewCpus {
+        /// Executors.
+        cores: usize,
+        /// Processors.
+        cpus: usize,
     },
     /// Two services want one port.
     #[error("{first} and {second} are both {port}: each needs a port of its own")]

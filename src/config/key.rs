@@ -80,6 +80,8 @@ pub enum Allowed {
     OptionalPath,
     /// An IPv4 or IPv6 address.
     Address,
+    /// Processors as `2-5,8`, or empty for none.
+    CpuList,
     /// The name of a channel, or empty for none.
     OptionalChannel,
     /// Limits for channels by pattern, or empty for none.
@@ -107,6 +109,7 @@ impl Key {
             Allowed::Path => "a path".to_owned(),
             Allowed::OptionalPath => "a path, or empty".to_owned(),
             Allowed::Address => "an IPv4 or IPv6 address".to_owned(),
+            Allowed::CpuList => "processors as 2-5,8, each once; or empty".to_owned(),
             Allowed::OptionalChannel => "a channel, or empty".to_owned(),
             Allowed::ChannelRules => "rules, see below; or empty".to_owned(),
             Allowed::RoutingTable => "a JSON array, also in base64; or empty".to_owned(),

@@ -4,12 +4,16 @@
 //! asked by `rt::probe`.
 
 mod cgroup;
+mod interrupts;
+mod placement;
 
 use std::fs;
 use std::path::Path;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity};
+
+pub use placement::CpuPlacement;
 
 /// The oldest kernel that has what the broker needs of io_uring.
 const KERNEL_MIN: Kernel = Kernel {
@@ -87,6 +91,8 @@ pub struct Machine {
     pub host_name: String,
     /// Ids of the processors that this process may run on.
     pub cpus: Vec<usize>,
+    /// Processors on which network cards interrupt.
+    pub interrupt_cpus: Vec<usize>,
     /// Processor time that the control group allows, in thousandths of a processor.
     pub quota_millis: Option<u64>,
     /// Version of the kernel; `None` when it does not look like one.
@@ -114,6 +120,7 @@ impl Default for Machine {
         Self {
             host_name: "localhost".to_owned(),
             cpus: vec![0],
+            interrupt_cpus: Vec::new(),
             quota_millis: None,
             kernel: Some(KERNEL_MIN),
             memlock_bytes: None,
@@ -134,6 +141,7 @@ impl Machine {
         Self {
             host_name: host_name(&names.nodename().to_string_lossy()),
             cpus: available_cpus(),
+            interrupt_cpus: interrupts::network_cpus(Path::new("/")),
             quota_millis: control.cpu_millis,
             kernel: Kernel::parse(&names.release().to_string_lossy()),
             // The soft limits are raised to the hard ones before anything depends on them.

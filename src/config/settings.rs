@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::cpus::CpuList;
 use super::fold::Fold;
 use super::key::{Allowed, Key, LogFormat, LogLevel, Redelivery, Sync, Unit, WhenFull};
 use super::routing::{NoUrl, RoutingData};
@@ -255,6 +256,14 @@ settings! {
             key: "engine.pin",
             env: ["ENGINE_PIN"],
             allowed: Allowed::OneOf(&["auto", "true", "false"]),
+        }
+        /// Processors of the executors, as `2-5,8`. Empty: any, and while others are to spare none
+        /// that serves interrupts of a network card.
+        cpus: CpuList = "" {
+            key: "engine.cpus",
+            env: ["ENGINE_CPUS"],
+            flag: "--cpus",
+            allowed: Allowed::CpuList,
         }
         /// How long an executor looks at its sockets before it sleeps, when its last sleep was so
         /// short that this pays. More lowers latency and burns the core. 0: not at all.

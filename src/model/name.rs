@@ -146,8 +146,25 @@ const WILDCARD: u8 = 1 << 2;
 const SEMICOLON: u8 = 1 << 3;
 const COLON: u8 = 1 << 4;
 const DOT: u8 = 1 << 5;
-const EMPTY_TOKEN: u8 = 1 << 6;
+const EMPTY_TOKEN: u8 = DOT << 1;
 const NOT_ASCII: u8 = 1 << 7;
+
+/// Every message has its names looked at: a table, and no branch for a character.
+#[allow(
+    clippy::indexing_slicing,
+    reason = "made by the compiler, which would refuse an index out of bounds"
+)]
+static CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = u8::MIN;
+    loop {
+        classes[byte as usize] = class(byte);
+        if byte == u8::MAX {
+            break classes;
+        }
+        byte += 1;
+    }
+};
 
 const fn class(byte: u8) -> u8 {
     match byte {
@@ -170,11 +187,8 @@ fn classes(name: &str) -> u8 {
     // A dot at the start has an empty token before it.
     let mut before = DOT;
     for byte in name.bytes() {
-        let this = class(byte);
-        found |= this;
-        if this & before & DOT != 0 {
-            found |= EMPTY_TOKEN;
-        }
+        let this = CLASSES.get(usize::from(byte)).copied().unwrap_or(CONTROL);
+        found |= this | (this & before & DOT) << 1;
         before = this;
     }
     if found & NOT_ASCII != 0 {

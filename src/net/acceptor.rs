@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::rt;
+
 /// How long the acceptor rests after an error that will not pass at once, such as no free file
 /// descriptors: accepting again in a loop would burn a core.
 const ERROR_REST: Duration = Duration::from_millis(20);
@@ -151,7 +153,10 @@ impl Acceptor {
         let (accepting, stopping) = (listener.clone(), stop.clone());
         let thread = std::thread::Builder::new()
             .name(format!("accept-{}", address.port()))
-            .spawn(move || run(&accepting, &loads, &stopping, hand_over))?;
+            .spawn(move || {
+                rt::step_aside();
+                run(&accepting, &loads, &stopping, hand_over);
+            })?;
         Ok(Self {
             listener,
             stop,

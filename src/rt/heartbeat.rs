@@ -99,6 +99,7 @@ struct Beat<T> {
     reason = "this thread is no executor: it may sleep"
 )]
 fn run<T: Send>(mut beats: Vec<Beat<T>>, stop: &AtomicBool) {
+    super::aside::step_aside();
     let mut last = now();
     for beat in &mut beats {
         beat.since_ns = last.as_ns();

@@ -227,6 +227,7 @@ impl Poller {
             // One look each time: what runs now may wake what stands behind us in the queue.
             glommio::executor().yield_task_queue_now().await;
             let found = self.look();
+            super::turn::looked();
             let time = now();
             if found {
                 active = time;

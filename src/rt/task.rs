@@ -119,6 +119,7 @@ impl<F: Future<Output = ()>> Future for Contained<F> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        super::turn::account();
         let this = self.project();
         let future = this.future;
         // The future is not polled again after a panic, so no broken state of it is seen.
@@ -209,13 +210,14 @@ pub async fn blocking_ended() {
 /// Whoever waits for them lets the executor idle in the end, so they cannot starve.
 pub(super) const BLOCKING_NICE: i32 = 5;
 
-/// Lowers the calling thread, once.
+/// Lowers the calling thread and moves it off the executors' processors, once.
 fn give_way() {
     thread_local! {
         static LOWERED: Cell<bool> = const { Cell::new(false) };
     }
     if !LOWERED.replace(true) {
         // Of the calling thread alone, on Linux. Where it is forbidden, all goes on as before.
+        super::aside::step_aside();
         let own = rustix::process::getpriority_process(None).unwrap_or(0);
         let _forbidden = rustix::process::setpriority_process(None, own + BLOCKING_NICE);
     }

@@ -2,7 +2,7 @@
 
 mod file;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -270,4 +270,57 @@ fn blocking_threads_give_way_and_executors_do_not() {
     // Once for each thread, not once for each piece of work; 19 is the end of the scale.
     let lowered = (before + super::task::BLOCKING_NICE).min(19);
     assert_eq!((first, second), (lowered, lowered));
+}
+
+/// Keeps the core for a while, as a task that does too much at once.
+fn hold_the_core(held: Duration) {
+    let until = now().after(held);
+    while now() < until {
+        std::hint::spin_loop();
+    }
+}
+
+#[test]
+fn every_turn_is_heard_with_the_time_that_its_tasks_took() {
+    const HELD: Duration = Duration::from_millis(3);
+    // Long enough that nobody finds it over at once.
+    const PAUSE: Duration = Duration::from_millis(20);
+    let (apart, together, busy_ns) = on_executor(|tx| async move {
+        let heard: Rc<RefCell<Vec<Duration>>> = Rc::default();
+        let hearing = heard.clone();
+        rt::on_turn(move |turn| hearing.borrow_mut().push(turn));
+        let done = Notify::new();
+        let one = done.clone();
+        spawn(Queue::Serve, "in two turns", async move {
+            hold_the_core(HELD);
+            sleep(PAUSE).await;
+            hold_the_core(HELD);
+            sleep(PAUSE).await;
+            one.raise();
+        });
+        done.wait().await;
+        let apart = heard.take();
+        for queue in [Queue::Serve, Queue::Append] {
+            let one = done.clone();
+            spawn(queue, "in one turn", async move {
+                hold_the_core(HELD);
+                sleep(PAUSE).await;
+                one.raise();
+            });
+        }
+        done.wait().await;
+        // A task that is polled finds the turn before it.
+        let one = done.clone();
+        spawn(Queue::Serve, "after", async move {
+            sleep(PAUSE).await;
+            one.raise();
+        });
+        done.wait().await;
+        let figures = (apart, heard.take(), rt::busy_ns());
+        tx.send(figures).expect("somebody waits");
+    });
+    let long = |turns: &[Duration], least| turns.iter().filter(|turn| **turn >= least).count();
+    assert!(long(&apart, HELD) >= 2, "{apart:?}");
+    assert!(long(&together, 2 * HELD) >= 1, "{together:?}");
+    assert!(busy_ns >= 12_000_000, "{busy_ns}");
 }

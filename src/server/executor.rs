@@ -138,6 +138,13 @@ pub(super) async fn main(id: usize, seed: Seed) {
         connections: RefCell::default(),
         done: Notify::new(),
     });
+    // Weak: what the runtime keeps of this must not outlive it with the shard in hand.
+    let counting = Rc::downgrade(&executor.shard);
+    rt::on_turn(move |turn| {
+        if let Some(shard) = counting.upgrade() {
+            shard.turned(turn);
+        }
+    });
     let controlled = executor.clone();
     rt::spawn(
         Queue::Serve,
@@ -189,11 +196,11 @@ impl Executor {
         received.add(traffic.received.saturating_sub(received.value()));
         sent.add(traffic.sent.saturating_sub(sent.value()));
         let counters = self.shard.counters();
+        let latencies = self.shard.latencies.snapshot();
         ShardReport {
             shard: self.shard.id().number(),
             connections: self.connections.borrow().len(),
             subscriptions: counters.subscriptions_events
-                + counters.subscriptions_events_store
                 + counters.subscriptions_events_store
                 + counters.subscriptions_commands
                 + counters.subscriptions_queries,
@@ -202,8 +209,10 @@ impl Executor {
             task_panics: tasks.panics,
             timers: counters.timers,
             delivery_buffer_bytes: counters.delivery_buffer_bytes,
+            turns: latencies.executor_turn.summary(),
+            stalls: counters.executor_stalls,
             watchdog: None,
-            latencies: self.shard.latencies.snapshot(),
+            latencies,
             counters,
         }
     }

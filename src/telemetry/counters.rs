@@ -422,6 +422,8 @@ counters! {
     gauge "broker_timers" { timers }
     /// Tasks that have not ended.
     gauge "broker_tasks" { tasks }
+    /// Turns in which the tasks of an executor kept its core for more than a millisecond.
+    counter "broker_executor_stalls_total" { executor_stalls }
     /// Tasks that ended in a panic: each one is a bug.
     counter "broker_task_panics_total" { task_panics }
 }

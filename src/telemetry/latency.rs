@@ -177,6 +177,8 @@ families! {
     storage_sync
     /// Sections of work on the log that an executor did without letting other tasks in.
     storage_turn
+    /// Turns of an executor: how long its tasks kept the core between two looks at the sockets.
+    executor_turn
 }
 
 #[cfg(test)]

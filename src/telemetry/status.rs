@@ -66,6 +66,10 @@ pub struct ShardReport {
     pub timers: u64,
     /// Bytes that wait for its subscribers.
     pub delivery_buffer_bytes: u64,
+    /// How long its tasks kept the core between two looks at the sockets.
+    pub turns: LatencySummary,
+    /// Turns of more than a millisecond.
+    pub stalls: u64,
     /// What its watchdog saw; absent when it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watchdog: Option<Watchdog>,

@@ -225,9 +225,7 @@ impl MessageDecoder {
         let in_chunk = length <= CHUNK_BYTES;
         let body = match in_chunk {
             true => chunks::take(),
-            false => {
-                BytesMut::with_capacity(length.min(GATHER_START_BYTES.max(self.chunk.len())))
-            }
+            false => BytesMut::with_capacity(length.min(GATHER_START_BYTES.max(self.chunk.len()))),
         };
         self.gathering = Some(Gathering {
             compressed,

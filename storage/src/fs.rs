@@ -17,6 +17,10 @@ use bytes::Bytes;
 
 pub use real::RealFs;
 
+/// Size of a page of the page cache, and of a block of most file systems. What is written in whole
+/// pages needs nothing read before.
+pub const PAGE_BYTES: usize = 4096;
+
 /// A file in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -127,6 +131,17 @@ pub trait FsFile: Debug + Send {
     /// # Errors
     /// Those of the system: a full disk is `StorageFull`.
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Writes `len` zeros at an offset, both multiples of [`PAGE_BYTES`].
+    ///
+    /// Where the file system can, they go to the disk without passing the page cache: that is for
+    /// space which is written long before it is read.
+    ///
+    /// # Errors
+    /// Those of [`write_at`](Self::write_at).
+    fn write_zeros(&mut self, offset: u64, len: u32) -> io::Result<()> {
+        self.write_at(offset, &vec![0; usize::try_from(len).unwrap_or(0)])
+    }
 
     /// Reserves the space of the first `len` bytes, and makes the file at least that long.
     ///

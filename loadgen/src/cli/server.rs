@@ -1,5 +1,6 @@
 //! The flags that say which server, and with what it is talked to.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
@@ -79,10 +80,14 @@ impl SecurityArgs {
         }
         target.pid = pid;
         target.token = self.token()?;
-        match self.tls() {
-            Some(tls) => target.encrypted(tls),
-            None => Ok(target),
+        let Some(tls) = self.tls() else {
+            return Ok(target);
+        };
+        if tls.insecure {
+            let text = "warning: --insecure: no certificate is verified, anybody may listen";
+            let _nobody_reads_it = writeln!(std::io::stderr(), "{text}");
         }
+        target.encrypted(tls)
     }
 
     fn tls(&self) -> Option<Tls> {
@@ -171,6 +176,27 @@ mod tests {
         assert!(error(&["--token-file", file]).contains("no header can carry"));
         assert!(error(&["--token", " "]).starts_with("token: 0 bytes"));
         assert!(error(&["--token-file", "/nowhere"]).contains("cannot read /nowhere"));
+    }
+
+    #[test]
+    fn what_encryption_needs_is_read_at_once() {
+        assert!(error(&["--ca", "/nowhere.pem"]).contains("/nowhere.pem"));
+        assert!(error(&["--tls", "--cert", "/no/cert.pem"]).contains("/no/cert.pem"));
+        assert!(error(&["--key", "/no/key.pem"]).contains("--cert"));
+        let target = target(&["--insecure", "--server-name", "broker.example"]).unwrap();
+        assert_eq!(target.tls.unwrap().server_name(), "broker.example");
+        assert_eq!(target.name, "127.0.0.1:50000 (certificate not verified)");
+    }
+
+    #[test]
+    fn the_name_in_the_certificate_is_the_host_as_given() {
+        let name = |flags: &[&str]| {
+            let target = target(&[flags, &["--insecure"]].concat()).unwrap();
+            target.tls.unwrap().server_name()
+        };
+        assert_eq!(name(&[]), "127.0.0.1");
+        assert_eq!(name(&["--address", "localhost:1,127.0.0.1:2"]), "localhost");
+        assert_eq!(name(&["--address", "[::1]:1"]), "::1");
     }
 
     #[test]

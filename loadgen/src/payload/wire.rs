@@ -31,21 +31,6 @@ pub(crate) fn number_field(mut message: &[u8], number: u64) -> Option<u64> {
     None
 }
 
-/// Each occurrence of byte field `number`: the messages of a batch.
-pub(crate) fn fields(mut message: &[u8], number: u64) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        while !message.is_empty() {
-            let (key, value) = any_field(&mut message)?;
-            if let Value::Bytes(value) = value
-                && key == number
-            {
-                return Some(value);
-            }
-        }
-        None
-    })
-}
-
 /// The value of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Value<'a> {

@@ -209,12 +209,10 @@ fn cores(work: f64, exponent: f64) -> Option<u64> {
 
 /// A whole number that is not less. A hair above a whole number is rounding of the arithmetic.
 fn whole_up(value: f64) -> Option<u64> {
-    let up = (value - 1e-9).ceil().max(0.0);
-    // Nobody has that many; what follows would not be exact either.
-    if !(up < 1e12) {
-        return None;
-    }
-    format!("{up:.0}").parse().ok()
+    // The sum of nothing is -0, which must not become part of the text below.
+    let up = (value - 1e-9).ceil().max(0.0) + 0.0;
+    // Nobody has more than that; what follows would not be exact either.
+    (up < 1e12).then(|| format!("{up:.0}").parse().ok())?
 }
 
 fn memory(measured: &Measured, question: &Question, executors: u64) -> Vec<Share> {
@@ -287,7 +285,7 @@ fn disk(measured: &Measured, question: &Question) -> Option<Disk> {
     let each = model::on_disk(measured, pattern).filter(|_| is_stored(pattern))?;
     let bytes_per_message = each.at(question.size_bytes);
     let stored_messages = question.messages_per_second * question.retention_seconds;
-    let written = model::written(measured, question.family);
+    let written = model::written(measured, pattern);
     Some(Disk {
         stored_messages,
         stored_bytes: stored_messages * bytes_per_message,
@@ -329,7 +327,7 @@ fn needs(
         cpu.busy_cores,
         executors * cpu.utilisation,
     )];
-    let sum = |shares: &[Share]| shares.iter().map(|share| share.bytes).sum::<f64>();
+    let sum = |shares: &[Share]| shares.iter().fold(0.0, |sum, share| sum + share.bytes);
     let own = sum(&fixed_memory(measured, node.cores));
     let split = sum(&varying_memory(measured, question));
     needs.push(need(
@@ -425,6 +423,18 @@ fn doubts(
         ),
         _ => {}
     }
+    if let Some(end) = cpu
+        .bound_by_p99
+        .then(|| curve_end(measured, question))
+        .flatten()
+        && cpu.utilisation >= end
+    {
+        doubts.push(format!(
+            "Latency is known up to {} of saturation: beyond that the broker or the generator fell \
+             behind. A generator with more processors may find more room.",
+            units::percent(end)
+        ));
+    }
     if question.channels < cpu.channels_min {
         doubts.push(format!(
             "A channel lives on one executor: the load has to be spread over {} channels at least, \
@@ -434,6 +444,13 @@ fn doubts(
     }
     doubts.extend(unmeasured(measured, question));
     doubts
+}
+
+/// The greatest utilisation at which the broker kept up while latency was measured.
+fn curve_end(measured: &Measured, question: &Question) -> Option<f64> {
+    let loads = &model::curve(measured, question.family)?.loads;
+    let last = loads.iter().rfind(|load| load.kept_up);
+    last.map(|load| load.utilisation)
 }
 
 /// Parts of the answer that are missing because nobody measured what they stand on.

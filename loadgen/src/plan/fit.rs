@@ -64,7 +64,7 @@ pub(crate) fn predict<const N: usize>(coefficients: &[f64; N], terms: &[f64; N])
 /// others stay, or zero where that would be negative. The problem is convex, so it ends at the
 /// best of all.
 fn coefficients<const N: usize>(rows: &[Row<N>]) -> Option<[f64; N]> {
-    if rows.iter().any(|row| !(row.value > 0.0)) || rank(rows) < N {
+    if !rows.iter().all(|row| row.value > 0.0) || rank(rows) < N {
         return None;
     }
     // Relative errors: each row is divided by its value, which becomes 1.

@@ -328,18 +328,20 @@ impl<'a> Measurer<'a> {
 
     /// Fills a broker twice: what it keeps ready does not change between the two.
     fn fill(&self, pattern: Pattern, size: u32) -> anyhow::Result<Option<StoredBytes>> {
-        let mut recipe = self.recipe(1, Some(Sync::Interval));
+        let sync = self.measuring.syncs.first().copied();
+        let mut recipe = self.recipe(1, sync);
         recipe.settings.push(FILL_SEGMENT.into());
         let broker = Broker::start(&recipe)?;
         let (mut before, mut after, mut messages) = (0, 0, 0);
+        let mut written_bytes_each = None;
         for seconds in FILLS {
             let scenario = scenarios::fill(pattern, size, seconds);
             let target = broker.target("broker");
             let options = self.place.generator(self.options, 1);
             let label = format!("space of {}", scenario.name);
-            messages = series::run(&scenario, &target, &options, &label)?
-                .counts
-                .sent;
+            let outcome = series::run(&scenario, &target, &options, &label)?;
+            messages = outcome.counts.sent;
+            written_bytes_each = written_bytes(&outcome);
             // Pages reach the disk, and what was allocated ahead is given back.
             machine::wait(Duration::from_millis(500));
             before = std::mem::replace(&mut after, broker.disk_bytes());
@@ -350,6 +352,7 @@ impl<'a> Measurer<'a> {
             size,
             messages,
             disk_bytes_each: bytes / number(messages),
+            written_bytes_each,
         }))
     }
 }
@@ -420,7 +423,15 @@ fn wire_bytes(task: &Task, (outcome, bytes): &(Outcome, Option<f64>)) -> Option<
     if task.purpose != Purpose::Saturation || !smallest || task.fan_out != 1 {
         return None;
     }
-    let messages = number(outcome.checks.checked);
+    // Consumers have checked each message once; of a request both ends do, so that its number
+    // follows from the rate.
+    let messages = match task.family.pattern {
+        Pattern::Command | Pattern::Query => {
+            let scenario = &outcome.scenario;
+            series::sent_rate(outcome) * (scenario.warm_up + scenario.duration)
+        }
+        _ => number(outcome.checks.checked),
+    };
     let passes = f64::from(model::passes(task.family.pattern, 1));
     let body = f64::from(task.size) * passes;
     let each = bytes.as_ref()? / messages - body;

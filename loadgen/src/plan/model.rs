@@ -175,16 +175,17 @@ pub(crate) fn scaling(measured: &Measured, family: Family) -> Option<Scaling> {
 
 /// Bytes that are written to storage for each message: records, their checkpoints, and segments
 /// that are zeroed before their use.
-pub(crate) fn written(measured: &Measured, family: Family) -> Option<Line> {
-    let points = measured.points_of(family, Purpose::Saturation);
-    let rows = points.filter_map(|point| Some((point.size, point.written_bytes_each?)));
-    line(rows.collect())
+pub(crate) fn written(measured: &Measured, pattern: Pattern) -> Option<Line> {
+    let stored = measured.disk.iter().filter(|one| one.pattern == pattern);
+    let rows = stored.filter_map(|one| Some((one.size, one.written_bytes_each?)));
+    line(&rows.collect::<Vec<_>>())
 }
 
 /// Bytes that each stored message takes on disk.
 pub(crate) fn on_disk(measured: &Measured, pattern: Pattern) -> Option<Line> {
     let stored = measured.disk.iter().filter(|one| one.pattern == pattern);
-    line(stored.map(|one| (one.size, one.disk_bytes_each)).collect())
+    let points: Vec<_> = stored.map(|one| (one.size, one.disk_bytes_each)).collect();
+    line(&points)
 }
 
 /// Memory of each stored message, whatever its size: bodies are in files.
@@ -215,7 +216,7 @@ pub(crate) const fn passes(pattern: Pattern, fan_out: u32) -> u32 {
     }
 }
 
-fn line(points: Vec<(u32, f64)>) -> Option<Line> {
+fn line(points: &[(u32, f64)]) -> Option<Line> {
     let rows: Vec<Row<2>> = points
         .iter()
         .map(|&(size, value)| Row {
@@ -438,8 +439,11 @@ mod tests {
         let all = measured();
         let disk = on_disk(&all, Pattern::Queue).unwrap();
         assert!(close(disk.at(2048), 2048.0 * 1.01 + 60.0));
-        assert!(close(written(&all, QUEUE).unwrap().at(2048), 4196.0));
-        assert_eq!(written(&all, EVENTS), None);
+        assert!(close(
+            written(&all, Pattern::Queue).unwrap().at(2048),
+            4196.0
+        ));
+        assert_eq!(written(&all, Pattern::Events), None);
         assert_eq!(wire_overhead(&all, QUEUE), Some(100.0));
         assert_eq!(idle_memory(&all, 4), Some(10e6 + 3.0 * 6e6));
     }

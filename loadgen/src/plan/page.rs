@@ -109,12 +109,16 @@ fn answer(page: &mut Page, plan: &Plan) {
         ));
     }
     page.tiles(&tiles);
-    table(
-        page,
-        "",
-        "What it takes on one machine",
-        &tables::resources(question, answer),
-    );
+    // On a phone the words would lie behind the edge: they stand with the name of the row.
+    let mut resources = tables::resources(question, answer);
+    resources.head.truncate(2);
+    for row in &mut resources.rows {
+        let reason = row.pop().unwrap_or_default();
+        if let Some(name) = row.first_mut().filter(|_| !reason.is_empty()) {
+            *name = format!("{name}: {reason}");
+        }
+    }
+    table(page, "", "What it takes on one machine", &resources);
     table(
         page,
         "",
@@ -137,7 +141,9 @@ fn model_part(page: &mut Page, plan: &Plan) {
          out: the worst error for a point that was left out of the fit. Alone: the cost of \
          messages that come one at a time.",
     );
-    for family in measured.families() {
+    let asked = plan.answer.as_ref().map(|(question, _)| question.family);
+    let families = measured.families().into_iter();
+    for family in families.filter(|&family| asked.is_none_or(|asked| asked == family)) {
         if let Some(plot) = cost_plot(measured, family) {
             page.plot(&plot);
         }

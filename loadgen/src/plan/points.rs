@@ -177,6 +177,8 @@ pub(crate) struct StoredBytes {
     pub messages: u64,
     /// Bytes of files for each of them.
     pub disk_bytes_each: f64,
+    /// Bytes written to storage for each of them, as the kernel counts.
+    pub written_bytes_each: Option<f64>,
 }
 
 /// What things take in memory, in bytes. What was not measured is `None`, and is not planned for.
@@ -348,7 +350,7 @@ pub(crate) mod samples {
             busy: 1.0,
             p50_us: 100.0,
             p99_us: 1_000.0,
-            written_bytes_each: is_stored(family.pattern).then(|| f64::from(size) * 2.0 + 100.0),
+            written_bytes_each: None,
             wire_bytes_each: Some(200.0),
             resident_bytes: 40 << 20,
             violations: 0,
@@ -404,6 +406,7 @@ pub(crate) mod samples {
                 size,
                 messages: 1_000,
                 disk_bytes_each: f64::from(size) * 1.01 + 60.0,
+                written_bytes_each: Some(f64::from(size) * 2.0 + 100.0),
             });
         }
         all.memory = Memory {

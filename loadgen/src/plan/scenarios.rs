@@ -10,7 +10,7 @@ pub(crate) const SIZES: [u32; 4] = [128, 1024, 4096, 16_384];
 
 /// Where a message may have several subscribers: so many, and the sizes that go to them.
 pub(crate) const FAN_OUT: u32 = 5;
-const SIZES_FAN_OUT: [u32; 2] = [128, 4096];
+const SIZES_FAN_OUT: [u32; 3] = [128, 1024, 4096];
 
 /// The size at which everything but the cost of bytes is measured.
 pub(crate) const SIZE: u32 = 1024;
@@ -243,7 +243,7 @@ mod tests {
         for family in families(&EVERY, &[Sync::Strict]) {
             let tasks = tasks(family, &[1, 2]);
             let full = tasks.iter().filter(|t| t.purpose == Purpose::Saturation);
-            let wanted = if fans_out(family.pattern) { 6 } else { 4 };
+            let wanted = if fans_out(family.pattern) { 7 } else { 4 };
             assert_eq!(full.count(), wanted, "{family}");
             let scaling = tasks.iter().filter(|t| t.purpose == Purpose::Scaling);
             assert_eq!(scaling.count(), 2);

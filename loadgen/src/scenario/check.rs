@@ -226,21 +226,6 @@ impl Payload {
             Self::Mix(sizes) => sizes.iter().map(|(bytes, _)| *bytes).max().unwrap_or(0),
         }
     }
-
-    /// Bytes of a body on average.
-    pub(crate) fn mean(&self) -> f64 {
-        match self {
-            Self::Fixed(bytes) => f64::from(*bytes),
-            Self::Uniform { least, most } => f64::midpoint(f64::from(*least), f64::from(*most)),
-            Self::Normal { mean, .. } => f64::from(*mean),
-            Self::Mix(sizes) => {
-                let weights: f64 = sizes.iter().map(|(_, weight)| f64::from(*weight)).sum();
-                let weighted =
-                    |(bytes, weight): &(u32, u32)| f64::from(*bytes) * f64::from(*weight);
-                sizes.iter().map(weighted).sum::<f64>() / weights
-            }
-        }
-    }
 }
 
 fn check_payload(payload: &Payload, problems: &mut Problems) {
@@ -487,18 +472,5 @@ mod tests {
         };
         let fields: Vec<_> = scenario.problems().into_iter().map(|p| p.field).collect();
         assert_eq!(fields, ["producers", "payload", "window"]);
-    }
-
-    #[test]
-    fn means_are_those_of_the_sizes() {
-        assert_eq!(
-            Payload::Uniform {
-                least: 100,
-                most: 200
-            }
-            .mean(),
-            150.0
-        );
-        assert_eq!(Payload::Mix(vec![(100, 3), (500, 1)]).mean(), 200.0);
     }
 }

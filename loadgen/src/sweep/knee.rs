@@ -60,7 +60,9 @@ fn farthest_below_the_chord(loads: &[Load], candidates: usize) -> Option<usize> 
     let (first, last) = (loads.first()?, loads.last()?);
     let width = last.rate - first.rate;
     let height = (last.latency_us / first.latency_us).ln();
-    if !(width > 0.0) || !(height > 0.0) {
+    // Also where a latency is not known, and the height not a number.
+    let rises = width > 0.0 && height > 0.0;
+    if !rises {
         return None;
     }
     let below = |load: &Load| {

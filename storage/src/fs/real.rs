@@ -6,10 +6,10 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::fs::{FallocateFlags, OFlags, fallocate, fcntl_getfl, fcntl_setfl, statvfs};
 use rustix::io::Errno;
 
-use crate::fs::{Entry, Fs, FsFile, Region};
+use crate::fs::{Entry, Fs, FsFile, PAGE_BYTES, Region};
 use crate::region::MappedRegion;
 
 /// The file system of the operating system. No call of it shortens a file.
@@ -119,6 +119,21 @@ impl FsFile for RealFile {
         written.map_err(quota_is_storage)
     }
 
+    fn write_zeros(&mut self, offset: u64, len: u32) -> io::Result<()> {
+        // The disk takes them out of memory that begins with a page.
+        let buffer = vec![0; to_usize(len) + PAGE_BYTES];
+        let aligned = buffer.as_ptr().align_offset(PAGE_BYTES);
+        let zeros = buffer
+            .get(aligned..)
+            .and_then(|zeros| zeros.get(..to_usize(len)));
+        let zeros = zeros.unwrap_or_default();
+        debug_assert_eq!(zeros.len(), to_usize(len));
+        match self.write_direct(offset, zeros) {
+            Some(written) => written.map_err(quota_is_storage),
+            None => self.write_at(offset, zeros),
+        }
+    }
+
     fn reserve(&mut self, len: u64) -> io::Result<()> {
         if len == 0 {
             return Ok(());
@@ -141,6 +156,26 @@ impl FsFile for RealFile {
     fn sync(&mut self) -> io::Result<()> {
         self.file.sync_data().map_err(quota_is_storage)
     }
+}
+
+impl RealFile {
+    /// Writes past the page cache; `None` where the file system does not let us.
+    fn write_direct(&self, offset: u64, pages: &[u8]) -> Option<io::Result<()>> {
+        let flags = fcntl_getfl(&self.file).ok()?;
+        fcntl_setfl(&self.file, flags | OFlags::DIRECT).ok()?;
+        let written = self.file.write_all_at(pages, offset);
+        let back = fcntl_setfl(&self.file, flags);
+        match written {
+            // Its blocks are larger than our pages.
+            Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => None,
+            Ok(()) => Some(back.map_err(io::Error::from)),
+            failed => Some(failed),
+        }
+    }
+}
+
+fn to_usize(number: u32) -> usize {
+    usize::try_from(number).expect("addresses have at least 32 bits here")
 }
 
 /// A used up quota is a full disk to us: the same is to be done about it.
@@ -203,6 +238,29 @@ mod tests {
         RealFs.create(&path).unwrap();
         assert_eq!(RealFs.read(&path).unwrap(), b"");
         assert_eq!(&region.slice(0..5).unwrap()[..], b"first");
+    }
+
+    #[test]
+    fn zeros_are_written_where_they_are_asked_for_and_nowhere_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let mut file = RealFs.create(&path).unwrap();
+        file.write_at(0, &[7; 5 * PAGE_BYTES]).unwrap();
+        file.write_zeros(4_096, 8_192).unwrap();
+        // What is written next need not be aligned.
+        file.write_at(20_000, b"later").unwrap();
+        file.sync().unwrap();
+        let mut expected = vec![7; 5 * PAGE_BYTES];
+        expected[4_096..12_288].fill(0);
+        expected[20_000..20_005].copy_from_slice(b"later");
+        assert_eq!(RealFs.read(&path).unwrap(), expected);
+    }
+
+    #[test]
+    fn zeros_beyond_a_full_disk_are_an_error() {
+        let file = File::options().write(true).open("/dev/full").unwrap();
+        let error = RealFile { file }.write_zeros(0, 4_096).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::SlotId;
 use crate::frame::{
     ALIGNMENT, FRAME_HEADER_BYTES, FrameHeader, FrameKind, Seed, frame_len, payload_checksum,
 };
+use crate::fs::PAGE_BYTES;
 use crate::id::{FrameIndex, Position, SegmentId, Term};
 use crate::record::RecordHead;
 
@@ -32,13 +33,16 @@ pub struct Batch {
     pub segment: SegmentId,
     /// Where in the file the bytes belong.
     pub offset: u32,
-    /// The frames.
+    /// The frames, and zeros up to the end of their last page: a page that is written as a whole
+    /// needs not be read before.
     pub bytes: Vec<u8>,
     /// The end of the batch: what `written`, `synced` and `commit` are told.
     pub end: Position,
     /// Whether the batch ends its segment: it is synced before the next batch is taken, whatever
     /// the policy.
     pub must_sync: bool,
+    /// Zeros that are added when the batch is taken.
+    padding: usize,
 }
 
 /// A frame that still takes records.
@@ -244,12 +248,14 @@ impl Filling {
         let offset = to_u32(self.start);
         self.start += bytes.len();
         debug_assert!(self.start <= self.len);
+        let pages_end = self.start.next_multiple_of(PAGE_BYTES).min(self.len);
         Batch {
             segment: self.segment,
             offset,
             bytes,
             end,
             must_sync,
+            padding: pages_end.saturating_sub(self.start),
         }
     }
 }
@@ -282,7 +288,9 @@ impl Gather {
         if let Some(filling) = &mut self.filling
             && filling.bytes.capacity() == 0
         {
-            filling.bytes.reserve(recent.max(BUFFER_BYTES_MIN));
+            filling
+                .bytes
+                .reserve(recent.max(BUFFER_BYTES_MIN) + PAGE_BYTES);
         }
     }
 
@@ -314,7 +322,7 @@ impl Gather {
             let begins = Position::new(segment, super::FIRST_FRAME);
             !ordered || offset != 0 || synced_through >= begins
         };
-        let batch = if let Some(front) = self.sealed.front() {
+        let mut batch = if let Some(front) = self.sealed.front() {
             if !may_begin(front.segment, front.offset) {
                 return None;
             }
@@ -331,6 +339,8 @@ impl Gather {
         };
         self.recent_bytes = batch.bytes.len().max(self.recent_bytes / 8 * 7);
         self.out = Some(batch.end);
+        let padded = batch.bytes.len() + batch.padding;
+        batch.bytes.resize(padded, 0);
         Some(batch)
     }
 

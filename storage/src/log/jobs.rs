@@ -133,7 +133,7 @@ impl Preparation {
         };
         let slice = SLICE_BYTES.min(self.len - self.zeroed);
         // Written, not only reserved: a write into an unwritten extent stalls the sync behind it.
-        file.write_at(u64::from(self.zeroed), &vec![0; to_usize(slice)])?;
+        file.write_zeros(u64::from(self.zeroed), slice)?;
         // Slice by slice: commits would wait while the disk takes all of it at once.
         file.sync()?;
         self.zeroed += slice;

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::*;
+use crate::fs::PAGE_BYTES;
 use crate::id::{ChannelId, Sequence};
 use crate::record::queue::{Run, encode_settle};
 use crate::record::{RecordHead, RecordKind};
@@ -142,6 +143,10 @@ impl Bench {
     fn write(&self, batch: &Batch) {
         let path = self.log.segment_path(batch.segment).unwrap();
         let offset = u64::from(batch.offset);
+        let to = offset + u64::try_from(batch.bytes.len()).unwrap();
+        let segment = self.log.segments.get(batch.segment).unwrap();
+        let whole_pages = to.is_multiple_of(u64::try_from(PAGE_BYTES).unwrap());
+        assert!(whole_pages || to == u64::from(segment.len), "{to}");
         self.fs.append_write(&path, offset, &batch.bytes).unwrap();
     }
 

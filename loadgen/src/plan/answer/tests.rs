@@ -81,6 +81,31 @@ fn p99_takes_more_room_than_the_headroom_where_it_has_to() {
 }
 
 #[test]
+fn end_of_the_curve_is_no_limit_of_the_broker() {
+    let mut question = question();
+    question.headroom = 0.1;
+    // It held at all loads with which the broker kept up, of which 80 % was the last.
+    question.p99_us = Some(40_000.0);
+    let answer = answer(&measured(), &question).unwrap();
+    assert!(close(answer.cpu.utilisation, 0.8));
+    assert!(
+        answer
+            .doubts
+            .iter()
+            .any(|doubt| doubt.contains("known up to 80.0 %"))
+    );
+}
+
+#[test]
+fn nothing_to_hold_fits_into_one_node() {
+    let mut all = measured();
+    all.memory = Default::default();
+    let answer = answer(&all, &question()).unwrap();
+    let memory = answer.needs.iter().find(|need| need.resource == "memory");
+    assert_eq!(memory.unwrap().nodes, Some(1));
+}
+
+#[test]
 fn memory_is_the_sum_of_what_is_held() {
     let answer = answer(&measured(), &question()).unwrap();
     // Idle 10 MB and load up to 40 MiB; 10 connections; 10 first and 20 further subscriptions; 100

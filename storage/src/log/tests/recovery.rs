@@ -1,7 +1,8 @@
 use super::gather::Filling;
 use super::*;
-use crate::fs::Fs;
-use crate::record::{RecordHead, RecordKind};
+use crate::frame::FRAME_HEADER_BYTES;
+use crate::fs::{Fs, PAGE_BYTES};
+use crate::record::{RECORD_HEADER_BYTES, RecordHead, RecordKind};
 
 fn filled() -> Bench {
     let mut bench = Bench::new();
@@ -247,18 +248,27 @@ fn deleted_channel_is_gone_after_recovery() {
     bench.check(key(1, 1));
 }
 
-/// Writes a batch of frames that all have one size, of which the first is torn.
+/// The body of a message whose frame, written at `end`, ends with its page: no padding covers what
+/// lies behind it.
+fn up_to_the_page(end: Position) -> Vec<u8> {
+    let heads = FRAME_HEADER_BYTES + RECORD_HEADER_BYTES;
+    let in_page = usize::try_from(end.offset()).unwrap() % PAGE_BYTES;
+    vec![7; PAGE_BYTES - in_page - heads]
+}
+
+/// Writes a batch of frames of which the first is torn, and ends with its page.
 fn torn(mut bench: Bench) -> (Bench, Position, u64) {
     bench.send(key(0, 1), b"acknowledged");
     bench.commit();
     let end = bench.log.end();
-    for slot in 0..4 {
-        bench.send(key(slot, 7), b"same size");
+    bench.send(key(0, 7), &up_to_the_page(end));
+    for slot in 1..4 {
+        bench.send(key(slot, 7), b"behind the page");
     }
     let mut batch = bench.log.take_batch().unwrap();
     batch.bytes[70] ^= 1;
     bench.write(&batch);
-    let len = u64::try_from(batch.bytes.len()).unwrap();
+    let len = u64::from(batch.end.offset() - batch.offset);
     (bench.reopen(), end, len)
 }
 
@@ -278,7 +288,7 @@ fn torn_tail_is_cut_and_what_lies_behind_is_made_zero() {
     assert!(bytes[behind..].iter().all(|byte| *byte == 0));
     assert!(bench.fs.is_synced(&bench.path(1)).unwrap());
     // A frame of the same size does not bring those behind it back.
-    bench.send(key(3, 9), b"same size");
+    bench.send(key(3, 9), &up_to_the_page(end));
     bench.commit();
     let mut bench = bench.reopen();
     for slot in 0..4 {
@@ -293,8 +303,8 @@ fn torn_tail_is_cut_and_what_lies_behind_is_made_zero() {
 fn tail_that_is_not_made_zero_comes_back() {
     let mut options = options();
     options.mutations.keep_tail_behind_torn = true;
-    let (mut bench, ..) = torn(Bench::with(options));
-    bench.send(key(0, 7), b"same size");
+    let (mut bench, end, _) = torn(Bench::with(options));
+    bench.send(key(0, 7), &up_to_the_page(end));
     bench.commit();
     let bench = bench.reopen();
     assert_eq!(bench.model.last(key(3, 7)), 1);
