@@ -2,7 +2,7 @@
 //!
 //! A runtime timer for each producer would cost the reactor a look at all of them in each of its
 //! turns. So producers put their next time on a heap, and one task sleeps until shortly before the
-//! earliest, then looks at the clock until it has come.
+//! earliest, and waits for the last part as exactly as its executor can.
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
@@ -11,12 +11,12 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use ringmq::rt::{self, Notify, Queue, Sleep};
+use ringmq::rt::{self, Instant, Notify, Queue, Sleep};
 
 use crate::outcome::Phase;
 use crate::scenario::Scenario;
 
-/// The last part of a wait is spent looking at the clock: a parked core wakes up this much late.
+/// The last part of a wait: a parked core wakes up this much late.
 const LOOK_NS: u64 = 100_000;
 
 /// Nanoseconds of seconds that are none of nature's (negative, infinite) are none.
@@ -161,7 +161,8 @@ impl Clock {
                     alarm.raises.raise();
                 }
             } else if left_ns <= LOOK_NS {
-                rt::reactor_yield().await;
+                self.earlier_or(rt::sleep_until(Instant::from_ns(due_ns)))
+                    .await;
             } else {
                 self.earlier_within(Duration::from_nanos(left_ns - LOOK_NS))
                     .await;
@@ -172,9 +173,16 @@ impl Clock {
     /// Waits for an earlier alarm, for so long.
     async fn earlier_within(&self, duration: Duration) {
         let mut limit = Sleep::new(duration);
+        self.earlier_or(std::future::poll_fn(|cx| limit.poll(cx)))
+            .await;
+    }
+
+    /// Waits for an earlier alarm, or for `other`.
+    async fn earlier_or(&self, other: impl Future<Output = ()>) {
+        let mut other = std::pin::pin!(other);
         std::future::poll_fn(|cx| match self.earlier.poll(cx) {
             Poll::Ready(()) => Poll::Ready(()),
-            Poll::Pending => limit.poll(cx),
+            Poll::Pending => other.as_mut().poll(cx),
         })
         .await;
     }

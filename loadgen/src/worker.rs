@@ -87,6 +87,8 @@ pub(crate) struct Task {
     pub orders: Arc<Orders>,
     /// The number of the run; it is in the channels' names and in each stamp.
     pub run: u64,
+    /// Its executor looks for work instead of sleeping.
+    pub spins: bool,
     pub checksum: bool,
     pub number: u32,
     /// Cores that have channels.
@@ -302,7 +304,7 @@ async fn phases(worker: &Rc<Worker>, flows: &[Rc<Flow>]) -> Last {
         let now_ns = rt::now().as_ns();
         meter.tick(now_ns);
         if busy.is_none() && now_ns >= clock.measure_ns() {
-            busy = Some(Busy::begin());
+            busy = Some(Busy::begin(worker.task.spins));
         }
         let stopped = worker.task.orders.stop.load(Ordering::Relaxed);
         if stopped || worker.producers.get() == 0 {
@@ -375,22 +377,37 @@ async fn close(worker: &Worker) {
 #[derive(Debug)]
 struct Busy {
     began: rt::Instant,
-    cpu: Duration,
+    work: Work,
+}
+
+/// How a core's work is told: one that sleeps by the time that the kernel counts for its thread,
+/// one that looks for work all the time by that of its tasks.
+#[derive(Debug)]
+enum Work {
+    Thread(Duration),
+    Tasks(u64),
 }
 
 impl Busy {
-    fn begin() -> Self {
+    fn begin(spins: bool) -> Self {
+        let work = match spins {
+            true => Work::Tasks(rt::busy_ns()),
+            false => Work::Thread(crate::server::own_thread_time()),
+        };
         Self {
             began: rt::now(),
-            cpu: crate::server::own_thread_time(),
+            work,
         }
     }
 
     fn end(&self) -> f64 {
         let wall = rt::now().since(self.began).as_secs_f64();
-        let cpu = crate::server::own_thread_time().saturating_sub(self.cpu);
+        let work = match self.work {
+            Work::Thread(before) => crate::server::own_thread_time().saturating_sub(before),
+            Work::Tasks(before) => Duration::from_nanos(rt::busy_ns().saturating_sub(before)),
+        };
         if wall > 0.0 {
-            (cpu.as_secs_f64() / wall).min(1.0)
+            (work.as_secs_f64() / wall).min(1.0)
         } else {
             0.0
         }
