@@ -121,8 +121,7 @@ impl Flow {
         delivery: Delivery,
     ) -> Option<Stamp> {
         let stamp = self.check(consumer, body, delivery)?;
-        self.meter
-            .delivered(stamp.intended_ns, now_ns, body.len());
+        self.meter.delivered(stamp.intended_ns, now_ns, body.len());
         Some(stamp)
     }
 
@@ -143,7 +142,9 @@ impl Flow {
             window.reached(reached);
         }
         let what = || {
-            let Stamp { producer, number, .. } = stamp;
+            let Stamp {
+                producer, number, ..
+            } = stamp;
             let channel = &self.channel;
             format!("consumer {consumer} of {channel}: message {number} of producer {producer}")
         };
@@ -218,8 +219,7 @@ impl Flow {
         {
             self.broken.set(self.broken.get() + 1);
             let in_flight = window.break_off();
-            self.meter
-                .failed(text, in_flight.max(1), rt::now().as_ns());
+            self.meter.failed(text, in_flight.max(1), rt::now().as_ns());
         }
     }
 
@@ -288,13 +288,15 @@ impl Flow {
             })
     }
 
-    /// Counts what the server has neither confirmed nor refused as failed: it had its time.
-    pub(crate) fn fail_unsettled(&self) {
+    /// Counts what the server has neither confirmed nor refused as failed: it had its time. Gives
+    /// back how many these are.
+    pub(crate) fn fail_unsettled(&self) -> u64 {
         let open = self.windows.iter().map(|window| window.unsettled()).sum();
         if open > 0 {
             let text = "not confirmed by the end of the run";
             self.meter.failed(text, open, rt::now().as_ns());
         }
+        open
     }
 
     /// Streams of producers and consumers that broke off.

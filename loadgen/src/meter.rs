@@ -12,6 +12,7 @@ use std::sync::mpsc::Sender;
 
 use crate::clock::Clock;
 use crate::outcome::{Checks, Counts, ErrorCount, Phase, Times, times};
+use crate::scenario::{Calls, Pattern, Scenario};
 use crate::worker::News;
 
 /// Different error texts that are told apart; the rest is counted together.
@@ -66,6 +67,8 @@ pub(crate) struct Meter {
     worker: u32,
     /// Whether bodies count when they are sent, not when they arrive.
     sends_only: bool,
+    /// Whether the server confirms each message.
+    confirms: bool,
     news: Sender<News>,
     current: RefCell<Current>,
     totals: RefCell<Totals>,
@@ -83,9 +86,16 @@ impl Meter {
     pub(crate) fn new(
         clock: &Rc<Clock>,
         worker: u32,
-        sends_only: bool,
+        scenario: &Scenario,
         news: Sender<News>,
     ) -> Rc<Self> {
+        let sends_only = scenario.consumers == 0
+            && matches!(
+                scenario.pattern,
+                Pattern::Events | Pattern::EventsStore | Pattern::Queue
+            );
+        let stored = matches!(scenario.pattern, Pattern::EventsStore | Pattern::Queue);
+        let accepted = scenario.pattern == Pattern::Events && scenario.calls == Calls::Unary;
         let current = Current {
             until_ns: 0,
             tick: Tick::new(worker, Phase::Connect, 0),
@@ -100,6 +110,7 @@ impl Meter {
             clock: clock.clone(),
             worker,
             sends_only,
+            confirms: stored || accepted,
             news,
             current: RefCell::new(current),
             totals: RefCell::new(totals),
@@ -140,16 +151,15 @@ impl Meter {
         if room {
             self.totals.borrow_mut().left_behind += 1;
         }
-        let sends_only = self.sends_only;
         self.with(now_ns, |current, _| {
             current.counts.intended += 1;
             let waited_ns = now_ns.saturating_sub(intended_ns);
-            let times = if sends_only {
-                &mut current.acknowledged
-            } else {
-                &mut current.latency
-            };
-            times.saturating_record(waited_ns);
+            if !self.sends_only {
+                current.latency.saturating_record(waited_ns);
+            }
+            if self.confirms {
+                current.acknowledged.saturating_record(waited_ns);
+            }
         });
     }
 

@@ -18,12 +18,6 @@ fn thread_times(pid: u32) -> Option<Vec<(OsString, Duration)>> {
     Some(times.collect())
 }
 
-/// CPU time of the calling thread.
-pub(crate) fn own_thread_time() -> Duration {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    run_time(&text)
-}
-
 /// The part of a core from which on it counts as used up.
 pub(crate) const SATURATED: f64 = 0.95;
 
@@ -178,14 +172,19 @@ pub(crate) fn machine() -> Machine {
 
 #[cfg(test)]
 mod tests {
-    use super::{Account, machine, own_thread_time};
+    use std::time::Duration;
+
+    use ringmq::rt;
+
+    use super::{Account, machine};
 
     #[test]
     fn a_process_that_works_spends_time() {
         let own = std::process::id();
         let before = Account::read(own).unwrap();
-        let thread = own_thread_time();
-        while own_thread_time() - thread < std::time::Duration::from_millis(20) {}
+        let worked = || Account::read(own).unwrap().cpu_since(&before);
+        let until = rt::now().after(Duration::from_secs(30));
+        while worked() < Duration::from_millis(20) && rt::now() < until {}
         let used = Account::read(own).unwrap().used_since(&before, 1000);
         assert!(used.cpu_us_each >= 20.0, "{used:?}");
         assert!(used.cores > 0.0 && used.resident_bytes > 0, "{used:?}");

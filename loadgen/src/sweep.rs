@@ -48,9 +48,9 @@ pub(crate) struct SweepArgs {
     /// Ends the sweep where the p99 is above this, as 5ms
     #[arg(long, value_parser = quantity::seconds)]
     pub limit: Option<f64>,
-    /// How the times of messages lie around each rate
-    #[arg(long, value_enum, default_value_t = Arrivals::Poisson)]
-    pub sweep_arrivals: Arrivals,
+    /// How the times of messages lie around each rate: what the scenario says.
+    #[arg(skip = Arrivals::Poisson)]
+    pub arrivals: Arrivals,
 }
 
 /// One rate and what it did.
@@ -97,7 +97,7 @@ pub(crate) fn main(
     let mut sweep = Sweep {
         scenario: scenario.clone(),
         target: target.name.clone(),
-        arrivals: args.sweep_arrivals,
+        arrivals: args.arrivals,
         maximum,
         points: Vec::new(),
         knee: None,
@@ -150,7 +150,7 @@ fn point(
 ) -> anyhow::Result<Point> {
     let scenario = Scenario {
         load: Load::Open {
-            arrivals: args.sweep_arrivals,
+            arrivals: args.arrivals,
             rate: Rate::Constant(offered),
         },
         ..scenario.clone()

@@ -20,9 +20,10 @@ pub(crate) use pacer::Pacer;
 use crate::clock::{Clock, ns_of, within};
 use crate::flow::Flow;
 use crate::meter::{Meter, Tick, Totals};
+use crate::outcome::number;
 use crate::patterns;
 use crate::payload::Bodies;
-use crate::scenario::{Pattern, Scenario};
+use crate::scenario::Scenario;
 use crate::target::Target;
 
 /// How long the first subscription may wait for the server's headers. Some servers send them with
@@ -35,8 +36,11 @@ const STALL_NS: u64 = 1_000_000_000;
 /// How often a core looks at orders, stalls and the end.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// In the drain: silence after which what is missing will not come.
+/// In the drain: silence after which what is missing will not come; in a short one, half of it.
 const SILENCE_NS: u64 = 1_000_000_000;
+
+/// How long the server may take to answer a ping when messages are missing.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// How long the tasks of a run may take to end when their connections are closed.
 pub(crate) const CLOSING: Duration = Duration::from_secs(2);
@@ -75,6 +79,8 @@ pub(crate) struct Last {
     pub busy: f64,
     /// Messages that were still coming when the drain ended.
     pub on_the_way: u64,
+    /// Messages that the server neither confirmed nor refused.
+    pub unconfirmed: u64,
     /// Streams that broke off.
     pub broken: u64,
 }
@@ -188,6 +194,23 @@ impl Worker {
         Ok(stream)
     }
 
+    /// Whether the server still answers, on every connection that has not ended.
+    async fn server_answers(&self) -> bool {
+        let clients = self.clients.borrow().open.clone();
+        let until = rt::now().after(ANSWER);
+        for client in clients
+            .iter()
+            .filter(|client| !client.control().has_ended())
+        {
+            let left = until.since(rt::now());
+            let answered = within(left, client.control().ping()).await;
+            if !matches!(answered, Some(Ok(()))) {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Whether the run is over, so that the end of a stream is no news.
     pub(crate) fn is_closing(&self) -> bool {
         self.clock.is_closing()
@@ -223,12 +246,7 @@ pub(crate) async fn run(task: Task, news: Sender<News>) {
 async fn drive(task: Task, news: &Sender<News>) -> anyhow::Result<Last> {
     let scenario = task.scenario.clone();
     let clock = Clock::new(&scenario);
-    let sends_only = scenario.consumers == 0
-        && matches!(
-            scenario.pattern,
-            Pattern::Events | Pattern::EventsStore | Pattern::Queue
-        );
-    let meter = Meter::new(&clock, task.number, sends_only, news.clone());
+    let meter = Meter::new(&clock, task.number, &scenario, news.clone());
     let worker = Rc::new(Worker {
         call_options: task.target.call_options(),
         settings: task.target.client_settings()?,
@@ -257,7 +275,14 @@ async fn drive(task: Task, news: &Sender<News>) -> anyhow::Result<Last> {
 
 /// The channels of this core.
 fn flows(worker: &Worker) -> Vec<Rc<Flow>> {
-    let Task { scenario, run, checksum, number, workers, .. } = &worker.task;
+    let Task {
+        scenario,
+        run,
+        checksum,
+        number,
+        workers,
+        ..
+    } = &worker.task;
     let mine = (0..scenario.channels).filter(|channel| channel % workers == *number);
     mine.map(|channel| Flow::new(channel, *run, *checksum, scenario, &worker.meter))
         .collect()
@@ -273,15 +298,15 @@ fn share(all: u32, workers: u32, number: u32) -> usize {
 }
 
 /// Connects and subscribes, then waits for the common beginning.
-async fn open(
-    worker: &Rc<Worker>,
-    flows: &[Rc<Flow>],
-    news: &Sender<News>,
-) -> anyhow::Result<()> {
+async fn open(worker: &Rc<Worker>, flows: &[Rc<Flow>], news: &Sender<News>) -> anyhow::Result<()> {
     let orders = &worker.task.orders;
     for flow in flows {
         patterns::open(worker, flow).await?;
         anyhow::ensure!(!orders.stop.load(Ordering::Relaxed), "interrupted");
+    }
+    if !worker.answers_at_once.get() {
+        // The last subscription has not been given its time yet.
+        rt::sleep(HEADERS_PATIENCE).await;
     }
     let _main_thread_is_gone = news.send(News::Ready);
     loop {
@@ -323,9 +348,11 @@ async fn phases(worker: &Rc<Worker>, flows: &[Rc<Flow>]) -> Last {
     meter.cut(rt::now().as_ns());
     flows.iter().for_each(|flow| flow.wake());
     let silent = drain(worker, flows).await;
-    let on_the_way = flows.iter().map(|flow| flow.count_lost(silent)).sum();
-    flows.iter().for_each(|flow| flow.fail_unsettled());
+    // What a producer has not handed over cannot be lost, nor what a frozen server still holds.
+    let answers = silent && worker.producers.get() == 0 && worker.server_answers().await;
+    let on_the_way = flows.iter().map(|flow| flow.count_lost(answers)).sum();
     Last {
+        unconfirmed: flows.iter().map(|flow| flow.fail_unsettled()).sum(),
         broken: flows.iter().map(|flow| flow.broken()).sum(),
         totals: meter.finish(rt::now().as_ns()),
         end_ns: clock.end_ns(),
@@ -337,7 +364,9 @@ async fn phases(worker: &Rc<Worker>, flows: &[Rc<Flow>]) -> Last {
 /// Waits until everything is there, or nothing comes any more, or the drain is over. Whether
 /// what is missing now will not come.
 async fn drain(worker: &Worker, flows: &[Rc<Flow>]) -> bool {
-    let until_ns = worker.clock.end_ns() + ns_of(worker.scenario().drain);
+    let drain_ns = ns_of(worker.scenario().drain);
+    let until_ns = worker.clock.end_ns() + drain_ns;
+    let silence_ns = SILENCE_NS.min(drain_ns / 2);
     let mut received = 0;
     let mut moved_ns = rt::now().as_ns();
     loop {
@@ -351,7 +380,7 @@ async fn drain(worker: &Worker, flows: &[Rc<Flow>]) -> bool {
         if worker.producers.get() == 0 && flows.iter().all(|flow| flow.is_complete()) {
             return true;
         }
-        let silent = now_ns.saturating_sub(moved_ns) >= SILENCE_NS;
+        let silent = now_ns.saturating_sub(moved_ns) >= silence_ns;
         let stopped = worker.task.orders.stop.load(Ordering::Relaxed);
         if now_ns >= until_ns || stopped && silent {
             return silent;
@@ -366,14 +395,15 @@ async fn close(worker: &Worker) {
     for client in &clients {
         client.close();
     }
-    drop(clients);
     let until = rt::now().after(CLOSING);
-    while rt::task_stats().live > 0 && rt::now() < until {
+    // One task is the transport's own, for its timers; it ends later, by itself.
+    let open = || clients.iter().any(|client| !client.control().has_ended());
+    while (open() || rt::task_stats().live > 1) && rt::now() < until {
         rt::sleep(Duration::from_millis(2)).await;
     }
 }
 
-/// How much of a time a core worked.
+/// How much of a time a core worked. Looking for work is none: a core that spins may be idle.
 #[derive(Debug)]
 struct Busy {
     began: rt::Instant,

@@ -117,6 +117,10 @@ fn make(path: &Path, way: Way) -> io::Result<()> {
 fn fill(file: &File, way: Way, batch: u64, latency: &LatencyHistogram) -> io::Result<()> {
     let len = FRAME_HEAD_BYTES + batch * RECORD_BYTES;
     let page = u64::try_from(PAGE_BYTES).unwrap_or(1);
+    let index = |bytes: u64| usize::try_from(bytes).unwrap_or(0);
+    // One buffer for all: what memory costs that is new each time is another question.
+    let mut bytes = vec![1; index(len + page)];
+    bytes.get_mut(index(len)..).unwrap_or_default().fill(0);
     let mut offset = 0;
     while (offset + len).next_multiple_of(page) <= SEGMENT_BYTES {
         let end = offset + len;
@@ -125,13 +129,9 @@ fn fill(file: &File, way: Way, batch: u64, latency: &LatencyHistogram) -> io::Re
         } else {
             end
         };
-        let mut bytes = vec![1; usize::try_from(to - offset).unwrap_or(0)];
-        bytes
-            .iter_mut()
-            .skip(usize::try_from(len).unwrap_or(0))
-            .for_each(|byte| *byte = 0);
+        let bytes = bytes.get(..index(to - offset)).unwrap_or_default();
         let from = rt::now();
-        file.write_all_at(&bytes, offset)?;
+        file.write_all_at(bytes, offset)?;
         let ns = rt::now().since(from).as_nanos();
         latency.record_ns(u64::try_from(ns).unwrap_or(u64::MAX));
         offset = end;

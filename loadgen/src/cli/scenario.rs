@@ -148,6 +148,22 @@ impl ScenarioArgs {
         }
     }
 
+    /// The scenario for whoever sets the rate, and how messages lie around it: as the flag or else
+    /// the file says, or independent of each other.
+    ///
+    /// # Errors
+    /// As [`scenario`](Self::scenario).
+    pub(crate) fn without_rate(&self) -> anyhow::Result<(Scenario, Arrivals)> {
+        let mut flags = self.clone();
+        let flag = flags.load.arrivals.take();
+        let scenario = flags.scenario()?;
+        let file = match &scenario.load {
+            Load::Open { arrivals, .. } => Some(*arrivals),
+            Load::Closed => None,
+        };
+        Ok((scenario, flag.or(file).unwrap_or(Arrivals::Poisson)))
+    }
+
     fn apply(&self, scenario: &mut Scenario) -> anyhow::Result<()> {
         set(&mut scenario.name, self.name.as_ref());
         set(&mut scenario.pattern, self.pattern.as_ref());

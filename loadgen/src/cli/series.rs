@@ -78,16 +78,14 @@ pub(crate) struct Plan {
 /// # Errors
 /// Wrong usage, and what keeps a run from beginning or a report from being written.
 pub(crate) fn sweep(args: &Sweep) -> anyhow::Result<ExitCode> {
-    let scenario = args.scenario.scenario().map_err(Usage)?;
+    let (scenario, arrivals) = args.scenario.without_rate().map_err(Usage)?;
     let target = args.server.target().map_err(Usage)?;
     let options = args.generator.options().map_err(Usage)?;
-    sweep::main(
-        &args.sweep,
-        &scenario,
-        &target,
-        &options,
-        &args.output.pages(),
-    )
+    let sweep = sweep::SweepArgs {
+        arrivals,
+        ..args.sweep.clone()
+    };
+    sweep::main(&sweep, &scenario, &target, &options, &args.output.pages())
 }
 
 /// Compares and reports.
@@ -97,7 +95,7 @@ pub(crate) fn sweep(args: &Sweep) -> anyhow::Result<ExitCode> {
 pub(crate) fn compare(args: &Compare) -> anyhow::Result<ExitCode> {
     let scenario = args.scenario.scenario().map_err(Usage)?;
     let options = args.generator.options().map_err(Usage)?;
-    let target = |address: &String, pid| args.security.target(&[address.clone()], pid);
+    let target = |address: &String, pid| args.security.target(std::slice::from_ref(address), pid);
     let a = target(&args.compare.a, args.compare.a_pid).map_err(Usage)?;
     let b = target(&args.compare.b, args.compare.b_pid).map_err(Usage)?;
     compare::main(

@@ -122,6 +122,14 @@ fn flags_override_the_file() {
 }
 
 #[test]
+fn a_sweep_takes_arrivals_without_a_rate() {
+    let arrivals = |flags: &[&str]| line(flags).scenario.without_rate().unwrap().1;
+    assert_eq!(arrivals(&[]), Arrivals::Poisson);
+    assert_eq!(arrivals(&["--arrivals", "constant"]), Arrivals::Constant);
+    assert_eq!(arrivals(&["--rate", "5"]), Arrivals::Constant);
+}
+
+#[test]
 fn wrong_values_are_told_all_at_once_and_end_with_2() {
     let text = refusal(&["--producers", "0", "--window", "0"]);
     assert!(text.contains("2 values are wrong"), "{text}");

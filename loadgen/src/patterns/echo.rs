@@ -67,8 +67,14 @@ impl Echo {
             for (number, intended_ns) in (first..).zip(&due) {
                 bytes += frames.frame(number, *intended_ns, &mut out);
             }
-            if pacer.hand_over(sender.send_all(out.freeze())).await.is_err() {
-                return self.flow.producer_broke(self.producer, "the server is gone");
+            if pacer
+                .hand_over(sender.send_all(out.freeze()))
+                .await
+                .is_err()
+            {
+                return self
+                    .flow
+                    .producer_broke(self.producer, "the server is gone");
             }
             self.flow.sent(due.len(), bytes);
         }

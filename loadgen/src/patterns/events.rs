@@ -77,10 +77,7 @@ pub(super) async fn open(worker: &Rc<Worker>, flow: &Rc<Flow>) -> anyhow::Result
 fn subscription(scenario: &Scenario, flow: &Flow, consumer: u32) -> Bytes {
     let (kind, start) = match scenario.pattern {
         Pattern::EventsStore => (SubscribeType::EventsStore, EventsStoreType::StartNewOnly),
-        _ => (
-            SubscribeType::Events,
-            EventsStoreType::Undefined,
-        ),
+        _ => (SubscribeType::Events, EventsStoreType::Undefined),
     };
     let subscribe = Subscribe {
         subscribe_type_data: kind.into(),
@@ -127,7 +124,11 @@ impl Producer {
             for (number, intended_ns) in (first..).zip(&due) {
                 bytes += self.frames.frame(number, *intended_ns, &mut out);
             }
-            if pacer.hand_over(sender.send_all(out.freeze())).await.is_err() {
+            if pacer
+                .hand_over(sender.send_all(out.freeze()))
+                .await
+                .is_err()
+            {
                 return self.gone(pacer).await;
             }
             self.flow.sent(due.len(), bytes);
@@ -171,11 +172,9 @@ fn caller(
     options: Rc<CallOptions>,
     receipts: Rc<Receipts>,
 ) -> impl AsyncFn((u64, Bytes)) {
-    async move |(number, message)| {
-        match client.unary(SEND_EVENT, message, &options).await {
-            Ok(result) => receipts.answered(&result),
-            Err(status) => receipts.failed(number, &client, &status).await,
-        }
+    async move |(number, message)| match client.unary(SEND_EVENT, message, &options).await {
+        Ok(result) => receipts.answered(&result),
+        Err(status) => receipts.failed(number, &client, &status).await,
     }
 }
 

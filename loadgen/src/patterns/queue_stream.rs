@@ -310,7 +310,7 @@ mod tests {
             consumers: 0,
             ..Scenario::default()
         };
-        let meter = Meter::new(&Clock::new(&scenario), 0, true, mpsc::channel().0);
+        let meter = Meter::new(&Clock::new(&scenario), 0, &scenario, mpsc::channel().0);
         Producer {
             flow: Flow::new(0, 1, true, &scenario, &meter),
             number: 0,

@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 
+use super::check::CLOSE;
 use super::model::{self, Bound, Cost, Scaling};
 use super::points::{Family, Measured, Purpose, is_stored};
 use crate::outcome::number;
@@ -371,26 +372,7 @@ fn doubts(
     scaling: Option<Scaling>,
     cpu: &Cpu,
 ) -> Vec<String> {
-    let mut doubts = Vec::new();
-    if !cost.covers(question.size_bytes, question.fan_out) {
-        doubts.push(format!(
-            "{} bytes to {} lies outside of what was measured ({} to {} bytes, to {} to {}): the \
-             cost is extrapolated.",
-            question.size_bytes,
-            question.fan_out,
-            cost.sizes.0,
-            cost.sizes.1,
-            cost.fan_outs.0,
-            cost.fan_outs.1,
-        ));
-    }
-    if cost.unsaturated > 0 {
-        doubts.push(format!(
-            "At {} of {} points the broker was not the limit (the generator was): their cost is \
-             computed from CPU time, with batches that more load would have made fuller.",
-            cost.unsaturated, cost.points
-        ));
-    }
+    let mut doubts = of_the_fit(question, cost);
     match scaling {
         None => doubts.push(
             "Two executors were not measured: capacity is taken to grow with their number, which \
@@ -401,6 +383,12 @@ fn doubts(
             "How this pattern scales was not measured; the worst that was measured is taken."
                 .into(),
         ),
+        Some(scaling) if !(1.0..=2.0).contains(&scaling.two) => doubts.push(format!(
+            "Two executors were seen to do {} times what one does, which cannot be: measuring was \
+             disturbed. The exponent is taken as {:.2}.",
+            units::digits(scaling.two),
+            scaling.exponent
+        )),
         Some(_) => {}
     }
     if cpu.cores.is_none_or(|cores| cores > 2) || question.node.cores > 2 {
@@ -443,6 +431,38 @@ fn doubts(
         ));
     }
     doubts.extend(unmeasured(measured, question));
+    doubts
+}
+
+/// How far the cost can be trusted.
+fn of_the_fit(question: &Question, cost: &Cost) -> Vec<String> {
+    let mut doubts = Vec::new();
+    if !cost.covers(question.size_bytes, question.fan_out) {
+        doubts.push(format!(
+            "{} bytes to {} lies outside of what was measured ({} to {} bytes, to {} to {}): the \
+             cost is extrapolated.",
+            question.size_bytes,
+            question.fan_out,
+            cost.sizes.0,
+            cost.sizes.1,
+            cost.fan_outs.0,
+            cost.fan_outs.1,
+        ));
+    }
+    if cost.worst_error > CLOSE {
+        doubts.push(format!(
+            "The model misses one of its own points by {}: more rounds on a quiet machine would \
+             help.",
+            units::percent(cost.worst_error)
+        ));
+    }
+    if cost.unsaturated > 0 {
+        doubts.push(format!(
+            "At {} of {} points the broker was not the limit (the generator was): their cost is \
+             computed from CPU time, with batches that more load would have made fuller.",
+            cost.unsaturated, cost.points
+        ));
+    }
     doubts
 }
 

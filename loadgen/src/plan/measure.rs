@@ -21,7 +21,7 @@ use super::{machine, model};
 use crate::measure::costs;
 use crate::outcome::{Outcome, number};
 use crate::run::Options;
-use crate::scenario::{Pattern, Scenario};
+use crate::scenario::{Load, Pattern, Scenario};
 use crate::series;
 use crate::spread::Spread;
 use crate::target::Target;
@@ -29,10 +29,13 @@ use crate::target::Target;
 /// Seconds of the first and of the second fill of a disk; the first takes what a broker has ready.
 const FILLS: [f64; 2] = [0.5, 3.0];
 
+/// A broker that sleeps as soon as it has nothing to do.
+const NO_SPIN: &str = "engine.spin_us=0";
+
 /// Small segments, so that the space of messages is not hidden in that of the last segment.
 const FILL_SEGMENT: &str = "store.segment_bytes=1MiB";
 
-/// What of the sums is Q's to measure: enough of each thing to be seen above the noise.
+/// How much is put into a broker to see what each thing takes: enough to stand above the noise.
 const THINGS: costs::Scenario = costs::Scenario {
     messages: 200_000,
     queues: 20_000,
@@ -180,9 +183,14 @@ impl<'a> Measurer<'a> {
         sync: Option<Sync>,
         label: &str,
     ) -> anyhow::Result<(Outcome, Option<f64>)> {
+        let mut recipe = self.recipe(executors, sync);
+        if scenario.load == Load::Closed && scenario.window > 1 {
+            // Time that is spun away is no cost of a message. It is spent only while there is room.
+            recipe.settings.push(NO_SPIN.into());
+        }
         let broker = match self.measuring.broker_address {
             Some(_) => None,
-            None => Some(Broker::start(&self.recipe(executors, sync))?),
+            None => Some(Broker::start(&recipe)?),
         };
         let target = match &broker {
             Some(broker) => broker.target("broker"),

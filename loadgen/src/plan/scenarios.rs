@@ -186,7 +186,7 @@ pub(crate) fn fill(pattern: Pattern, size: u32, seconds: f64) -> Scenario {
         family: Family {
             pattern,
             calls: Calls::Stream,
-            sync: Some(Sync::Interval),
+            sync: None,
         },
         executors: 1,
         size,

@@ -93,8 +93,7 @@ impl Gathered {
     }
 
     fn measure_ns(&self) -> u64 {
-        self.begin_ns
-            .saturating_add(ns_of(self.scenario.warm_up))
+        self.begin_ns.saturating_add(ns_of(self.scenario.warm_up))
     }
 
     /// The run begins; gives back when its drain will be over.
@@ -242,13 +241,16 @@ impl Gathered {
             slice.end = slice.end.min(seconds);
         }
         let totals = self.lasts.iter().map(|last| &last.totals);
-        let own = both(&self.at_begin, &self.at_end, |accounts| accounts.own.as_ref());
+        let own = both(&self.at_begin, &self.at_end, |accounts| {
+            accounts.own.as_ref()
+        });
         let server = both(&self.at_begin, &self.at_end, |accounts| {
             accounts.server.as_ref()
         });
         let findings = Findings {
             saturated: server.map(|(before, after)| after.was_saturated(before)),
             left_behind: totals.clone().map(|totals| totals.left_behind).sum(),
+            unconfirmed: self.lasts.iter().map(|last| last.unconfirmed).sum(),
             on_the_way: self.lasts.iter().map(|last| last.on_the_way).sum(),
             broken: self.lasts.iter().map(|last| last.broken).sum(),
         };

@@ -13,6 +13,8 @@ pub(super) struct Findings {
     pub left_behind: u64,
     /// Messages that were still coming when the drain ended.
     pub on_the_way: u64,
+    /// Messages that the server neither confirmed nor refused.
+    pub unconfirmed: u64,
     /// Streams that broke off.
     pub broken: u64,
 }
@@ -20,13 +22,17 @@ pub(super) struct Findings {
 /// Lateness that never matters, in nanoseconds.
 const LATENESS_FLOOR_NS: u64 = 200_000;
 
+/// The same of one message in a thousand.
+const TAIL_FLOOR_NS: u64 = 1_000_000;
+
 /// Why a result is not to be trusted, in words with the figure and what to do. None: it is valid.
 pub(super) fn reasons(outcome: &Outcome, findings: &Findings) -> Vec<String> {
     let mut reasons = Vec::new();
     let counts = &outcome.counts;
     let measured = counts.delivered + counts.acknowledged + counts.sent;
     if measured == 0 {
-        reasons.push("no message was measured: is the duration too short, or the server gone?".into());
+        let text = "no message was measured: is the duration too short, or the server gone?";
+        reasons.push(text.into());
     }
     if findings.broken > 0 {
         reasons.push(format!(
@@ -42,10 +48,17 @@ pub(super) fn reasons(outcome: &Outcome, findings: &Findings) -> Vec<String> {
             counts.failed
         ));
     }
+    if findings.unconfirmed > 0 {
+        reasons.push(format!(
+            "{} messages were never confirmed: whether they are lost is not known; see the \
+             server's log, or raise --drain",
+            findings.unconfirmed
+        ));
+    }
     if findings.on_the_way > 0 {
         reasons.push(format!(
-            "{} messages were still on their way when the drain of {} s ended: they are not \
-             verified; lower the rate, or raise --drain",
+            "{} messages were still on their way when the drain of {} s ended, or the server does \
+             not answer any more: they are not verified; lower the rate, or raise --drain",
             findings.on_the_way, outcome.scenario.drain
         ));
     }
@@ -67,6 +80,16 @@ fn open_loop(outcome: &Outcome, findings: &Findings, reasons: &mut Vec<String>) 
              {:.0} us are allowed at this latency; give it more cores (--cores, more channels), a \
              core of its own (--cpus), or a lower rate",
             number(late_ns) / 1e3,
+            number(allowed_ns) / 1e3
+        ));
+    }
+    let tail_ns = outcome.lateness.value_at_quantile(0.999);
+    let allowed_ns = TAIL_FLOOR_NS.max(outcome.main_latency().value_at_quantile(0.999) / 2);
+    if tail_ns > allowed_ns {
+        reasons.push(format!(
+            "the tail is the generator's own: 0.1 % of the messages left more than {:.0} us after \
+             their time, {:.0} us are allowed at this latency; give it a core of its own (--cpus)",
+            number(tail_ns) / 1e3,
             number(allowed_ns) / 1e3
         ));
     }

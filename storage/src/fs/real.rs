@@ -66,12 +66,12 @@ impl Fs for RealFs {
             }
             created => created?,
         };
-        Ok(Box::new(RealFile { file }))
+        Ok(Box::new(RealFile::new(file)))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
         let file = File::options().write(true).open(path)?;
-        Ok(Box::new(RealFile { file }))
+        Ok(Box::new(RealFile::new(file)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -111,6 +111,15 @@ impl Fs for RealFs {
 #[derive(Debug)]
 struct RealFile {
     file: File,
+    /// Kept from one slice to the next: fresh memory costs more than writing it.
+    zeros: Vec<u8>,
+}
+
+impl RealFile {
+    const fn new(file: File) -> Self {
+        let zeros = Vec::new();
+        Self { file, zeros }
+    }
 }
 
 impl FsFile for RealFile {
@@ -121,17 +130,20 @@ impl FsFile for RealFile {
 
     fn write_zeros(&mut self, offset: u64, len: u32) -> io::Result<()> {
         // The disk takes them out of memory that begins with a page.
-        let buffer = vec![0; to_usize(len) + PAGE_BYTES];
-        let aligned = buffer.as_ptr().align_offset(PAGE_BYTES);
-        let zeros = buffer
-            .get(aligned..)
-            .and_then(|zeros| zeros.get(..to_usize(len)));
+        let room = to_usize(len) + PAGE_BYTES;
+        if self.zeros.len() < room {
+            self.zeros.resize(room, 0);
+        }
+        let aligned = self.zeros.as_ptr().align_offset(PAGE_BYTES);
+        let zeros = self.zeros.get(aligned..);
+        let zeros = zeros.and_then(|zeros| zeros.get(..to_usize(len)));
         let zeros = zeros.unwrap_or_default();
         debug_assert_eq!(zeros.len(), to_usize(len));
-        match self.write_direct(offset, zeros) {
-            Some(written) => written.map_err(quota_is_storage),
-            None => self.write_at(offset, zeros),
-        }
+        let written = match self.write_direct(offset, zeros) {
+            Some(written) => written,
+            None => self.file.write_all_at(zeros, offset),
+        };
+        written.map_err(quota_is_storage)
     }
 
     fn reserve(&mut self, len: u64) -> io::Result<()> {
@@ -259,7 +271,7 @@ mod tests {
     #[test]
     fn zeros_beyond_a_full_disk_are_an_error() {
         let file = File::options().write(true).open("/dev/full").unwrap();
-        let error = RealFile { file }.write_zeros(0, 4_096).unwrap_err();
+        let error = RealFile::new(file).write_zeros(0, 4_096).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     }
 

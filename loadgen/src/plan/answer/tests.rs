@@ -179,6 +179,24 @@ fn what_was_not_measured_is_said() {
 }
 
 #[test]
+fn disturbed_measurements_are_said() {
+    let mut all = measured();
+    for point in all.points.iter_mut().filter(|point| point.family == QUEUE) {
+        if point.purpose == Purpose::Scaling && point.executors == 2 {
+            point.cpu_us_each.median = 1.0;
+        } else if point.purpose == Purpose::Saturation && point.size == 1024 {
+            point.cpu_us_each.median *= 3.0;
+        }
+    }
+    let doubts = answer(&all, &question()).unwrap().doubts.join("\n");
+    assert!(
+        doubts.contains("4.00 times what one does, which cannot be"),
+        "{doubts}"
+    );
+    assert!(doubts.contains("misses one of its own points"), "{doubts}");
+}
+
+#[test]
 fn pattern_that_was_not_measured_is_refused_with_those_that_were() {
     let mut question = question();
     question.family.pattern = Pattern::Query;

@@ -112,7 +112,11 @@ impl Relay {
                 let result = kubemq::Result {
                     event_id: event.event_id.clone(),
                     sent: !refused,
-                    error: if refused { "no room".into() } else { String::new() },
+                    error: if refused {
+                        "no room".into()
+                    } else {
+                        String::new()
+                    },
                 };
                 let mut frame = BytesMut::new();
                 framing::frame(&result.encode_to_vec(), &mut frame);
@@ -163,7 +167,8 @@ impl Relay {
             ..EventReceive::default()
         };
         let message = message.encode_to_vec();
-        let ends = matches!(self.fault, Fault::EndsSubscriptions(count) if self.count.get() >= count);
+        let ends =
+            matches!(self.fault, Fault::EndsSubscriptions(count) if self.count.get() >= count);
         for subscriber in subscribers.get(&event.channel).into_iter().flatten() {
             framing::frame(&message, &mut subscriber.frames.borrow_mut());
             subscriber.ended.set(ends);
