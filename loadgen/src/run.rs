@@ -145,7 +145,6 @@ impl Running {
             orders: orders.clone(),
             run,
             checksum: options.checksum,
-            spins: options.spin.is_some(),
             number: u32::try_from(number).unwrap_or(u32::MAX),
             workers: u32::try_from(workers).unwrap_or(u32::MAX),
         });

@@ -66,6 +66,13 @@ pub(crate) enum Pattern {
     Echo,
 }
 
+impl Pattern {
+    /// Whether messages can travel over long-lived streams; requests are calls.
+    pub(crate) const fn is_streamed(self) -> bool {
+        !matches!(self, Self::Command | Self::Query)
+    }
+}
+
 /// How messages travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]

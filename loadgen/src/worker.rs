@@ -93,8 +93,6 @@ pub(crate) struct Task {
     pub orders: Arc<Orders>,
     /// The number of the run; it is in the channels' names and in each stamp.
     pub run: u64,
-    /// Its executor looks for work instead of sleeping.
-    pub spins: bool,
     pub checksum: bool,
     pub number: u32,
     /// Cores that have channels.
@@ -329,7 +327,7 @@ async fn phases(worker: &Rc<Worker>, flows: &[Rc<Flow>]) -> Last {
         let now_ns = rt::now().as_ns();
         meter.tick(now_ns);
         if busy.is_none() && now_ns >= clock.measure_ns() {
-            busy = Some(Busy::begin(worker.task.spins));
+            busy = Some(Busy::begin());
         }
         let stopped = worker.task.orders.stop.load(Ordering::Relaxed);
         if stopped || worker.producers.get() == 0 {
@@ -407,37 +405,22 @@ async fn close(worker: &Worker) {
 #[derive(Debug)]
 struct Busy {
     began: rt::Instant,
-    work: Work,
-}
-
-/// How a core's work is told: one that sleeps by the time that the kernel counts for its thread,
-/// one that looks for work all the time by that of its tasks.
-#[derive(Debug)]
-enum Work {
-    Thread(Duration),
-    Tasks(u64),
+    worked_ns: u64,
 }
 
 impl Busy {
-    fn begin(spins: bool) -> Self {
-        let work = match spins {
-            true => Work::Tasks(rt::busy_ns()),
-            false => Work::Thread(crate::server::own_thread_time()),
-        };
+    fn begin() -> Self {
         Self {
             began: rt::now(),
-            work,
+            worked_ns: rt::busy_ns(),
         }
     }
 
     fn end(&self) -> f64 {
         let wall = rt::now().since(self.began).as_secs_f64();
-        let work = match self.work {
-            Work::Thread(before) => crate::server::own_thread_time().saturating_sub(before),
-            Work::Tasks(before) => Duration::from_nanos(rt::busy_ns().saturating_sub(before)),
-        };
+        let worked = rt::busy_ns().saturating_sub(self.worked_ns);
         if wall > 0.0 {
-            (work.as_secs_f64() / wall).min(1.0)
+            (number(worked) / 1e9 / wall).min(1.0)
         } else {
             0.0
         }

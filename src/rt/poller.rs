@@ -17,6 +17,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -42,6 +43,9 @@ const REACTOR_IDLE: Duration = Duration::from_micros(50);
 
 /// An alarm is kept here when it is this near; before that, the runtime's timer is good enough.
 const ALARM_NEAR: Duration = Duration::from_micros(200);
+
+/// How long it takes to go to sleep and to be woken on a virtual machine.
+const WAKING: Duration = Duration::from_micros(50);
 
 thread_local! {
     static POLLER: RefCell<Option<Rc<Poller>>> = const { RefCell::new(None) };
@@ -90,9 +94,9 @@ impl Patience {
         self.pays = false;
     }
 
-    /// It slept for so long; waking up is in that, and takes about as long as the wait is worth.
+    /// It slept for so long, waking up included.
     fn slept(&mut self, asleep: Duration) {
-        self.pays = asleep < self.long * 2;
+        self.pays = !self.long.is_zero() && asleep < self.long + WAKING;
     }
 }
 
@@ -196,8 +200,7 @@ pub(super) fn install(long: Duration) -> io::Result<()> {
     });
     POLLER.with_borrow_mut(|slot| *slot = Some(Rc::clone(&poller)));
     let patience = Patience::new(long);
-    super::task::spawn(super::Queue::Serve, "sockets", poller.run(watched, patience));
-    Ok(())
+    super::task::spawn_vital(poller.run(watched, patience))
 }
 
 fn installed() -> Option<Rc<Poller>> {
@@ -226,6 +229,7 @@ impl Poller {
         loop {
             // One look each time: what runs now may wake what stands behind us in the queue.
             glommio::executor().yield_task_queue_now().await;
+            super::turn::account();
             let found = self.look();
             super::turn::looked();
             let time = now();
@@ -298,7 +302,10 @@ impl Poller {
         socket.ended |= flags.intersects(broken | EventFlags::RDHUP);
         let mut wake = [None, None];
         let sides = [
-            (&mut socket.read, EventFlags::IN | EventFlags::RDHUP | broken),
+            (
+                &mut socket.read,
+                EventFlags::IN | EventFlags::RDHUP | broken,
+            ),
             (&mut socket.write, EventFlags::OUT | broken),
         ];
         for ((side, wanted), wake) in sides.into_iter().zip(&mut wake) {
@@ -313,17 +320,17 @@ impl Poller {
 
     fn ring_alarms(&self) -> bool {
         let mut rung = false;
-        while let Some(first) = self.alarms.borrow().peek().map(|alarm| alarm.at) {
-            if now() < first {
-                break;
-            }
-            let alarm = self.alarms.borrow_mut().pop();
-            if let Some(alarm) = alarm {
-                alarm.waker.wake();
-                rung = true;
-            }
+        while let Some(waker) = self.due_alarm() {
+            waker.wake();
+            rung = true;
         }
         rung
+    }
+
+    fn due_alarm(&self) -> Option<Waker> {
+        let mut alarms = self.alarms.borrow_mut();
+        let first = alarms.peek_mut()?;
+        (now() >= first.at).then(|| PeekMut::pop(first).waker)
     }
 }
 

@@ -96,6 +96,18 @@ pub fn spawn(queue: Queue, name: &'static str, future: impl Future<Output = ()> 
     }
 }
 
+/// Starts a task without which the executor cannot go on: a panic inside it ends the executor,
+/// which its supervisor sees. Not counted among the tasks.
+///
+/// # Errors
+/// When the executor is ending.
+pub(super) fn spawn_vital(future: impl Future<Output = ()> + 'static) -> std::io::Result<()> {
+    let queues = QUEUES.with_borrow(|slot| slot.expect("tasks are spawned on an executor"));
+    let task = glommio::spawn_local_into(future, queues.serve).map_err(std::io::Error::other)?;
+    task.detach();
+    Ok(())
+}
+
 /// Counts a task down when it ends, however it ends.
 struct Alive;
 

@@ -49,7 +49,7 @@ pub fn busy_ns() -> u64 {
 
 /// Says that the calling task has looked at the sockets: a turn ends here. To be called by a task
 /// that yields its queue next.
-pub fn looked() {
+pub(super) fn looked() {
     LOOKED.set(true);
 }
 

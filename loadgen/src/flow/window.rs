@@ -55,6 +55,8 @@ pub(crate) struct Window {
     room_ns: Cell<u64>,
     /// The producer waits for room.
     waiting: Cell<bool>,
+    /// For how many messages it waits.
+    least: Cell<u64>,
     broken: Cell<bool>,
     /// What a look for stalls saw, and when it was seen first.
     seen: Cell<(u64, u64)>,
@@ -73,6 +75,7 @@ impl Window {
             reached: Cell::new(0),
             room_ns: Cell::new(0),
             waiting: Cell::new(false),
+            least: Cell::new(1),
             broken: Cell::new(false),
             seen: Cell::new((0, 0)),
             moved: Notify::new(),
@@ -124,9 +127,17 @@ impl Window {
         self.room_ns.set(now_ns);
     }
 
-    /// The producer found no room: it is woken when there is some.
-    pub(crate) fn wait_for_room(&self) {
+    /// The producer found too little room: it is woken when there is some for `least` messages.
+    pub(crate) fn wait_for_room(&self, least: u64) {
+        self.least.set(least.clamp(1, self.size.max(1)));
         self.waiting.set(true);
+    }
+
+    /// How many messages a closed loop of streams waits for, so that it sends batches and not each
+    /// message when its room comes: one that does so for a hundredth of a batch measures its own
+    /// system calls and makes the server's.
+    pub(crate) fn batch(&self, wanted: u64) -> u64 {
+        wanted.min(self.size / 8).max(1)
     }
 
     /// So many messages are in flight from now on; the number of the first.
@@ -213,7 +224,7 @@ impl Window {
     }
 
     fn look(&self) {
-        if self.waiting.get() && self.room() > 0 {
+        if self.waiting.get() && self.room() >= self.least.get() {
             self.waiting.set(false);
             self.room_ns.set(rt::now().as_ns());
             self.moved.raise();

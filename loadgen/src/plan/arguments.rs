@@ -46,7 +46,12 @@ pub(crate) struct Measuring {
     #[arg(long, value_enum, value_delimiter = ',')]
     pub patterns: Vec<Pattern>,
     /// Ways of storing that are measured
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Sync::Strict, Sync::Interval])]
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_values_t = [Sync::Strict, Sync::Interval]
+    )]
     pub syncs: Vec<Sync>,
     /// Seconds that are counted of each run
     #[arg(long, default_value_t = 1.5, value_parser = quantity::positive)]

@@ -169,8 +169,8 @@ mod tests {
 
     #[test]
     fn sent_bytes_are_read_from_the_kernels_table() {
-        let table = "Inter-|   Receive    |  Transmit\n face |bytes\n    lo: 11 2 0 0 0 0 0 0 77 2 0 \
-                     0 0 0 0 0\n  eth0: 5 1 0 0 0 0 0 0 6 1 0 0 0 0 0 0\n";
+        let table = "Inter-|   Receive    |  Transmit\n face |bytes\n    lo: 11 2 0 0 0 0 0 0 77 2 \
+                     0 0 0 0 0 0\n  eth0: 5 1 0 0 0 0 0 0 6 1 0 0 0 0 0 0\n";
         assert_eq!(sent_by(table, "lo"), Some(77));
         assert_eq!(sent_by(table, "wlan0"), None);
     }

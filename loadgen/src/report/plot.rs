@@ -1,4 +1,4 @@
-//! Plots as inline SVG: lines, bands and marks over linear, logarithmic and percentile axes, and
+//! Plots as inline SVG: lines and marks over linear, logarithmic and percentile axes, and
 //! bars.
 //!
 //! No scripts and no fonts. Each plot is drawn twice, for wide pages and for phones, because text
@@ -21,7 +21,6 @@ pub(crate) struct Plot {
     x: Axis,
     y: Axis,
     lines: Vec<Line>,
-    bands: Vec<Band>,
     marks: Vec<Mark>,
 }
 
@@ -44,14 +43,6 @@ enum Kind {
     Dots,
 }
 
-/// From a lower to an upper edge, behind the lines.
-#[derive(Clone, Debug)]
-struct Band {
-    name: String,
-    points: Vec<(f64, f64, f64)>,
-    colour: usize,
-}
-
 /// Something that happened at one place of an axis.
 #[derive(Clone, Debug)]
 enum Mark {
@@ -72,7 +63,6 @@ impl Plot {
             x,
             y,
             lines: Vec::new(),
-            bands: Vec::new(),
             marks: Vec::new(),
         }
     }
@@ -80,16 +70,6 @@ impl Plot {
     /// Adds a line. There are six colours; a seventh line begins again.
     pub(crate) fn line(mut self, line: Line) -> Self {
         self.lines.push(line);
-        self
-    }
-
-    /// Adds a band of points (x, lower, upper) in the colour of a number.
-    pub(crate) fn band(mut self, name: &str, points: Vec<(f64, f64, f64)>, colour: usize) -> Self {
-        self.bands.push(Band {
-            name: name.to_owned(),
-            points,
-            colour,
-        });
         self
     }
 

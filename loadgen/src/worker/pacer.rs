@@ -8,6 +8,7 @@ use ringmq::rt;
 use super::Worker;
 use crate::flow::{Flow, Window};
 use crate::pace::Schedule;
+use crate::scenario::Calls;
 
 /// Tells one producer what is due. While it lives, its producer may send.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub(crate) struct Pacer {
     /// None: a closed loop.
     schedule: Option<Schedule>,
     batch: usize,
+    /// Room for fewer messages is waited out.
+    least: usize,
     /// The alarm that is set.
     alarm_ns: u64,
 }
@@ -27,15 +30,21 @@ impl Pacer {
         let scenario = worker.scenario();
         let window = flow.window(producer)?.clone();
         let producers = scenario.producers.saturating_mul(scenario.channels);
-        let number = flow.number * scenario.producers + producer;
+        let place = flow.number * scenario.producers + producer;
         let seconds = scenario.warm_up + scenario.duration;
-        let schedule = Schedule::new(&scenario.load, seconds, producers, number, scenario.seed);
+        let schedule = Schedule::new(&scenario.load, seconds, producers, place, scenario.seed);
+        let batch = usize::try_from(scenario.batch.max(1)).unwrap_or(usize::MAX);
+        let least = match (&schedule, scenario.calls) {
+            (None, Calls::Stream) if scenario.pattern.is_streamed() => window.batch(number(batch)),
+            _ => 1,
+        };
         worker.producer_begins();
         Some(Self {
             worker: worker.clone(),
             window,
             schedule,
-            batch: usize::try_from(scenario.batch.max(1)).unwrap_or(usize::MAX),
+            batch,
+            least: usize::try_from(least).unwrap_or(usize::MAX),
             alarm_ns: 0,
         })
     }
@@ -61,8 +70,8 @@ impl Pacer {
                 continue;
             }
             let room = usize::try_from(self.window.room()).unwrap_or(usize::MAX);
-            if room == 0 {
-                self.window.wait_for_room();
+            if room < self.least {
+                self.window.wait_for_room(number(self.least));
                 self.window.moved.wait().await;
                 continue;
             }
@@ -145,6 +154,10 @@ impl Pacer {
             schedule.pop();
         }
     }
+}
+
+fn number(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 impl Drop for Pacer {

@@ -257,7 +257,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         let mut file = RealFs.create(&path).unwrap();
-        file.write_at(0, &[7; 5 * PAGE_BYTES]).unwrap();
+        file.write_at(0, &vec![7; 5 * PAGE_BYTES]).unwrap();
         file.write_zeros(4_096, 8_192).unwrap();
         // What is written next need not be aligned.
         file.write_at(20_000, b"later").unwrap();

@@ -235,7 +235,10 @@ proptest! {
     }
 
     #[test]
-    fn planned_cores_are_enough_and_one_less_is_not(work in 0.01f64..200.0, exponent in 0.3f64..1.0) {
+    fn planned_cores_are_enough_and_one_less_is_not(
+        work in 0.01f64..200.0,
+        exponent in 0.3f64..1.0,
+    ) {
         let planned = cores(work, exponent).unwrap();
         let does = |executors: u64| number(executors).powf(exponent);
         prop_assert!(does(planned) >= work - 1e-6);

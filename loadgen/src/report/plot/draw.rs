@@ -63,7 +63,7 @@ fn legend(html: &mut String, plot: &Plot) {
         .marks
         .iter()
         .any(|mark| matches!(mark, Mark::Error { .. }));
-    if plot.lines.len() + plot.bands.len() + usize::from(errors) < 2 {
+    if plot.lines.len() + usize::from(errors) < 2 {
         return;
     }
     html.push_str("<ul class=\"legend\">");
@@ -79,11 +79,6 @@ fn legend(html: &mut String, plot: &Plot) {
             }
         };
         entry(html, &sign, &line.name);
-    }
-    for band in &plot.bands {
-        let colour = band.colour % COLOURS;
-        let sign = format!("<path class=\"b s{colour}\" d=\"M1 1H27V13H1Z\"/>");
-        entry(html, &sign, &band.name);
     }
     if errors {
         entry(
@@ -148,17 +143,12 @@ fn svg(html: &mut String, plot: &Plot, size: Size, id: usize) {
     );
     let points = plot.lines.iter().flat_map(|line| &line.points);
     let points = points.filter(|(x, y)| x.is_finite() && y.is_finite());
-    let edges = plot.bands.iter().flat_map(|band| &band.points);
     let limits = plot.marks.iter().filter_map(|mark| match mark {
         Mark::Limit { y, .. } => Some(*y),
         Mark::Knee { .. } | Mark::Error { .. } => None,
     });
-    let across = points
-        .clone()
-        .map(|p| p.0)
-        .chain(edges.clone().map(|p| p.0));
-    let up = points.map(|p| p.1);
-    let up = up.chain(edges.flat_map(|p| [p.1, p.2])).chain(limits);
+    let across = points.clone().map(|p| p.0);
+    let up = points.map(|p| p.1).chain(limits);
     let fitted = plot
         .x
         .fit(across, size.x_ticks, false)
@@ -179,14 +169,6 @@ fn svg(html: &mut String, plot: &Plot, size: Size, id: usize) {
             bottom: height - BOTTOM,
         };
         axes(html, plot, &field);
-        for band in &plot.bands {
-            put!(
-                *html,
-                "<path class=\"b s{}\" d=\"{}\"/>",
-                band.colour % COLOURS,
-                area(&field, &band.points)
-            );
-        }
         for (line, colour) in coloured(plot) {
             series(html, &field, line, colour);
         }
@@ -291,14 +273,6 @@ fn path(points: impl Iterator<Item = Option<(f64, f64)>>) -> String {
         joined = point.is_some();
     }
     path
-}
-
-/// Along the upper edge and back along the lower one.
-fn area(field: &Field<'_>, points: &[(f64, f64, f64)]) -> String {
-    let upper = points.iter().map(|p| field.point((p.0, p.2)));
-    let lower = points.iter().rev().map(|p| field.point((p.0, p.1)));
-    let edge = path(upper.chain(lower).filter(Option::is_some));
-    if edge.is_empty() { edge } else { edge + "Z" }
 }
 
 fn marks(html: &mut String, plot: &Plot, field: &Field<'_>) {

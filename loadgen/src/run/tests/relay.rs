@@ -84,10 +84,7 @@ impl Relay {
             return;
         };
         let subscriber = Rc::new(Subscriber::default());
-        let mut subscribers = self.subscribers.borrow_mut();
-        let of_channel = subscribers.entry(channel).or_default();
-        of_channel.push(subscriber.clone());
-        drop(subscribers);
+        self.enter(channel, subscriber.clone());
         loop {
             subscriber.more.wait().await;
             let frames = subscriber.frames.borrow_mut().split().freeze();
@@ -98,6 +95,11 @@ impl Relay {
                 return out.finish(Status::new(Code::Aborted, "enough"));
             }
         }
+    }
+
+    fn enter(&self, channel: String, subscriber: Rc<Subscriber>) {
+        let mut subscribers = self.subscribers.borrow_mut();
+        subscribers.entry(channel).or_default().push(subscriber);
     }
 
     async fn publish(self: Rc<Self>, call: Call) {
