@@ -196,10 +196,4 @@ impl Outcome {
             &self.latency
         }
     }
-
-    /// Whether the result may be quoted: valid, and nothing lost, repeated, reordered or damaged.
-    #[cfg(test)]
-    pub(crate) fn is_good(&self) -> bool {
-        self.invalid.is_empty() && self.checks.violations() == 0
-    }
 }

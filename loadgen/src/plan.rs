@@ -184,8 +184,8 @@ const ASSUMPTIONS: [&str; 10] = [
     "Stored messages were measured into a log that only grows, whose segments are made as they are \
      needed. Segments that are used again cost less.",
     "Disk figures are those of this disk and its file system; another one has another latency of a \
-     sync. Writes are those at some 50 MB/s: with fewer messages in a commit each of them costs more \
-     of its page.",
+     sync. Writes are those at some 50 MB/s: with fewer messages in a commit each of them costs \
+     more of its page.",
     "Headroom is kept free of processors, memory, disk, disk writes and network alike.",
     "Nodes stand alone and share the channels among them: nothing is replicated, and a node that \
      fails takes its channels with it.",

@@ -222,7 +222,11 @@ impl Log {
             return None;
         }
         let ordered = !options::mutation!(self.options, roll_without_sync);
-        self.gather.take(self.synced, ordered)
+        let mut batch = self.gather.take(self.synced, ordered)?;
+        if options::mutation!(self.options, unpadded) {
+            batch.unpad();
+        }
+        Some(batch)
     }
 
     /// The batch that was taken is in the file.

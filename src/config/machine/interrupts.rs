@@ -103,10 +103,10 @@ mod tests {
     const TABLE: &str = "\
            CPU0       CPU1       CPU2       CPU3
  25:          0          1          0          0  IO-APIC   6-edge      ACPI:Ged
- 36:          0    7223615          0          0  PCI-MSIX-0000:00:02.0   1-edge      virtio1-req.0
- 37:          0          0          0          0  PCI-MSIX-0000:00:03.0   0-edge      virtio2-config
- 38:          0          0      31257          0  PCI-MSIX-0000:00:03.0   1-edge      virtio2-input.0
- 51:          9          0          0          0  PCI-MSIX-0000:00:09.0   1-edge      mlx5_comp0@pci:0
+ 36:          0    7223615          0          0  PCI-MSIX-0000:00:02.0 1-edge      virtio1-req.0
+ 37:          0          0          0          0  PCI-MSIX-0000:00:03.0 0-edge      virtio2-config
+ 38:          0          0      31257          0  PCI-MSIX-0000:00:03.0 1-edge      virtio2-input.0
+ 51:          9          0          0          0  PCI-MSIX-0000:00:09.0 1-edge      mlx5_comp0@pci:0
  60:          0          0          0          7  IO-APIC   9-edge      eth01-tx
 LOC:   10120238   11376328          1          1  Local timer interrupts
 ";

@@ -45,6 +45,14 @@ pub struct Batch {
     padding: usize,
 }
 
+impl Batch {
+    /// Leaves the padding out.
+    pub(super) fn unpad(&mut self) {
+        let frames = self.bytes.len().saturating_sub(self.padding);
+        self.bytes.truncate(frames);
+    }
+}
+
 /// A frame that still takes records.
 #[derive(Debug)]
 struct OpenFrame {

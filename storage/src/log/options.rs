@@ -58,6 +58,10 @@ pub struct Mutations {
     /// Frames at or below the checkpoint's index do not supersede.
     #[cfg(feature = "sim")]
     pub ignore_supersede_below_checkpoint: bool,
+    /// Batches end with their last frame. No rule is broken by that: what lies behind a batch is
+    /// there for recovery to see, which the zeros up to the end of its page would cover.
+    #[cfg(feature = "sim")]
+    pub unpadded: bool,
     /// What lies behind a torn tail is not made zero.
     #[cfg(feature = "sim")]
     pub keep_tail_behind_torn: bool,
