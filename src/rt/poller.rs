@@ -24,12 +24,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use glommio::io::PollableFd;
+use glommio::io::{PollState, PollableFd};
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use slab::Slab;
 
+use super::Notify;
 use super::clock::{Instant, now};
 
 /// Sockets that one look reports; more are found by the next look.
@@ -119,6 +120,8 @@ struct Poller {
     sockets: RefCell<Slab<Socket>>,
     events: RefCell<Vec<Event>>,
     alarms: RefCell<BinaryHeap<Alarm>>,
+    /// An alarm was set, perhaps while the executor sleeps.
+    alarmed: Notify,
     /// Whether it looks before it sleeps: alarms are kept here then.
     looks: bool,
 }
@@ -196,6 +199,7 @@ pub(super) fn install(long: Duration) -> io::Result<()> {
         sockets: RefCell::default(),
         events: RefCell::new(Vec::with_capacity(EVENTS_MAX)),
         alarms: RefCell::default(),
+        alarmed: Notify::new(),
         looks: !long.is_zero(),
     });
     POLLER.with_borrow_mut(|slot| *slot = Some(Rc::clone(&poller)));
@@ -209,10 +213,15 @@ fn installed() -> Option<Rc<Poller>> {
 
 impl Poller {
     async fn run(self: Rc<Self>, watched: PollableFd<OwnedFd>, mut patience: Patience) {
+        let mut state = PollState::new();
         loop {
             self.look_for(&mut patience).await;
             let asleep = now();
-            if let Err(error) = watched.readable().await {
+            let awake = std::future::poll_fn(|cx| match self.alarmed.poll(cx) {
+                Poll::Ready(()) => Poll::Ready(Ok(())),
+                Poll::Pending => watched.poll_readable(cx, &mut state),
+            });
+            if let Err(error) = awake.await {
                 tracing::error!(%error, "the set of sockets cannot be waited for");
                 super::sleep(Duration::from_millis(10)).await;
             }
@@ -416,6 +425,7 @@ pub async fn sleep_until(at: Instant) {
             at,
             waker: cx.waker().clone(),
         });
+        poller.alarmed.raise();
         Poll::Pending
     })
     .await;

@@ -1,5 +1,10 @@
 //! The set of sockets, on executors that sleep at once and on such that look before.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "peers are ordinary threads: they may sleep"
+)]
+
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
