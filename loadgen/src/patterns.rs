@@ -16,9 +16,14 @@ mod requests;
 
 use std::rc::Rc;
 
+use bytes::Bytes;
+use ringmq::rt;
+use ringmq::wire::client::ClientStream;
+use ringmq::wire::status::Status;
+
 use crate::flow::Flow;
 use crate::scenario::{Calls, Pattern};
-use crate::worker::Worker;
+use crate::worker::{Worker, describe};
 
 /// Opens a flow: consumers first, then producers.
 ///
@@ -34,4 +39,27 @@ pub(crate) async fn open(worker: &Rc<Worker>, flow: &Rc<Flow>) -> anyhow::Result
         },
         Pattern::Command | Pattern::Query => requests::open(worker, flow).await,
     }
+}
+
+/// Takes what a stream brings, with the time at which it was there, until it ends: all that has
+/// come is taken at once. `None`: the server ended it in order.
+async fn take_all(stream: &mut ClientStream, mut take: impl FnMut(&Bytes, u64)) -> Option<Status> {
+    loop {
+        let first = match stream.message().await {
+            Ok(first) => first?,
+            Err(status) => return Some(status),
+        };
+        let now_ns = rt::now().as_ns();
+        let mut next = Some(first);
+        while let Some(message) = next {
+            take(&message, now_ns);
+            // An error shows again in the next wait.
+            next = stream.try_message().unwrap_or(None);
+        }
+    }
+}
+
+/// How a stream has ended, in words.
+fn ended_by(status: Option<&Status>) -> String {
+    status.map_or_else(|| "ended by the server".to_owned(), describe)
 }

@@ -10,6 +10,7 @@ use ringmq::wire::client::{CallOptions, Client, ClientSender, ClientStream};
 
 use super::calls::{self, Callers};
 use super::events::frames;
+use super::{ended_by, take_all};
 use crate::flow::{Delivery, Flow};
 use crate::payload::{Frames, field};
 use crate::scenario::Calls;
@@ -83,20 +84,8 @@ impl Echo {
     }
 
     async fn receive(self, mut answers: ClientStream) {
-        let end = loop {
-            let first = match answers.message().await {
-                Ok(Some(first)) => first,
-                Ok(None) => break "ended by the server".to_owned(),
-                Err(status) => break describe(&status),
-            };
-            let now_ns = rt::now().as_ns();
-            let mut next = Some(first);
-            while let Some(message) = next {
-                self.take(&message, now_ns);
-                next = answers.try_message().unwrap_or(None);
-            }
-        };
-        let text = format!("echo: {end}");
+        let end = take_all(&mut answers, |message, now_ns| self.take(message, now_ns)).await;
+        let text = format!("echo: {}", ended_by(end.as_ref()));
         self.flow.producer_broke(self.producer, &text);
     }
 

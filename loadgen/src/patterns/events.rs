@@ -15,6 +15,7 @@ use ringmq_proto::kubemq::{self, Subscribe};
 use receipts::Receipts;
 
 use super::calls::Callers;
+use super::{ended_by, take_all};
 use crate::flow::{Delivery, Flow};
 use crate::payload::{Frames, Sending, field};
 use crate::scenario::{Calls, Pattern, Scenario};
@@ -179,22 +180,13 @@ fn caller(
 }
 
 async fn receive(flow: Rc<Flow>, consumer: u32, mut stream: ClientStream) {
-    let end = loop {
-        let first = match stream.message().await {
-            Ok(Some(first)) => first,
-            Ok(None) => break "ended by the server".to_owned(),
-            Err(status) => break describe(&status),
-        };
-        let now_ns = rt::now().as_ns();
-        let mut next = Some(first);
-        while let Some(message) = next {
-            let body = field(&message, BODY).unwrap_or_default();
-            flow.take(consumer, body, now_ns, Delivery::First);
-            // An error shows again in the next wait.
-            next = stream.try_message().unwrap_or(None);
-        }
-    };
-    flow.consumer_broke(consumer, &format!("subscription: {end}"));
+    let end = take_all(&mut stream, |message, now_ns| {
+        let body = field(message, BODY).unwrap_or_default();
+        flow.take(consumer, body, now_ns, Delivery::First);
+    });
+    let end = end.await;
+    let text = format!("subscription: {}", ended_by(end.as_ref()));
+    flow.consumer_broke(consumer, &text);
 }
 
 /// What a result says of the event with this id: `None`, it is accepted; the reason, if refused.

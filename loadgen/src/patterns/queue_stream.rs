@@ -11,8 +11,9 @@ use ringmq::rt::{self, Queue};
 use ringmq::wire::client::{ClientSender, ClientStream};
 use ringmq_proto::kubemq::{QueuesDownstreamRequest, QueuesDownstreamRequestType};
 
-use super::queue_answers::{DOWNSTREAM, polled, results};
-use super::queues::{CONSUMER, REFUSED_PAUSE, UNREADABLE, delivery, frames};
+use super::queue_answers::{DOWNSTREAM, polled};
+use super::queues::{CONSUMER, REFUSED_PAUSE, UNREADABLE, delivery, frames, settle_results};
+use super::take_all;
 use crate::flow::Flow;
 use crate::payload::{self, Frames, PREFIX_BYTES, put_varint};
 use crate::worker::{Pacer, Worker, describe};
@@ -126,19 +127,12 @@ impl Producer {
     }
 
     async fn receive(self: Rc<Self>, mut responses: ClientStream) {
-        let end = loop {
-            let first = match responses.message().await {
-                Ok(Some(first)) => first,
-                Ok(None) => break "the server ended an upstream".into(),
-                Err(status) => break format!("upstream: {}", describe(&status)),
-            };
-            let now_ns = rt::now().as_ns();
-            let mut next = Some(first);
-            while let Some(response) = next {
-                self.settle(&response, now_ns);
-                // An error comes again with the next wait.
-                next = responses.try_message().unwrap_or(None);
-            }
+        let end = take_all(&mut responses, |response, now_ns| {
+            self.settle(response, now_ns);
+        });
+        let end = match end.await {
+            None => "the server ended an upstream".to_owned(),
+            Some(status) => format!("upstream: {}", describe(&status)),
         };
         self.flow.producer_broke(self.number, &end);
     }
@@ -149,20 +143,7 @@ impl Producer {
             let text = "a response to no request";
             return self.flow.meter.failed(text, 1, now_ns);
         };
-        let (flow, number) = (&self.flow, self.number);
-        let mut open = sent.intended_ns.iter();
-        let verdict = results(response, |result| match (open.next(), result) {
-            (Some(intended_ns), Ok(())) => flow.acknowledged(number, *intended_ns, now_ns),
-            (Some(_), Err(reason)) => flow.refused(number, 1, &reason),
-            (None, _) => flow.meter.failed("a result for no message", 1, now_ns),
-        });
-        let rest = u64::try_from(open.len()).unwrap_or(u64::MAX);
-        match verdict {
-            _ if rest == 0 => {}
-            Some(Err(reason)) => flow.refused(number, rest, &reason),
-            Some(Ok(())) => flow.refused(number, rest, "no result for a message"),
-            None => flow.refused(number, rest, UNREADABLE),
-        }
+        settle_results(&self.flow, self.number, response, &sent.intended_ns, now_ns);
         sent.intended_ns.clear();
         self.spare.borrow_mut().push(sent.intended_ns);
     }

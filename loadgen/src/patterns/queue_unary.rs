@@ -10,8 +10,8 @@ use ringmq::wire::client::Client;
 use ringmq_proto::kubemq::ReceiveQueueMessagesRequest;
 
 use super::calls::{self, Callers};
-use super::queue_answers::{RECEIVED, polled, result, results};
-use super::queues::{CONSUMER, REFUSED_PAUSE, UNREADABLE, delivery, frames};
+use super::queue_answers::{RECEIVED, polled, result};
+use super::queues::{CONSUMER, REFUSED_PAUSE, UNREADABLE, delivery, frames, settle_results};
 use crate::flow::Flow;
 use crate::payload::{self, Frames, put_varint};
 use crate::worker::{Pacer, Worker, describe};
@@ -145,21 +145,7 @@ impl Producer {
     }
 
     fn settle_batch(&self, answer: &Bytes, due: &[u64]) {
-        let now_ns = rt::now().as_ns();
-        let (flow, number) = (&self.flow, self.number);
-        let mut open = due.iter();
-        let verdict = results(answer, |result| match (open.next(), result) {
-            (Some(intended_ns), Ok(())) => flow.acknowledged(number, *intended_ns, now_ns),
-            (Some(_), Err(reason)) => flow.refused(number, 1, &reason),
-            (None, _) => flow.meter.failed("a result for no message", 1, now_ns),
-        });
-        let rest = u64::try_from(open.len()).unwrap_or(u64::MAX);
-        match verdict {
-            _ if rest == 0 => {}
-            Some(Err(reason)) => flow.refused(number, rest, &reason),
-            Some(Ok(())) => flow.refused(number, rest, "no result for a message"),
-            None => flow.refused(number, rest, UNREADABLE),
-        }
+        settle_results(&self.flow, self.number, answer, due, rt::now().as_ns());
     }
 }
 

@@ -17,6 +17,7 @@ use ringmq_proto::kubemq::subscribe::SubscribeType;
 use super::calls::{self, Callers};
 use super::queues::UNREADABLE;
 use super::request_answers::{Answer, AnswerFrames, Asked};
+use super::take_all;
 use crate::flow::{Delivery, Flow};
 use crate::meter::Violation;
 use crate::payload::{self, BODY_BYTES_MIN, Bodies, Frames, Sending};
@@ -204,18 +205,10 @@ struct Responder {
 
 impl Responder {
     async fn run(self: Rc<Self>, mut requests: ClientStream) {
-        let end = loop {
-            let first = match requests.message().await {
-                Ok(Some(first)) => first,
-                Ok(None) => break "the server ended a subscription to requests".into(),
-                Err(status) => break format!("subscription to requests: {}", describe(&status)),
-            };
-            let mut next = Some(first);
-            while let Some(request) = next {
-                self.answer(&request);
-                // An error comes again with the next wait.
-                next = requests.try_message().unwrap_or(None);
-            }
+        let end = take_all(&mut requests, |request, _now_ns| self.answer(request)).await;
+        let end = match end {
+            None => "the server ended a subscription to requests".to_owned(),
+            Some(status) => format!("subscription to requests: {}", describe(&status)),
         };
         self.flow.consumer_broke(self.number, &end);
         self.callers.close();

@@ -14,6 +14,7 @@ use ringmq_proto::kubemq;
 use super::verdict;
 use crate::flow::{Flow, Through};
 use crate::patterns::calls;
+use crate::patterns::{ended_by, take_all};
 use crate::payload::read_id;
 
 /// The events of one producer that wait for a receipt.
@@ -70,20 +71,8 @@ impl Receipts {
 
     /// Reads the results of a stream until it ends.
     pub(super) async fn read(self: Rc<Self>, mut results: ClientStream) {
-        let end = loop {
-            let first = match results.message().await {
-                Ok(Some(first)) => first,
-                Ok(None) => break "ended by the server".to_owned(),
-                Err(status) => break super::describe(&status),
-            };
-            let now_ns = rt::now().as_ns();
-            let mut next = Some(first);
-            while let Some(result) = next {
-                self.receipt(&result, now_ns);
-                next = results.try_message().unwrap_or(None);
-            }
-        };
-        let text = format!("publish stream: {end}");
+        let end = take_all(&mut results, |result, now_ns| self.receipt(result, now_ns)).await;
+        let text = format!("publish stream: {}", ended_by(end.as_ref()));
         self.flow.producer_broke(self.producer, &text);
     }
 
