@@ -1,4 +1,5 @@
-//! The contract: the `kubemq` service, gRPC health and reflection, as prost types.
+//! The contract: the `kubemq` service, gRPC health and reflection, as prost types; and OTLP, which
+//! spans are exported with.
 //!
 //! The `.proto` files lie next to this crate's manifest. They are compiled without `protoc`.
 //! Bodies are [`bytes::Bytes`], so that decoding from a `Bytes` buffer copies no payload.
@@ -43,6 +44,26 @@ pub mod reflection_v1 {
 )]
 pub mod reflection_v1alpha {
     include!(concat!(env!("OUT_DIR"), "/grpc.reflection.v1alpha.rs"));
+}
+
+/// OTLP: how spans go to a collector of OpenTelemetry. Not part of what is served.
+pub mod otlp {
+    #[allow(
+        clippy::all,
+        clippy::allow_attributes_without_reason,
+        reason = "generated code"
+    )]
+    mod generated {
+        include!(concat!(env!("OUT_DIR"), "/otlp.rs"));
+    }
+
+    pub use generated::opentelemetry::proto::collector::trace::v1 as collector;
+    pub use generated::opentelemetry::proto::common::v1 as common;
+    pub use generated::opentelemetry::proto::resource::v1 as resource;
+    pub use generated::opentelemetry::proto::trace::v1 as trace;
+
+    /// Path of the method that takes spans.
+    pub const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 }
 
 /// An encoded `google.protobuf.FileDescriptorSet` of all files above, without source positions.
