@@ -42,7 +42,7 @@ use std::path::PathBuf;
 pub use self::carry::{Carry, Look};
 pub use self::checkpoints::CheckpointBuilder;
 pub use self::gather::Batch;
-pub use self::index::Usage;
+pub use self::index::{Depth, Usage};
 pub use self::jobs::{Done, Job, JobOutcome};
 pub use self::keeps::{KeepAll, Keeps, Live};
 pub use self::options::{Mutations, Options};
@@ -309,6 +309,12 @@ impl Log {
     #[must_use]
     pub fn through_bytes(&self, key: ChannelKey, bytes_max: u64) -> Option<Sequence> {
         self.index.through_bytes(key, bytes_max)
+    }
+
+    /// What the index tells of a channel and one of its messages, in one look.
+    #[must_use]
+    pub fn depth(&self, key: ChannelKey, sequence: Sequence) -> Depth {
+        self.index.depth(key, sequence)
     }
 
     fn seed(&self, segment: SegmentId, generation: Generation) -> Seed {

@@ -35,6 +35,18 @@ pub struct Usage {
     pub bytes: u64,
 }
 
+/// What the index tells of a channel and one of its messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Bytes of the payloads that are kept.
+    pub bytes: u64,
+    /// Bytes that the index of the channel takes in memory.
+    pub index_bytes: usize,
+    /// About when the message was stored, in nanoseconds since 1970: never too late, and too early
+    /// by what lies in 16 KiB of frames. `None` when the index does not know it.
+    pub time_ns: Option<u64>,
+}
+
 /// Hashes the two numbers of a key; they come from our own records, in order.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct KeyHasher(u64);
@@ -359,10 +371,7 @@ impl Index {
         stats.channels = self.channels.len();
         for channel in self.channels.values() {
             stats.live_bytes += channel.bytes();
-            let entries = channel.blocks.iter().map(|block| block.entries.capacity());
-            stats.index_bytes += size_of::<(ChannelKey, ChannelIndex)>()
-                + channel.blocks.capacity() * size_of::<Block>()
-                + entries.sum::<usize>() * size_of::<Entry>();
+            stats.index_bytes += index_bytes(channel);
         }
     }
 
@@ -373,4 +382,20 @@ impl Index {
     pub(super) fn through_bytes(&self, key: ChannelKey, bytes_max: u64) -> Option<Sequence> {
         self.channel(key)?.through_bytes(bytes_max)
     }
+
+    pub(super) fn depth(&self, key: ChannelKey, sequence: Sequence) -> Depth {
+        self.channel(key)
+            .map_or_else(Depth::default, |channel| Depth {
+                bytes: channel.bytes(),
+                index_bytes: index_bytes(channel),
+                time_ns: channel.time_of(sequence),
+            })
+    }
+}
+
+fn index_bytes(channel: &ChannelIndex) -> usize {
+    let entries = channel.blocks.iter().map(|block| block.entries.capacity());
+    size_of::<(ChannelKey, ChannelIndex)>()
+        + channel.blocks.capacity() * size_of::<Block>()
+        + entries.sum::<usize>() * size_of::<Entry>()
 }

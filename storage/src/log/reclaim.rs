@@ -95,9 +95,18 @@ impl Log {
         }))
     }
 
-    /// Figures of the log.
+    /// Figures of the log. Goes over all channels.
     #[must_use]
     pub fn stats(&self) -> LogStats {
+        let mut stats = self.file_stats();
+        self.index.add_to(&mut stats);
+        stats
+    }
+
+    /// The figures that do not depend on how many channels there are: without `live_bytes`,
+    /// `channels` and `index_bytes`, which are zero.
+    #[must_use]
+    pub fn file_stats(&self) -> LogStats {
         let mut stats = LogStats {
             segments: self.segments.len(),
             frames: self.frames,
@@ -113,7 +122,6 @@ impl Log {
             stats.spares += 1;
             stats.file_bytes += u64::from(spare.len);
         }
-        self.index.add_to(&mut stats);
         stats
     }
 }

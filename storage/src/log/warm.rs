@@ -55,6 +55,13 @@ impl Warm {
             && self.region.is_resident(start..to)
     }
 
+    /// Bytes that are brought into memory, at most.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let Range { start, end } = &self.range;
+        u64::from(end.saturating_sub(*start).min(self.len))
+    }
+
     /// Does the work. Blocks.
     #[must_use]
     pub fn run(self) -> Warmed {

@@ -403,6 +403,19 @@ impl ChannelIndex {
         through.filter(|through| *through >= self.first)
     }
 
+    /// About when a message was stored: not later, and earlier by what lies between two entries.
+    pub(super) fn time_of(&self, sequence: Sequence) -> Option<u64> {
+        let at = self.blocks.partition_point(|block| block.last < sequence);
+        let block = self
+            .blocks
+            .get(at)
+            .filter(|block| block.first <= sequence)?;
+        let (_, entry) = block.entry_for(sequence)?;
+        let behind = u64::from(entry.time_delta_ms).saturating_mul(1_000_000);
+        let time_ns = block.base_time_ns.saturating_add(behind);
+        Some(time_ns.min(block.last_time_ns))
+    }
+
     pub(super) fn through_bytes(&self, bytes_max: u64) -> Option<Sequence> {
         let mut excess = self
             .bytes()
