@@ -39,20 +39,22 @@ pub struct Watch {
 pub struct Heartbeat {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
-    watches: Vec<Arc<Watch>>,
+    watches: Arc<[Arc<Watch>]>,
 }
 
 impl Heartbeat {
-    /// Starts the thread for the given executors, in order of their shards.
+    /// Starts the thread for the given executors, in order of their shards, each with its watch.
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start<T: Send + 'static>(inboxes: Vec<InboxSender<T>>) -> std::io::Result<Self> {
+    pub fn start<T: Send + 'static>(
+        inboxes: Vec<InboxSender<T>>,
+        watches: Arc<[Arc<Watch>]>,
+    ) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        let watches: Vec<_> = inboxes.iter().map(|_| Arc::new(Watch::default())).collect();
         let beats: Vec<_> = inboxes
             .into_iter()
-            .zip(&watches)
+            .zip(&*watches)
             .map(|(inbox, watch)| Beat {
                 inbox,
                 watch: watch.clone(),

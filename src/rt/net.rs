@@ -148,6 +148,16 @@ impl Conn {
         let _already_closed = rustix::net::shutdown(&self.socket, how);
     }
 
+    /// Breaks the connection when what was sent stays without an acknowledgement of the peer's
+    /// system for so long; `None`: as the system has it, minutes. Counts in milliseconds. A local
+    /// pair has no such thing.
+    pub fn set_unacknowledged_max(&self, limit: Option<std::time::Duration>) {
+        let limit = limit.map_or(0, |limit| {
+            u32::try_from(limit.as_millis()).unwrap_or(u32::MAX)
+        });
+        let _no_tcp = rustix::net::sockopt::set_tcp_user_timeout(&self.socket, limit);
+    }
+
     /// Address of the peer.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -196,18 +197,31 @@ impl Sleep {
 /// panicked. For anything that may block: file opens, the upkeep of the log, reads of what is not
 /// in memory. Two of them run at a time, in the order in which they were asked for.
 ///
+/// Whoever waits may go: the work is done all the same, and its result is let go of.
+///
 /// These threads give way to executors, see [`BLOCKING_NICE`].
 pub async fn blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> Option<R> {
+    let running = glommio::executor().spawn_blocking(move || {
+        give_way();
+        std::panic::catch_unwind(AssertUnwindSafe(work)).ok()
+    });
     BLOCKING.set(BLOCKING.get() + 1);
-    let _expected = super::poller::expect();
-    let result = glommio::executor()
-        .spawn_blocking(move || {
-            give_way();
-            std::panic::catch_unwind(AssertUnwindSafe(work)).ok()
-        })
-        .await;
-    BLOCKING.set(BLOCKING.get().saturating_sub(1));
-    result
+    let result = Rc::new(RefCell::new(None));
+    let ended = super::Notify::new();
+    // A task of its own waits for the thread: it cannot be cancelled, so the count is kept and
+    // the executor stays for as long as the thread needs it.
+    spawn(Queue::Serve, "blocking", {
+        let (result, ended) = (Rc::clone(&result), ended.clone());
+        async move {
+            let _expected = super::poller::expect();
+            let done = running.await;
+            BLOCKING.set(BLOCKING.get().saturating_sub(1));
+            result.replace(done);
+            ended.raise();
+        }
+    });
+    ended.wait().await;
+    result.take()
 }
 
 /// Waits until no work runs on the blocking threads. To be awaited last, by what ends the

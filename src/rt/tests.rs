@@ -6,6 +6,7 @@ mod sockets;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::mpsc;
+use std::task::Poll;
 use std::time::Duration;
 
 use super::heartbeat::Heartbeat;
@@ -127,7 +128,8 @@ fn the_heartbeat_makes_executors_turn_and_the_watchdog_sees_a_stall() {
         }
     })
     .expect("an executor");
-    let heartbeat = Heartbeat::start(vec![sender.clone()]).expect("a thread");
+    let heartbeat = Heartbeat::start(vec![sender.clone()], [std::sync::Arc::default()].into())
+        .expect("a thread");
     wait_for_turns(&sender, 20);
     sender.send(()).expect("the executor lives");
     let turns = sender.turns();
@@ -256,6 +258,20 @@ fn blocking_work_does_not_wait_for_other_blocking_work() {
         tx.send((sent, first_done.get())).expect("somebody waits");
     });
     assert_eq!(ran, (Some(true), Some(true)));
+}
+
+#[test]
+fn blocking_work_whose_waiter_is_gone_holds_the_end_until_it_is_done() {
+    let done = on_executor(|tx| async move {
+        let (release, released) = mpsc::channel();
+        let mut abandoned = Box::pin(rt::blocking(move || released.recv_timeout(PATIENCE)));
+        let asked = std::future::poll_fn(|cx| Poll::Ready(abandoned.as_mut().poll(cx))).await;
+        drop(abandoned);
+        let released = asked.is_pending() && release.send(()).is_ok();
+        rt::blocking_ended().await;
+        tx.send(released).expect("somebody waits");
+    });
+    assert!(done);
 }
 
 #[test]
