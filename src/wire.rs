@@ -34,6 +34,7 @@ mod control;
 mod cork;
 pub mod framing;
 mod inlet;
+pub mod local;
 mod outlet;
 mod reactor_turn;
 pub mod server;
@@ -46,5 +47,7 @@ mod vitals;
 mod tests;
 
 pub(crate) use alarm::Alarm;
+pub(crate) use cork::{Budget, TlsConn, Transport};
 pub use outlet::Gone;
+pub(crate) use reactor_turn::ReactorTurn;
 pub use status::{Code, Status};

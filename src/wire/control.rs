@@ -2,13 +2,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use slab::Slab;
 
-use crate::rt::Notify;
+use crate::rt::{Notify, Sleep};
 use crate::wire::outlet::{ConnectionOutput, Gone};
 
 /// A handle to a connection: ends it, or asks whether its peer lives. Clones are the same handle;
@@ -28,6 +29,10 @@ struct Inner {
     ping_sent: Cell<u64>,
     ping_answered: Cell<u64>,
     ping_waiters: RefCell<Slab<Waker>>,
+    /// Pings are answered by the peer's program, when it reads, not by its transport.
+    answers_late: Cell<bool>,
+    /// How many want to know whether the peer's system lives.
+    doubts: Cell<u32>,
     output: Rc<ConnectionOutput>,
 }
 
@@ -77,6 +82,38 @@ impl ConnectionControl {
             number,
             slot: None,
         }
+    }
+
+    /// Whether the peer lives: it answers a ping in time, or what carries its answers says so.
+    ///
+    /// A program that answers pings only when it reads may be busy with what it has read. Its
+    /// connection lives as long as its system acknowledges what is sent; the transport ends it
+    /// otherwise, while there are [`doubts`](Self::is_doubted).
+    pub(crate) async fn answers_within(&self, patience: Duration) -> bool {
+        let doubt = self.0.answers_late.get().then(|| Doubt::new(self));
+        let mut ping = pin!(self.ping());
+        // The transport has as long again to find out.
+        let factor = if doubt.is_some() { 2 } else { 1 };
+        let mut limit = Sleep::new(patience * factor);
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(answer) = ping.as_mut().poll(cx) {
+                return Poll::Ready(answer.is_ok());
+            }
+            limit.poll(cx).map(|()| doubt.is_some())
+        })
+        .await
+    }
+
+    /// Says that pings are answered by the peer's program. The transport serves
+    /// [`is_doubted`](Self::is_doubted) then.
+    pub(crate) fn mark_answers_late(&self) {
+        self.0.answers_late.set(true);
+    }
+
+    /// Whether the transport is to end the connection soon when the peer's system acknowledges
+    /// nothing.
+    pub(crate) fn is_doubted(&self) -> bool {
+        self.0.doubts.get() > 0
     }
 
     /// Bytes that wait in the connection's streams for the peer to take them.
@@ -136,6 +173,25 @@ impl ConnectionControl {
         for (_, waiter) in self.0.ping_waiters.borrow().iter() {
             waiter.wake_by_ref();
         }
+    }
+}
+
+/// Somebody wants to know whether the peer's system lives.
+struct Doubt<'a>(&'a Inner);
+
+impl<'a> Doubt<'a> {
+    fn new(control: &'a ConnectionControl) -> Self {
+        let inner = &*control.0;
+        inner.doubts.set(inner.doubts.get() + 1);
+        inner.asked.raise();
+        Self(inner)
+    }
+}
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        self.0.doubts.set(self.0.doubts.get().saturating_sub(1));
+        self.0.asked.raise();
     }
 }
 

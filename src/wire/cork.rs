@@ -29,7 +29,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::rt::{self, Conn, Instant};
 use crate::wire::alarm::Alarm;
-use crate::wire::cork::budget::Budget;
+pub(crate) use crate::wire::cork::budget::Budget;
 use crate::wire::cork::pool::{ReadBuffer, WRITE_BYTES};
 pub(crate) use crate::wire::cork::tls::TlsConn;
 use crate::wire::cork::watch::FrameWatch;
@@ -53,22 +53,53 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
-    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(conn) => conn.poll_read(cx, buf),
             Self::Tls(conn) => conn.poll_read(cx, buf),
         }
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(conn) => conn.poll_write(cx, buf),
             Self::Tls(conn) => conn.poll_write(cx, buf),
         }
     }
 
+    /// Writes several pieces, of which the first may be all that is taken.
+    pub(crate) fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(conn) => conn.poll_write_vectored(cx, bufs),
+            Self::Tls(conn) => {
+                let first = bufs.iter().find(|buf| !buf.is_empty());
+                conn.poll_write(cx, first.map_or(&[], |buf| buf))
+            }
+        }
+    }
+
+    /// Ready when all that was taken is with the socket.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(_) => Poll::Ready(Ok(())),
+            Self::Tls(conn) => conn.poll_flush(cx),
+        }
+    }
+
     /// Ends our direction once all that was taken has left.
-    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(conn) => {
                 conn.shutdown(Shutdown::Write);
@@ -79,10 +110,18 @@ impl Transport {
     }
 
     /// Ends both directions at once, whatever has not left.
-    fn abort(&mut self) {
+    pub(crate) fn abort(&mut self) {
         match self {
             Self::Plain(conn) => conn.shutdown(Shutdown::Both),
             Self::Tls(conn) => conn.shutdown(Shutdown::Both),
+        }
+    }
+
+    /// See [`Conn::set_unacknowledged_max`].
+    pub(crate) fn set_unacknowledged_max(&self, limit: Option<Duration>) {
+        match self {
+            Self::Plain(conn) => conn.set_unacknowledged_max(limit),
+            Self::Tls(conn) => conn.conn().set_unacknowledged_max(limit),
         }
     }
 }

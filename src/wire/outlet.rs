@@ -11,9 +11,11 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes};
 use h2::SendStream;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 use crate::wire::framing::PREFIX_BYTES;
+use crate::wire::local::Pipe;
+use crate::wire::status::{Code, GRPC_MESSAGE, GRPC_STATUS, Status};
 
 /// The other side is gone: the call was reset, or the connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -162,6 +164,15 @@ impl Chunk {
         }
     }
 
+    /// What is left of the prefix, and the bytes behind it.
+    pub(crate) fn parts(&self) -> (&[u8], &Bytes) {
+        let prefix = match self.prefix_left {
+            0 => &[],
+            _ => self.chunk(),
+        };
+        (prefix, &self.bytes)
+    }
+
     fn went_on(&self, count: usize) {
         match &self.owner {
             Owner::Stream(account) => account.went_on(count),
@@ -231,17 +242,35 @@ impl Drop for Chunk {
     }
 }
 
+/// Where what is sent goes.
+#[derive(Debug)]
+pub(crate) enum Sink {
+    /// To a stream of HTTP/2.
+    Stream(SendStream<Chunk>),
+    /// To a caller inside the process.
+    Local(Rc<Pipe>),
+}
+
+impl Sink {
+    fn send(&mut self, chunk: Chunk) -> Result<(), Gone> {
+        match self {
+            Self::Stream(stream) => stream.send_data(chunk, false).map_err(|_| Gone),
+            Self::Local(pipe) => pipe.answer(chunk),
+        }
+    }
+}
+
 /// The sending half of a stream.
 #[derive(Debug)]
 pub(crate) struct Outlet {
-    stream: SendStream<Chunk>,
+    sink: Sink,
     account: Rc<Account>,
     limits: OutputLimits,
 }
 
 impl Outlet {
     pub(crate) fn new(
-        stream: SendStream<Chunk>,
+        sink: Sink,
         output: &Rc<ConnectionOutput>,
         limits: OutputLimits,
         sort: Sort,
@@ -257,7 +286,7 @@ impl Outlet {
             sort,
         };
         Self {
-            stream,
+            sink,
             account: Rc::new(account),
             limits,
         }
@@ -269,6 +298,11 @@ impl Outlet {
         want: usize,
         cx: &mut Context<'_>,
     ) -> Poll<Result<usize, Gone>> {
+        if let Sink::Local(pipe) = &self.sink
+            && pipe.poll_starves(cx).is_ready()
+        {
+            return Poll::Ready(Ok(want.max(1)));
+        }
         let buffered = self.account.buffered();
         let crowded = self.account.output.streams_bytes.get() >= self.limits.connection_bytes_max;
         let limit = if crowded {
@@ -313,28 +347,41 @@ impl Outlet {
     /// Hands data over; more than the granted capacity is taken, too, and counts.
     pub(crate) fn send(&mut self, bytes: Bytes, framed: bool) -> Result<(), Gone> {
         let chunk = Chunk::stream(&self.account, bytes, framed);
-        self.stream.send_data(chunk, false).map_err(|_| Gone)
+        self.sink.send(chunk)
     }
 
-    /// Ends this half with trailers.
-    pub(crate) fn finish_with_trailers(&mut self, trailers: HeaderMap) -> Result<(), Gone> {
-        self.stream.send_trailers(trailers).map_err(|_| Gone)
+    /// Ends a call with its outcome.
+    pub(crate) fn finish_with(&mut self, status: Status) -> Result<(), Gone> {
+        match &mut self.sink {
+            Sink::Stream(stream) => stream.send_trailers(trailers(status)).map_err(|_| Gone),
+            Sink::Local(pipe) => pipe.finish(status),
+        }
     }
 
     /// Ends this half.
     pub(crate) fn finish(&mut self) -> Result<(), Gone> {
-        let chunk = Chunk::stream(&self.account, Bytes::new(), true);
-        self.stream.send_data(chunk, true).map_err(|_| Gone)
+        match &mut self.sink {
+            Sink::Stream(stream) => {
+                let chunk = Chunk::stream(&self.account, Bytes::new(), true);
+                stream.send_data(chunk, true).map_err(|_| Gone)
+            }
+            Sink::Local(pipe) => pipe.finish(Status::OK),
+        }
     }
 
     /// Ready when the other side has reset the stream, or the connection is dead.
     pub(crate) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.stream.poll_reset(cx).map(|_| ())
+        match &mut self.sink {
+            Sink::Stream(stream) => stream.poll_reset(cx).map(|_| ()),
+            Sink::Local(pipe) => pipe.poll_reset(cx),
+        }
     }
 
     /// Resets the stream as cancelled.
     pub(crate) fn cancel(&mut self) {
-        self.stream.send_reset(h2::Reason::CANCEL);
+        if let Sink::Stream(stream) = &mut self.sink {
+            stream.send_reset(h2::Reason::CANCEL);
+        }
     }
 
     /// Bytes handed over and not yet written towards the socket.
@@ -350,5 +397,25 @@ impl Outlet {
     /// Bytes written towards the socket (or thrown away by a reset) since the beginning.
     pub(crate) fn written(&self) -> u64 {
         self.account.written.get()
+    }
+}
+
+/// The trailers of a call that ended so.
+pub(crate) fn trailers(status: Status) -> HeaderMap {
+    if status.is_ok() {
+        let mut trailers = HeaderMap::with_capacity(1);
+        trailers.insert(GRPC_STATUS, Code::Ok.header_value());
+        return trailers;
+    }
+    let mut trailers = HeaderMap::with_capacity(2);
+    add_status(&mut trailers, status);
+    trailers
+}
+
+/// Adds code and text to headers.
+pub(crate) fn add_status(headers: &mut HeaderMap<HeaderValue>, status: Status) {
+    headers.insert(GRPC_STATUS, status.code().header_value());
+    if let Some(message) = status.into_message_header_value() {
+        headers.insert(GRPC_MESSAGE, message);
     }
 }

@@ -106,11 +106,11 @@ impl Settings {
 
 /// What the calls of a connection share.
 #[derive(Debug)]
-struct Shared {
-    peer: SocketAddr,
-    control: ConnectionControl,
-    settings: Rc<Settings>,
-    gather_limit: Rc<GatherLimit>,
+pub(crate) struct Shared {
+    pub(crate) peer: SocketAddr,
+    pub(crate) control: ConnectionControl,
+    pub(crate) settings: Rc<Settings>,
+    pub(crate) gather_limit: Rc<GatherLimit>,
 }
 
 /// Why a connection ended.

@@ -212,6 +212,10 @@ pub(crate) const GRPC_STATUS: http::HeaderName = http::HeaderName::from_static("
 /// Name of the header that carries the text.
 pub(crate) const GRPC_MESSAGE: http::HeaderName = http::HeaderName::from_static("grpc-message");
 
+/// Name of the header that carries an encoded `google.rpc.Status`, in base64.
+pub(crate) const GRPC_STATUS_DETAILS: http::HeaderName =
+    http::HeaderName::from_static("grpc-status-details-bin");
+
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.code, self.message)

@@ -3,6 +3,7 @@
 mod calls;
 mod lifecycle;
 mod limits;
+mod local;
 mod raw;
 mod tls;
 

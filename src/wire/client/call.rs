@@ -5,6 +5,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{Reason, SendStream};
@@ -13,8 +15,8 @@ use http::{HeaderMap, StatusCode};
 use crate::wire::control::ConnectionControl;
 use crate::wire::framing::{Encoding, GatherLimit};
 use crate::wire::inlet::Inlet;
-use crate::wire::outlet::{Chunk, Gone, Outlet, OutputLimits, Sort};
-use crate::wire::status::{Code, GRPC_ENCODING, GRPC_STATUS, Status};
+use crate::wire::outlet::{Chunk, Gone, Outlet, OutputLimits, Sink, Sort};
+use crate::wire::status::{Code, GRPC_ENCODING, GRPC_STATUS, GRPC_STATUS_DETAILS, Status};
 
 /// The sending half of a call; both halves hold it, the receiving one to cancel.
 pub(super) type SharedOutlet = Rc<RefCell<Outlet>>;
@@ -25,7 +27,7 @@ pub(super) fn outlet(
     limits: OutputLimits,
 ) -> SharedOutlet {
     Rc::new(RefCell::new(Outlet::new(
-        stream,
+        Sink::Stream(stream),
         control.output(),
         limits,
         Sort::Stream,
@@ -122,6 +124,8 @@ pub struct ClientStream {
     outlet: SharedOutlet,
     /// Of one message, and of the connection's incomplete ones.
     limits: (usize, Rc<GatherLimit>),
+    /// What came with a status that is no success. Boxed: it is rare.
+    details: Option<Box<[u8]>>,
 }
 
 #[derive(Debug)]
@@ -144,7 +148,15 @@ impl ClientStream {
             state: State::Headers(response),
             outlet,
             limits,
+            details: None,
         }
+    }
+
+    /// What the server sent beside the status of a call that failed: an encoded
+    /// `google.rpc.Status`. `None` when there is none, or the call goes on.
+    #[must_use]
+    pub fn details(&self) -> Option<&[u8]> {
+        self.details.as_deref()
     }
 
     /// Waits until the server has sent its headers.
@@ -176,12 +188,15 @@ impl ClientStream {
         let status = match ready!(inlet.poll_message(cx)) {
             Ok(Some(message)) => return Poll::Ready(Ok(Some(message))),
             Ok(None) => match ready!(inlet.stream_mut().poll_trailers(cx)) {
-                Ok(trailers) => trailers.as_ref().and_then(Status::from_trailers).unwrap_or(
-                    Status::from_static(
-                        Code::Internal,
-                        "server closed the stream without sending trailers",
-                    ),
-                ),
+                Ok(trailers) => {
+                    self.details = trailers.as_ref().and_then(details_of);
+                    trailers.as_ref().and_then(Status::from_trailers).unwrap_or(
+                        Status::from_static(
+                            Code::Internal,
+                            "server closed the stream without sending trailers",
+                        ),
+                    )
+                }
                 Err(error) => lost(&error),
             },
             Err(status) => status,
@@ -230,6 +245,7 @@ impl ClientStream {
             Err(error) => return Poll::Ready(self.end(lost(&error))),
         };
         if let Some(status) = refusal(response.status(), response.headers()) {
+            self.details = details_of(response.headers());
             return Poll::Ready(self.end(status));
         }
         let encoding = response.headers().get(GRPC_ENCODING);
@@ -279,6 +295,14 @@ fn refusal(http_status: StatusCode, headers: &HeaderMap) -> Option<Status> {
         code,
         format!("unexpected HTTP status code {http_status}"),
     ))
+}
+
+/// What stands beside a status; one that is not base64 is left out.
+fn details_of(headers: &HeaderMap) -> Option<Box<[u8]>> {
+    // The padding is left out by some, written by others.
+    let value = headers.get(GRPC_STATUS_DETAILS)?.as_bytes();
+    let digits = value.trim_ascii_end().split(|byte| *byte == b'=').next()?;
+    Some(STANDARD_NO_PAD.decode(digits).ok()?.into_boxed_slice())
 }
 
 /// What a broken stream means to the caller.

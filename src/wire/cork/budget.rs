@@ -16,7 +16,7 @@ const READ_BYTES: usize = 256 << 10;
 const WRITE_BYTES: usize = 1 << 20;
 
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     read_left: usize,
     write_left: usize,
     /// The last read found nothing; what comes next has come through the reactor.
@@ -26,7 +26,7 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             read_left: READ_BYTES,
             write_left: WRITE_BYTES,
@@ -36,7 +36,7 @@ impl Budget {
     }
 
     /// Pending when enough was read; the task is woken when the reactor has had its turn.
-    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.read_left > 0 {
             Poll::Ready(())
         } else {
@@ -45,7 +45,7 @@ impl Budget {
     }
 
     /// Pending when enough was written.
-    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.write_left > 0 {
             Poll::Ready(())
         } else {
@@ -53,19 +53,19 @@ impl Budget {
         }
     }
 
-    pub(super) fn has_read(&mut self, count: usize) {
+    pub(crate) fn has_read(&mut self, count: usize) {
         if std::mem::take(&mut self.read_dry) {
             self.write_left = WRITE_BYTES;
         }
         self.read_left = self.read_left.saturating_sub(count);
     }
 
-    pub(super) fn found_nothing(&mut self) {
+    pub(crate) fn found_nothing(&mut self) {
         self.read_dry = true;
         self.read_left = READ_BYTES;
     }
 
-    pub(super) fn has_written(&mut self, count: usize) {
+    pub(crate) fn has_written(&mut self, count: usize) {
         self.write_left = self.write_left.saturating_sub(count);
     }
 

@@ -21,7 +21,7 @@ use std::time::Duration;
 use super::pool::{self, ReadBuffer};
 use crate::rt::Conn;
 use crate::wire::alarm::Alarm;
-use crate::wire::tls::{ALPN_H2, ClientTls, Error, ServerTls};
+use crate::wire::tls::{ClientTls, Error, ServerTls};
 
 /// An encrypted connection after its handshake.
 #[derive(Debug)]
@@ -44,11 +44,13 @@ pub(crate) struct TlsConn {
 }
 
 impl TlsConn {
-    /// The client's side; fails unless the server proves its name and agrees on HTTP/2.
+    /// The client's side; fails unless the server proves its name and agrees on the protocol.
     pub(crate) async fn connect(conn: Conn, tls: &ClientTls) -> Result<Self, Error> {
         let peer = tls.server_name();
         let this = Self::new(conn, tls.session()?, peer);
-        this.shake_hands(tls.handshake_timeout()).await
+        let timeout = tls.handshake_timeout();
+        this.shake_hands(timeout, |agreed| tls.accepts(agreed))
+            .await
     }
 
     /// The server's side.
@@ -58,7 +60,8 @@ impl TlsConn {
         timeout: Duration,
     ) -> Result<Self, Error> {
         let this = Self::new(conn, tls.session()?, "the client".to_owned());
-        this.shake_hands(timeout).await
+        this.shake_hands(timeout, |agreed| tls.accepts(agreed))
+            .await
     }
 
     fn new(conn: Conn, mut session: rustls::Connection, peer: String) -> Self {
@@ -77,7 +80,11 @@ impl TlsConn {
         }
     }
 
-    async fn shake_hands(mut self, timeout: Duration) -> Result<Self, Error> {
+    async fn shake_hands(
+        mut self,
+        timeout: Duration,
+        accepts: impl Fn(Option<&[u8]>) -> bool,
+    ) -> Result<Self, Error> {
         let mut limit = Alarm::new(timeout);
         let shaken = std::future::poll_fn(|cx| {
             let shaken = self.poll_handshake(cx);
@@ -89,7 +96,7 @@ impl TlsConn {
             shaken
         })
         .await;
-        let agreed = shaken.and_then(|()| self.check_protocol());
+        let agreed = shaken.and_then(|()| self.check_protocol(&accepts));
         if let Err(error) = agreed {
             self.conn.shutdown(Shutdown::Both);
             self.give_back();
@@ -98,8 +105,8 @@ impl TlsConn {
         Ok(self)
     }
 
-    fn check_protocol(&self) -> Result<(), Error> {
-        if self.session.alpn_protocol() == Some(ALPN_H2) {
+    fn check_protocol(&self, accepts: &dyn Fn(Option<&[u8]>) -> bool) -> Result<(), Error> {
+        if accepts(self.session.alpn_protocol()) {
             return Ok(());
         }
         let peer = self.peer.to_string();
@@ -284,6 +291,10 @@ impl TlsConn {
         ready!(self.poll_flush(cx))?;
         self.conn.shutdown(Shutdown::Write);
         Poll::Ready(Ok(()))
+    }
+
+    pub(super) const fn conn(&self) -> &Conn {
+        &self.conn
     }
 
     pub(super) fn shutdown(&mut self, how: Shutdown) {

@@ -8,50 +8,74 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::Request;
+use http::request::Parts;
 
+use super::respond::Way;
 use super::{ConnectionControl, Responder, Shared};
 use crate::rt::Instant;
 use crate::wire::framing::Encoding;
 use crate::wire::inlet::Inlet;
+use crate::wire::local::Pipe;
 use crate::wire::outlet::Chunk;
 use crate::wire::status::{Code, GRPC_ENCODING, Status};
 
 /// A call that a client has opened.
 #[derive(Debug)]
 pub struct Call {
-    request: Request<RecvStream>,
-    respond: SendResponse<Chunk>,
+    head: Parts,
+    brought: Brought,
+    way: Way,
     shared: Rc<Shared>,
     deadline: Option<Instant>,
 }
 
+/// Where the messages of a call come from.
+#[derive(Debug)]
+enum Brought {
+    Stream(RecvStream),
+    Local(Rc<Pipe>),
+}
+
 impl Call {
-    pub(super) const fn new(
+    pub(super) fn new(
         request: Request<RecvStream>,
         respond: SendResponse<Chunk>,
         shared: Rc<Shared>,
         deadline: Option<Instant>,
     ) -> Self {
+        let (head, stream) = request.into_parts();
         Self {
-            request,
-            respond,
+            head,
+            brought: Brought::Stream(stream),
+            way: Way::Stream(respond),
             shared,
             deadline,
+        }
+    }
+
+    /// A call that was opened inside the process.
+    pub(crate) fn local(head: Parts, pipe: Rc<Pipe>, shared: Rc<Shared>) -> Self {
+        Self {
+            head,
+            brought: Brought::Local(pipe.clone()),
+            way: Way::Local(pipe),
+            shared,
+            deadline: None,
         }
     }
 
     /// The path, `/package.Service/Method`.
     #[must_use]
     pub fn path(&self) -> &str {
-        self.request.uri().path()
+        self.head.uri.path()
     }
 
     /// The value of a metadata key (lower case); the last one when it is repeated. `None` when it
     /// is missing or not printable ASCII.
     #[must_use]
     pub fn metadata(&self, key: &str) -> Option<&str> {
-        self.request
-            .headers()
+        self.head
+            .headers
             .get_all(key)
             .iter()
             .next_back()?
@@ -80,17 +104,22 @@ impl Call {
     /// Splits the call into what it brings and the way to answer.
     #[must_use]
     pub fn into_parts(self) -> (MessageReader, Responder) {
-        let encoding = self.request.headers().get(GRPC_ENCODING);
-        let encoding = Encoding::from_header(encoding.and_then(|value| value.to_str().ok()));
-        let inlet = Inlet::new(
-            self.request.into_body(),
-            self.shared.settings.message_bytes_max,
-            Rc::clone(&self.shared.gather_limit),
-            encoding,
-            lost,
-        );
-        let responder = Responder::new(self.respond, self.shared);
-        (MessageReader { inlet }, responder)
+        let source = match self.brought {
+            Brought::Stream(stream) => {
+                let encoding = self.head.headers.get(GRPC_ENCODING);
+                let encoding = encoding.and_then(|value| value.to_str().ok());
+                Source::Stream(Inlet::new(
+                    stream,
+                    self.shared.settings.message_bytes_max,
+                    Rc::clone(&self.shared.gather_limit),
+                    Encoding::from_header(encoding),
+                    lost,
+                ))
+            }
+            Brought::Local(pipe) => Source::Local(pipe),
+        };
+        let responder = Responder::new(self.way, self.shared);
+        (MessageReader { source }, responder)
     }
 }
 
@@ -105,7 +134,13 @@ impl Call {
 /// the client back, one window later (1 MiB by default).
 #[derive(Debug)]
 pub struct MessageReader {
-    inlet: Inlet,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Stream(Inlet),
+    Local(Rc<Pipe>),
 }
 
 impl MessageReader {
@@ -115,7 +150,10 @@ impl MessageReader {
     /// `CANCELLED` when the call was reset or the connection is gone; the decoder's refusals. After
     /// an error there are no more messages.
     pub fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
-        self.inlet.poll_message(cx)
+        match &mut self.source {
+            Source::Stream(inlet) => inlet.poll_message(cx),
+            Source::Local(pipe) => pipe.poll_request(cx),
+        }
     }
 
     /// Waits for the next message; see [`poll_message`](Self::poll_message).
@@ -123,7 +161,7 @@ impl MessageReader {
     /// # Errors
     /// As there.
     pub async fn message(&mut self) -> Result<Option<Bytes>, Status> {
-        std::future::poll_fn(|cx| self.inlet.poll_message(cx)).await
+        std::future::poll_fn(|cx| self.poll_message(cx)).await
     }
 
     /// The next message among those that are here. `None` says nothing about the end: poll for
@@ -132,7 +170,10 @@ impl MessageReader {
     /// # Errors
     /// As [`poll_message`](Self::poll_message).
     pub fn try_message(&mut self) -> Result<Option<Bytes>, Status> {
-        self.inlet.try_message()
+        match &mut self.source {
+            Source::Stream(inlet) => inlet.try_message(),
+            Source::Local(pipe) => pipe.try_request(),
+        }
     }
 
     /// The one message of a call that brings exactly one; waits until the client has ended its
@@ -152,7 +193,9 @@ impl MessageReader {
 
     /// Lets the client send as much as was taken, without asking for the next message.
     pub fn release(&mut self) {
-        self.inlet.release();
+        if let Source::Stream(inlet) = &mut self.source {
+            inlet.release();
+        }
     }
 }
 

@@ -6,14 +6,24 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode};
 
 use super::Shared;
 use crate::wire::control::ConnectionControl;
-use crate::wire::outlet::{Chunk, Gone, Outlet, Sort};
-use crate::wire::status::{Code, GRPC_MESSAGE, GRPC_STATUS, Status};
+use crate::wire::local::Pipe;
+use crate::wire::outlet::{Chunk, Gone, Outlet, Sink, Sort, add_status, trailers};
+use crate::wire::status::{Code, Status};
 
 const GRPC_CONTENT: HeaderValue = HeaderValue::from_static("application/grpc");
+
+/// Who waits for the answer.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// The peer of a stream of HTTP/2.
+    Stream(SendResponse<Chunk>),
+    /// A caller inside the process.
+    Local(Rc<Pipe>),
+}
 
 /// The way to answer a call, once.
 ///
@@ -22,14 +32,14 @@ const GRPC_CONTENT: HeaderValue = HeaderValue::from_static("application/grpc");
 #[derive(Debug)]
 pub struct Responder {
     /// `None` once answered.
-    respond: Option<SendResponse<Chunk>>,
+    way: Option<Way>,
     shared: Rc<Shared>,
 }
 
 impl Responder {
-    pub(super) const fn new(respond: SendResponse<Chunk>, shared: Rc<Shared>) -> Self {
+    pub(super) const fn new(way: Way, shared: Rc<Shared>) -> Self {
         Self {
-            respond: Some(respond),
+            way: Some(way),
             shared,
         }
     }
@@ -71,12 +81,18 @@ impl Responder {
 
     fn start_as(mut self, sort: Sort) -> Result<ResponseStream, Status> {
         let gone = || Status::new(Code::Cancelled, "context canceled");
-        let mut respond = self.respond.take().ok_or_else(gone)?;
-        let stream = respond
-            .send_response(grpc_headers(), false)
-            .map_err(|_| gone())?;
+        let sink = match self.way.take().ok_or_else(gone)? {
+            Way::Stream(mut respond) => {
+                let stream = respond.send_response(grpc_headers(), false);
+                Sink::Stream(stream.map_err(|_| gone())?)
+            }
+            Way::Local(pipe) => {
+                pipe.start();
+                Sink::Local(pipe)
+            }
+        };
         let outlet = Outlet::new(
-            stream,
+            sink,
             self.shared.control.output(),
             self.shared.settings.output_limits(),
             sort,
@@ -91,8 +107,9 @@ impl Responder {
     /// Ready when the caller is gone: it has reset the call, or the connection is dead. Only the
     /// last poller is woken.
     pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.respond {
-            Some(respond) => respond.poll_reset(cx).map(|_| ()),
+        match &mut self.way {
+            Some(Way::Stream(respond)) => respond.poll_reset(cx).map(|_| ()),
+            Some(Way::Local(pipe)) => pipe.poll_reset(cx),
             None => Poll::Ready(()),
         }
     }
@@ -104,29 +121,43 @@ impl Responder {
     }
 
     fn answer(&mut self, message: Bytes, framed: bool) {
-        let Some(mut respond) = self.respond.take() else {
-            return;
-        };
         // A caller that is gone needs no answer: errors end here.
-        if let Ok(mut stream) = respond.send_response(grpc_headers(), false) {
-            let chunk = Chunk::answer(self.shared.control.output(), message, framed);
-            if stream.send_data(chunk, false).is_ok() {
-                let _caller_is_gone = stream.send_trailers(ok_trailers());
+        match self.way.take() {
+            Some(Way::Stream(mut respond)) => {
+                if let Ok(mut stream) = respond.send_response(grpc_headers(), false) {
+                    let chunk = Chunk::answer(self.shared.control.output(), message, framed);
+                    if stream.send_data(chunk, false).is_ok() {
+                        let _caller_is_gone = stream.send_trailers(trailers(Status::OK));
+                    }
+                }
             }
+            Some(Way::Local(pipe)) => {
+                let chunk = Chunk::answer(self.shared.control.output(), message, framed);
+                pipe.start();
+                if pipe.answer(chunk).is_ok() {
+                    let _caller_is_gone = pipe.finish(Status::OK);
+                }
+            }
+            None => {}
         }
     }
 
     fn send_refusal(&mut self, status: Status) {
-        let Some(mut respond) = self.respond.take() else {
-            return;
-        };
-        let _caller_is_gone = respond.send_response(refusal(StatusCode::OK, status), true);
+        match self.way.take() {
+            Some(Way::Stream(mut respond)) => {
+                let _caller_is_gone = respond.send_response(refusal(StatusCode::OK, status), true);
+            }
+            Some(Way::Local(pipe)) => {
+                let _caller_is_gone = pipe.finish(status);
+            }
+            None => {}
+        }
     }
 }
 
 impl Drop for Responder {
     fn drop(&mut self) {
-        if self.respond.is_some() {
+        if self.way.is_some() {
             let status = self.shared.settings.abandoned_status();
             self.send_refusal(status);
         }
@@ -232,12 +263,7 @@ impl ResponseStream {
 
     fn send_trailers(&mut self, status: Status) {
         self.finished = true;
-        let trailers = if status.is_ok() {
-            ok_trailers()
-        } else {
-            trailers(status)
-        };
-        let _caller_is_gone = self.outlet.finish_with_trailers(trailers);
+        let _caller_is_gone = self.outlet.finish_with(status);
     }
 }
 
@@ -266,25 +292,6 @@ fn grpc_headers() -> Response<()> {
     let mut response = Response::new(());
     response.headers_mut().insert(CONTENT_TYPE, GRPC_CONTENT);
     response
-}
-
-fn ok_trailers() -> HeaderMap {
-    let mut trailers = HeaderMap::with_capacity(1);
-    trailers.insert(GRPC_STATUS, Code::Ok.header_value());
-    trailers
-}
-
-fn trailers(status: Status) -> HeaderMap {
-    let mut trailers = HeaderMap::with_capacity(2);
-    add_status(&mut trailers, status);
-    trailers
-}
-
-fn add_status(headers: &mut HeaderMap, status: Status) {
-    headers.insert(GRPC_STATUS, status.code().header_value());
-    if let Some(message) = status.into_message_header_value() {
-        headers.insert(GRPC_MESSAGE, message);
-    }
 }
 
 /// A response without a body: a refusal.

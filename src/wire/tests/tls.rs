@@ -26,9 +26,9 @@ fn noise(length: usize) -> Bytes {
 
 fn server(files: &Files, client_ca: Option<&Authority>) -> Arc<ServerTls> {
     let settings = ServerTlsSettings {
-        certificate: files.certificate(),
-        key: files.key(),
-        client_ca: client_ca.map(Authority::file),
+        certificate: files.certificate().into(),
+        key: files.key().into(),
+        client_ca: client_ca.map(|ca| ca.file().into()),
     };
     Arc::new(ServerTls::load(&settings).unwrap())
 }

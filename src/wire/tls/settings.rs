@@ -11,7 +11,17 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::trust::Anyone;
-use super::{ALPN_H2, ClientTls, ServerTls, SettingsError};
+use super::{ALPN_H2, ALPN_HTTP1, ClientTls, ServerTls, SettingsError};
+
+/// What is spoken inside, as ALPN tells the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/2; no connection without it.
+    #[default]
+    Http2,
+    /// HTTP/1.1.
+    Http1,
+}
 
 /// How a client does TLS.
 #[derive(Clone, Debug)]
@@ -29,6 +39,8 @@ pub struct ClientTlsSettings {
     pub insecure: bool,
     /// How long a handshake may take. 5 s.
     pub handshake_timeout: Duration,
+    /// What is spoken inside. HTTP/2.
+    pub protocol: Protocol,
 }
 
 impl ClientTlsSettings {
@@ -42,6 +54,7 @@ impl ClientTlsSettings {
             key: None,
             insecure: false,
             handshake_timeout: Duration::from_secs(5),
+            protocol: Protocol::Http2,
         }
     }
 
@@ -69,32 +82,102 @@ impl ClientTlsSettings {
                 return Err(SettingsError::KeyWithoutCertificate { path: key.clone() });
             }
             (Some(certificate), key) => {
-                let key = key.as_ref().unwrap_or(certificate);
-                let (chain, private) = identity(certificate, key)?;
+                let key = Pem::File(key.as_ref().unwrap_or(certificate).clone());
+                let certificate = Pem::File(certificate.clone());
+                let (chain, private) = identity(&certificate, &key)?;
                 let builder = builder.with_client_auth_cert(chain, private);
-                builder.map_err(|reason| bad_identity(certificate, key, reason))?
+                builder.map_err(|reason| bad_identity(&certificate, &key, reason))?
             }
         };
-        config.alpn_protocols = vec![ALPN_H2.to_vec()];
+        config.alpn_protocols = match self.protocol {
+            Protocol::Http2 => vec![ALPN_H2.to_vec()],
+            Protocol::Http1 => vec![ALPN_HTTP1.to_vec()],
+        };
         Ok(ClientTls {
             config: Arc::new(config),
             name,
             handshake_timeout: self.handshake_timeout,
             insecure: self.insecure,
+            protocol: self.protocol,
         })
+    }
+}
+
+/// Where PEM is found.
+#[derive(Clone)]
+pub enum Pem {
+    /// In a file.
+    File(PathBuf),
+    /// In a setting of this name.
+    Text {
+        /// For messages.
+        name: &'static str,
+        /// The PEM itself.
+        text: Vec<u8>,
+    },
+}
+
+/// Without the text, which may be a key.
+impl std::fmt::Debug for Pem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Pem").field(&self.place()).finish()
+    }
+}
+
+impl From<PathBuf> for Pem {
+    fn from(path: PathBuf) -> Self {
+        Self::File(path)
+    }
+}
+
+impl Pem {
+    /// What messages call it: the file, or the setting.
+    fn place(&self) -> &Path {
+        match self {
+            Self::File(path) => path,
+            Self::Text { name, .. } => Path::new(name),
+        }
+    }
+
+    fn certificates(
+        &self,
+        what: &'static str,
+    ) -> Result<Vec<CertificateDer<'static>>, SettingsError> {
+        let place = self.place();
+        let certificates: Result<Vec<_>, _> = match self {
+            Self::File(path) => {
+                CertificateDer::pem_file_iter(path).and_then(|found| found.collect())
+            }
+            Self::Text { text, .. } => CertificateDer::pem_slice_iter(text).collect(),
+        };
+        let certificates = certificates.map_err(file_error(what, place))?;
+        if certificates.is_empty() {
+            return Err(SettingsError::NoCertificate {
+                path: place.to_owned(),
+            });
+        }
+        Ok(certificates)
+    }
+
+    fn key(&self) -> Result<PrivateKeyDer<'static>, SettingsError> {
+        let key = match self {
+            Self::File(path) => PrivateKeyDer::from_pem_file(path),
+            Self::Text { text, .. } => PrivateKeyDer::from_pem_slice(text),
+        };
+        key.map_err(file_error("a private key", self.place()))
     }
 }
 
 /// How a server does TLS.
 #[derive(Clone, Debug)]
 pub struct ServerTlsSettings {
-    /// PEM file of the server's certificate, with those between it and the authority behind it.
-    pub certificate: PathBuf,
-    /// PEM file of its key.
-    pub key: PathBuf,
-    /// PEM file of the authorities of clients: each has to show a certificate of theirs. `None`:
-    /// clients show none.
-    pub client_ca: Option<PathBuf>,
+    /// The server's certificate, with those between it and the authority behind it.
+    pub certificate: Pem,
+    /// Its key.
+    pub key: Pem,
+    /// The authorities of clients: each has to show a certificate of theirs. `None`: clients show
+    /// none.
+    pub client_ca: Option<Pem>,
 }
 
 impl ServerTlsSettings {
@@ -105,8 +188,8 @@ impl ServerTlsSettings {
             .expect("the provider has suites for both versions");
         let builder = match &self.client_ca {
             None => builder.with_no_client_auth(),
-            Some(path) => {
-                let roots = Arc::new(roots(Some(path))?);
+            Some(authorities) => {
+                let roots = Arc::new(given_roots(authorities)?);
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
                     .build()
                     .expect("there is an authority, and no revocation list");
@@ -120,6 +203,7 @@ impl ServerTlsSettings {
         config.alpn_protocols = vec![ALPN_H2.to_vec()];
         Ok(ServerTls {
             config: Arc::new(config),
+            http1: false,
         })
     }
 }
@@ -132,17 +216,10 @@ fn provider() -> Arc<CryptoProvider> {
 /// The authorities of a file, every one of which has to be usable; or those of the machine, whose
 /// lists often hold a few that are not.
 fn roots(ca: Option<&Path>) -> Result<RootCertStore, SettingsError> {
-    let mut roots = RootCertStore::empty();
     if let Some(path) = ca {
-        for certificate in certificates("CA certificates", path)? {
-            let added = roots.add(certificate);
-            added.map_err(|reason| SettingsError::BadAuthority {
-                path: path.to_owned(),
-                reason,
-            })?;
-        }
-        return Ok(roots);
+        return given_roots(&Pem::File(path.to_owned()));
     }
+    let mut roots = RootCertStore::empty();
     let native = rustls_native_certs::load_native_certs();
     for error in &native.errors {
         tracing::debug!(%error, "part of the machine's list of authorities is left out");
@@ -154,28 +231,23 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, SettingsError> {
     Ok(roots)
 }
 
-fn identity(
-    certificate: &Path,
-    key: &Path,
-) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), SettingsError> {
-    let chain = certificates("certificates", certificate)?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(file_error("a private key", key))?;
-    Ok((chain, private))
+fn given_roots(authorities: &Pem) -> Result<RootCertStore, SettingsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in authorities.certificates("CA certificates")? {
+        let added = roots.add(certificate);
+        added.map_err(|reason| SettingsError::BadAuthority {
+            path: authorities.place().to_owned(),
+            reason,
+        })?;
+    }
+    Ok(roots)
 }
 
-fn certificates(
-    what: &'static str,
-    path: &Path,
-) -> Result<Vec<CertificateDer<'static>>, SettingsError> {
-    let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(file_error(what, path))?;
-    if certificates.is_empty() {
-        return Err(SettingsError::NoCertificate {
-            path: path.to_owned(),
-        });
-    }
-    Ok(certificates)
+fn identity(
+    certificate: &Pem,
+    key: &Pem,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), SettingsError> {
+    Ok((certificate.certificates("certificates")?, key.key()?))
 }
 
 fn file_error(what: &'static str, path: &Path) -> impl FnOnce(pem::Error) -> SettingsError {
@@ -183,10 +255,10 @@ fn file_error(what: &'static str, path: &Path) -> impl FnOnce(pem::Error) -> Set
     move |reason| SettingsError::File { what, path, reason }
 }
 
-fn bad_identity(certificate: &Path, key: &Path, reason: rustls::Error) -> SettingsError {
+fn bad_identity(certificate: &Pem, key: &Pem, reason: rustls::Error) -> SettingsError {
     SettingsError::BadIdentity {
-        certificate: certificate.to_owned(),
-        key: key.to_owned(),
+        certificate: certificate.place().to_owned(),
+        key: key.place().to_owned(),
         reason,
     }
 }
