@@ -7,4 +7,5 @@
 pub mod counters;
 pub mod latency;
 pub mod log;
+pub mod process;
 pub mod status;

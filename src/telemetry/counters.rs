@@ -236,6 +236,27 @@ counters! {
         drops_core_buffer_full: reason = "core_buffer_full",
         drops_no_member_with_room: reason = "no_member_with_room",
     }
+    /// Records of accesses that went where they go: to subscribers, into the audit channel.
+    counter "broker_notifications_total" {
+        notifications_published: to = "subscribers",
+        notifications_stored: to = "audit",
+    }
+    /// Records of accesses that were dropped.
+    counter "broker_notification_drops_total" {
+        notification_drops_buffer_full: reason = "buffer_full",
+        notification_drops_mesh_full: reason = "mesh_full",
+        notification_drops_store_full: reason = "store_full",
+        notification_drops_store_failed: reason = "store_failed",
+    }
+    /// Spans that the collector took.
+    counter "broker_spans_exported_total" { spans_exported }
+    /// Spans that were recorded and dropped.
+    counter "broker_span_drops_total" {
+        span_drops_queue_full: reason = "queue_full",
+        span_drops_refused: reason = "refused",
+        span_drops_unreachable: reason = "unreachable",
+        span_drops_shutdown: reason = "shutdown",
+    }
     /// Messages and requests that were refused: the sender got an error.
     counter "broker_refusals_total" {
         refusals_invalid: reason = "invalid",
@@ -259,8 +280,6 @@ counters! {
     counter "broker_events_store_delivered_total" { events_store_delivered }
     /// Bytes of stored events handed to subscribers, counted for each of them and each time.
     counter "broker_events_store_delivered_bytes_total" { events_store_delivered_bytes }
-    /// Stored events that had been handed out before and were not confirmed.
-    counter "broker_events_store_redelivered_total" { events_store_redelivered }
     /// Messages of queues that are durable.
     counter "broker_queue_received_total" { queue_received }
     /// Bytes of messages of queues that were accepted, as they lie in the log.
@@ -349,6 +368,8 @@ counters! {
     gauge "broker_log_index_bytes" { log_index_bytes }
     /// Logs that take no more writes because a write or a sync failed.
     gauge "broker_log_failed" { log_failed }
+    /// Logs that take no more messages because the disk has no room for another segment.
+    gauge "broker_log_full" { log_full }
 
     /// Requests that callers sent and that were accepted.
     counter "broker_requests_received_total" {

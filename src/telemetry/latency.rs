@@ -40,6 +40,59 @@ impl LatencyHistogram {
     }
 }
 
+impl LatencyHistogram {
+    /// Counts the latencies up to each of `bounds_ns`, which ascend. Some microseconds, and a
+    /// hundredth of the memory of a [snapshot](Self::snapshot).
+    #[must_use]
+    pub fn buckets(&self, bounds_ns: &[u64]) -> Buckets {
+        let mut buckets = Buckets {
+            counts: vec![0; bounds_ns.len()],
+            ..Buckets::default()
+        };
+        let values = self.values.borrow();
+        for recorded in values.iter().flat_map(|values| values.iter_recorded()) {
+            let (upper_ns, count) = (recorded.value_iterated_to(), recorded.count_at_value());
+            let at = bounds_ns.partition_point(|bound| *bound < upper_ns);
+            if let Some(bucket) = buckets.counts.get_mut(at) {
+                *bucket += count;
+            }
+            buckets.count += count;
+            buckets.sum_ns = buckets
+                .sum_ns
+                .saturating_add(upper_ns.saturating_mul(count));
+        }
+        let mut below = 0;
+        for bucket in &mut buckets.counts {
+            below += *bucket;
+            *bucket = below;
+        }
+        buckets
+    }
+}
+
+/// Latencies counted by bounds, on one executor or on several.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Buckets {
+    /// How many were not longer than each bound.
+    pub counts: Vec<u64>,
+    /// All of them.
+    pub count: u64,
+    /// Their sum in nanoseconds, within one per cent.
+    pub sum_ns: u64,
+}
+
+impl Buckets {
+    /// Adds those of another executor, counted by the same bounds.
+    pub fn add(&mut self, other: &Self) {
+        debug_assert_eq!(self.counts.len(), other.counts.len(), "the bounds differ");
+        for (ours, theirs) in self.counts.iter_mut().zip(&other.counts) {
+            *ours += theirs;
+        }
+        self.count += other.count;
+        self.sum_ns = self.sum_ns.saturating_add(other.sum_ns);
+    }
+}
+
 /// The latencies of one executor, or of several merged, at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LatencySnapshot {
@@ -126,6 +179,11 @@ macro_rules! families {
             pub fn snapshot(&self) -> LatenciesSnapshot {
                 LatenciesSnapshot { $( $field: self.$field.snapshot(), )+ }
             }
+
+            /// Every family as (name, histogram).
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, &LatencyHistogram)> {
+                [$( (stringify!($field), &self.$field), )+].into_iter()
+            }
         }
 
         /// The histograms of one executor, or of several merged, at one moment.
@@ -197,6 +255,25 @@ mod tests {
         assert!(near(summary.p50_ns, 500_000), "{summary:?}");
         assert!(near(summary.p99_ns, 990_000), "{summary:?}");
         assert!(near(summary.max_ns, 1_000_000), "{summary:?}");
+    }
+
+    #[test]
+    fn buckets_count_what_is_not_longer_than_their_bounds() {
+        let histogram = LatencyHistogram::default();
+        for us in [1, 5, 50, 500, 5_000_000] {
+            histogram.record_ns(us * 1_000);
+        }
+        let mut buckets = histogram.buckets(&[10_000, 100_000, 1_000_000]);
+        assert_eq!((&*buckets.counts, buckets.count), (&[2, 3, 4][..], 5));
+        let exact = 5_000_556_000;
+        assert!(buckets.sum_ns.abs_diff(exact) < exact / 100, "{buckets:?}");
+        buckets.add(&buckets.clone());
+        assert_eq!((&*buckets.counts, buckets.count), (&[4, 6, 8][..], 10));
+        let empty = LatencyHistogram::default().buckets(&[1, 2]);
+        assert_eq!(
+            (&*empty.counts, empty.count, empty.sum_ns),
+            (&[0, 0][..], 0, 0)
+        );
     }
 
     #[test]

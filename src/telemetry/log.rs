@@ -6,6 +6,7 @@
 mod writer;
 
 use std::io::IsTerminal;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
@@ -48,9 +49,26 @@ pub enum Error {
 pub fn init(level: LevelFilter, format: Format) -> Result<Log, Error> {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let (sink, thread) = writer::start(Box::new(std::io::stderr())).map_err(Error::Thread)?;
-    let dispatch = dispatch(level, format, colour, sink);
+    let (dispatch, change) = dispatch(level, format, colour, sink);
     tracing::dispatcher::set_global_default(dispatch).map_err(|_| Error::AlreadySet)?;
+    let _only_log = LEVEL.set(change);
     Ok(Log { thread })
+}
+
+/// Changes the level of a log.
+type ChangeLevel = Box<dyn Fn(LevelFilter) + Send + Sync>;
+
+/// Of the log of the process, once there is one.
+static LEVEL: OnceLock<ChangeLevel> = OnceLock::new();
+
+/// Writes lines of `level` and above from now on. Without a log nothing happens.
+///
+/// # Threading
+/// From any thread; an executor that logs meanwhile may wait for a moment.
+pub fn set_level(level: LevelFilter) {
+    if let Some(change) = LEVEL.get() {
+        change(level);
+    }
 }
 
 impl Log {
@@ -60,13 +78,34 @@ impl Log {
     }
 }
 
-fn dispatch(level: LevelFilter, format: Format, colour: bool, sink: LineSink) -> tracing::Dispatch {
+fn dispatch(
+    level: LevelFilter,
+    format: Format,
+    colour: bool,
+    sink: LineSink,
+) -> (tracing::Dispatch, ChangeLevel) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter(level))
         .with_writer(sink);
+    // Whether a line is wanted is remembered at its place in the code: a filter that can change
+    // costs nothing there.
     match format {
-        Format::Text => builder.with_ansi(colour).into(),
-        Format::Json => builder.json().flatten_event(true).into(),
+        Format::Text => {
+            let builder = builder.with_ansi(colour).with_filter_reloading();
+            let handle = builder.reload_handle();
+            let change = move |level| {
+                let _log_has_ended = handle.reload(filter(level));
+            };
+            (builder.into(), Box::new(change))
+        }
+        Format::Json => {
+            let builder = builder.json().flatten_event(true).with_filter_reloading();
+            let handle = builder.reload_handle();
+            let change = move |level| {
+                let _log_has_ended = handle.reload(filter(level));
+            };
+            (builder.into(), Box::new(change))
+        }
     }
 }
 
@@ -85,7 +124,8 @@ mod tests {
     fn logged(level: LevelFilter, format: Format, emit: impl FnOnce()) -> String {
         let (lines, written) = writer::tests::captured();
         let (sink, thread) = writer::start(lines).unwrap();
-        tracing::dispatcher::with_default(&dispatch(level, format, false, sink), emit);
+        let (dispatch, _) = dispatch(level, format, false, sink);
+        tracing::dispatcher::with_default(&dispatch, emit);
         assert!(thread.flush(Duration::from_secs(10)));
         written()
     }
@@ -107,6 +147,25 @@ mod tests {
         );
         assert!(text.contains("shard=3 channel=orders"), "{text}");
         assert!(!text.contains('\u{1b}'), "{text}");
+    }
+
+    #[test]
+    fn level_changes_while_the_log_runs() {
+        for format in [Format::Text, Format::Json] {
+            let (lines, written) = writer::tests::captured();
+            let (sink, thread) = writer::start(lines).unwrap();
+            let (dispatch, change) = dispatch(LevelFilter::INFO, format, false, sink);
+            tracing::dispatcher::with_default(&dispatch, || {
+                for (level, line) in [("DEBUG", 1), ("INFO", 2), ("ERROR", 3)] {
+                    change(level.parse().unwrap());
+                    tracing::debug!(line, "detail");
+                    tracing::info!(line, "state");
+                }
+            });
+            assert!(thread.flush(Duration::from_secs(10)));
+            let text = written();
+            assert_eq!(text.lines().count(), 3, "{text}");
+        }
     }
 
     #[test]
