@@ -1,8 +1,8 @@
 //! The configuration: from layers of texts to checked values.
 //!
 //! ```text
-//! defaults ─► TOML file ─► environment ─► flags ─► fold ─► Config
-//!                                                   └────► or every problem at once
+//! defaults ─► file ─► environment ─► flags ─► fold ─► Config
+//!                                              └────► or every problem at once
 //! ```
 //!
 //! The settings stand in one table ([`Key`], in `settings.rs`), with all their names. Every value
@@ -18,33 +18,47 @@ mod base64;
 mod check;
 mod cpus;
 mod error;
+mod file;
 mod fold;
 mod key;
 pub mod machine;
 mod origin;
 mod reference;
+mod reload;
 mod routing;
 mod rules;
 mod secret;
+mod security;
 mod settings;
 mod source;
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 pub use cpus::CpuList;
 pub use error::{Error, Problem};
-pub use fold::{Effective, Unused};
-pub use key::{Allowed, Key, LogFormat, LogLevel, Redelivery, Sync, Unit, WhenFull};
+pub use fold::{Effective, Meaning, Unused};
+pub use key::{
+    Allowed, Compression, ExportProtocol, Key, ListOf, LogFormat, LogLevel, Redelivery, Sampler,
+    Sync, Unit, WhenFull,
+};
 pub use machine::{Finding, Machine};
-pub use origin::{FileSource, Origin};
+pub use origin::{FileSource, Origin, Place};
+pub use reference::ReferenceKey;
+pub use reload::Change;
 pub use routing::{NoUrl, RoutingData};
 pub use rules::{ChannelLimits, ChannelRule, ChannelRules, QueueRules};
 pub use secret::Secret;
-pub use settings::{Api, Engine, Grpc, Log, Queue, Requests, Rest, Routing, Server, Store};
+pub use security::{PemSource, PemText};
+pub use settings::{
+    Api, Audit, Cors, Engine, Grpc, Log, Metrics, Notification, Queue, Requests, Rest, Routing,
+    Security, Server, Store, Telemetry,
+};
 pub use source::{DEFAULT_FILE, FlagValue, Sources};
 
-/// The checked configuration of a broker. It does not change while the broker runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The checked configuration of a broker. A reload makes another one, see [`Key::live`].
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Name of this node.
     pub host: String,
@@ -52,10 +66,13 @@ pub struct Config {
     pub server: Server,
     /// The gRPC service. `max_connections` is what this machine allows if nobody set it.
     pub grpc: Grpc,
-    /// The REST and WebSocket service.
+    /// The REST and WebSocket service. `max_connections` is what this machine allows if nobody set
+    /// it.
     pub rest: Rest,
     /// The management service.
     pub api: Api,
+    /// The identity of the ports that clients use.
+    pub security: Security,
     /// The engine. `cores` is what this machine allows if nobody set it, and never 0.
     pub engine: Engine,
     /// Commands and queries.
@@ -68,6 +85,14 @@ pub struct Config {
     pub routing: Routing,
     /// The log.
     pub log: Log,
+    /// Metrics.
+    pub metrics: Metrics,
+    /// Traces for OpenTelemetry.
+    pub telemetry: Telemetry,
+    /// Reports of every access.
+    pub notification: Notification,
+    /// The record of what was done to the broker.
+    pub audit: Audit,
     /// Where all this comes from.
     pub provenance: Provenance,
 }
@@ -83,6 +108,8 @@ pub struct Provenance {
     pub unused: Vec<Unused>,
     /// What an operator should know.
     pub warnings: Vec<Finding>,
+    /// What it was read from, and can be read from again.
+    pub sources: Arc<Sources>,
 }
 
 impl Config {
@@ -92,6 +119,23 @@ impl Config {
     /// Everything that is wrong with it, at once.
     pub fn load(sources: &Sources) -> Result<Self, Error> {
         check::load(sources)
+    }
+
+    /// Largest body of a REST request and largest frame of a WebSocket, in bytes.
+    #[must_use]
+    pub fn rest_body_limit(&self) -> usize {
+        self.rest.body_limit.unwrap_or(self.grpc.body_limit)
+    }
+
+    /// Age at which stored events of a channel are removed; `None`: never. The records of accesses
+    /// have one of their own.
+    #[must_use]
+    pub fn retention_for(&self, channel: &str) -> Option<Duration> {
+        if self.audit.enable && channel == self.audit.channel {
+            let seconds = self.audit.retention_hours.saturating_mul(3_600);
+            return (seconds > 0).then(|| Duration::from_secs(seconds));
+        }
+        self.store.limits_for(channel).retention
     }
 
     /// The path of the store's directory, absolute where the system can tell.
@@ -112,6 +156,23 @@ impl Default for Config {
 #[must_use]
 pub const fn keys() -> &'static [&'static Key] {
     settings::KEYS
+}
+
+/// What a key means, by any of its names: as files spell it, its environment variables, its flag.
+///
+/// # Errors
+/// The known key that is spelled most alike, if any, when there is no such name.
+pub fn find(name: &str) -> Result<Meaning, Option<&'static str>> {
+    let settings = settings::KEYS.iter();
+    let setting = settings
+        .clone()
+        .find(|key| key.env.contains(&name) || key.flag == Some(name));
+    let reference = || reference::all().find(|key| key.env.contains(&name));
+    setting
+        .map(|key| Meaning::Setting(key))
+        .or_else(|| reference().map(Meaning::Reference))
+        .or_else(|| fold::meaning(name))
+        .ok_or_else(|| fold::nearest(name))
 }
 
 #[cfg(test)]

@@ -4,6 +4,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a broken assumption is a failed test")]
 
+#[path = "config/deploy.rs"]
+mod deploy;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -44,7 +47,14 @@ fn assert_golden(name: &str, text: &str) {
 }
 
 /// Settings that would else depend on the machine.
-const FIXED: &[&str] = &["--cores", "1", "--set", "grpc.max_connections=100"];
+const FIXED: &[&str] = &[
+    "--cores",
+    "1",
+    "--set",
+    "grpc.max_connections=100",
+    "--set",
+    "rest.max_connections=100",
+];
 
 #[test]
 fn help_names_commands_and_settings() {
@@ -57,15 +67,48 @@ fn help_names_commands_and_settings() {
 #[test]
 fn effective_configuration_shows_origins_in_every_format() {
     let directory = tempfile::tempdir().unwrap();
-    let file = "[grpc]\nbodyLimit = \"16MiB\"\n[rest.cors]\nallowOrigins = [\"*\"]\n";
+    let file = "[grpc]\nbodyLimit = \"16MiB\"\n[broker]\nmaxConn = 7\n";
     std::fs::write(directory.path().join("ringmq.toml"), file).unwrap();
-    for format in ["table", "toml", "json"] {
+    for format in ["table", "toml", "yaml", "json"] {
         let arguments = [&["config", "--format", format], FIXED].concat();
         let mut command = ringmq(directory.path(), &arguments);
         let (code, text, errors) = run(command.env("STORE_STORE_PATH", "/srv/ringmq"));
         assert_eq!(code, Some(0), "{errors}");
-        assert!(errors.contains("without effect in this version: rest.cors.allow_origins"));
+        assert!(errors.contains("without effect in this version: broker.max_conn"));
         assert_golden(&format!("config.{format}.txt"), &text);
+    }
+}
+
+#[test]
+fn settings_are_explained() {
+    let directory = tempfile::tempdir().unwrap();
+    let explain = |key: &str| run(&mut ringmq(directory.path(), &["config", "explain", key]));
+    let (code, text, errors) = explain("rest.corsAllowOrigins");
+    assert_eq!((code, errors.as_str()), (Some(0), ""));
+    assert_golden("explain.txt", &text);
+    assert_eq!(explain("CONNECTORS_REST_CORS_ALLOW_ORIGINS").1, text);
+    let (code, text, errors) = explain("grpc.prot");
+    assert_eq!((code, text.as_str()), (Some(USAGE), ""));
+    assert!(errors.contains("did you mean grpc.port?"), "{errors}");
+}
+
+#[test]
+fn files_are_checked_before_a_broker_reads_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("new.yaml");
+    let check = || {
+        let mut command = ringmq(directory.path(), &["config", "check", "new.yaml"]);
+        run(command.env("GRPC_PORT", "not for this"))
+    };
+    std::fs::write(&file, "grpc:\n  port: 7\n").unwrap();
+    let (code, text, errors) = check();
+    assert_eq!((code, errors.as_str()), (Some(0), ""));
+    assert_eq!(text, "new.yaml: nothing is wrong with it\n");
+    std::fs::write(&file, "grpc:\n  port: many\n  prot: 7\n").unwrap();
+    let (code, text, errors) = check();
+    assert_eq!((code, text.as_str()), (Some(CONFIG), ""));
+    for place in ["new.yaml:2", "new.yaml:3"] {
+        assert!(errors.contains(place), "{errors}");
     }
 }
 

@@ -1,4 +1,6 @@
-//! The configuration, printed.
+//! The configuration, printed and explained.
+
+mod explain;
 
 use std::fmt::Write;
 
@@ -7,11 +9,14 @@ use serde::Serialize;
 use super::arguments::Format;
 use crate::config::{Allowed, Config, Effective, Origin, Unused};
 
+pub(super) use explain::explain;
+
 /// All settings in the given format.
 pub(super) fn config(config: &Config, format: Format) -> String {
     match format {
         Format::Table => table(config),
         Format::Toml => toml(config),
+        Format::Yaml => yaml(config),
         Format::Json => json(config),
     }
 }
@@ -47,53 +52,89 @@ fn table(config: &Config) -> String {
     }
     if !config.provenance.unused.is_empty() {
         line(&mut text, "\nset, but without effect in this version:");
-        for Unused { key, origin } in &config.provenance.unused {
-            line(&mut text, &format!("{key}  {origin}"));
+        for Unused { key, origin, note } in &config.provenance.unused {
+            line(&mut text, &format!("{key}  {origin}  ({note})"));
         }
     }
     text
 }
 
 /// A file that means the same. Values that nobody set are comments, so that a broker started from
-/// it goes on to follow the defaults.
+/// it goes on to follow the defaults; secrets are comments, since they are not shown.
 fn toml(config: &Config) -> String {
     let mut text = String::new();
     let mut section = "";
     for setting in &config.provenance.settings {
-        let (table, field) = setting
-            .key
-            .name
-            .rsplit_once('.')
-            .unwrap_or(("", setting.key.name));
+        let name = setting.key.name;
+        let (table, field) = name.rsplit_once('.').unwrap_or(("", name));
         if table != section {
             section = table;
             line(&mut text, &format!("\n[{table}]"));
         }
-        let value = toml_value(setting);
-        let here = setting
-            .resolved
-            .as_ref()
-            .map(|value| format!(", here {value}"));
-        let comment = format!("{}{}", setting.origin, here.unwrap_or_default());
-        match setting.origin {
-            Origin::Default => line(&mut text, &format!("# {field} = {value}  # {comment}")),
-            _ => line(&mut text, &format!("{field} = {value}  # {comment}")),
-        }
+        let value = match typed(setting, &setting.value) {
+            serde_json::Value::String(text) => toml::Value::String(text).to_string(),
+            plain => plain.to_string(),
+        };
+        let mark = if stands(setting) { "" } else { "# " };
+        let note = comment(setting);
+        line(&mut text, &format!("{mark}{field} = {value}  # {note}"));
     }
     text
 }
 
-fn toml_value(setting: &Effective) -> String {
-    match typed(setting, &setting.value) {
-        serde_json::Value::String(text) => toml::Value::String(text).to_string(),
-        plain => plain.to_string(),
+/// The same in YAML. A section of which nothing is set is a comment too: YAML takes an empty one
+/// for a value.
+fn yaml(config: &Config) -> String {
+    let mut text = String::new();
+    let mut section = "";
+    let settings = &config.provenance.settings;
+    for setting in settings {
+        let name = setting.key.name;
+        let (table, field) = name.split_once('.').unwrap_or(("", name));
+        if table != section {
+            section = table;
+            let inside = |other: &&Effective| other.key.name.split('.').next() == Some(table);
+            let any = settings.iter().filter(inside).any(stands);
+            let mark = if any { "" } else { "# " };
+            line(&mut text, &format!("\n{mark}{table}:"));
+        }
+        let indent = if table.is_empty() { "" } else { "  " };
+        let mark = if stands(setting) { "" } else { "# " };
+        // Every value of JSON is one of YAML.
+        let value = typed(setting, &setting.value);
+        let note = comment(setting);
+        line(
+            &mut text,
+            &format!("{indent}{mark}{field}: {value}  # {note}"),
+        );
     }
+    text
 }
 
-/// A value of a setting with its type: a number where it is written as one, a switch, or a text.
+/// Whether a setting stands in a printed file, and not in a comment.
+fn stands(setting: &Effective) -> bool {
+    setting.origin != Origin::Default && !setting.key.secret
+}
+
+fn comment(setting: &Effective) -> String {
+    let resolved = setting.resolved.as_ref();
+    let here = resolved.map(|value| format!(", here {value}"));
+    let hidden = setting.key.secret && !setting.value.is_empty();
+    let hidden = if hidden { ", not shown" } else { "" };
+    format!("{}{}{hidden}", setting.origin, here.unwrap_or_default())
+}
+
+/// A value of a setting with its type: a number where it is written as one, a switch, a list, or a
+/// text.
 fn typed(setting: &Effective, value: &str) -> serde_json::Value {
     match (setting.key.allowed, value.parse::<u64>()) {
-        (Allowed::Range(..) | Allowed::PowerOfTwo(..), Ok(number)) => number.into(),
+        (Allowed::Range(..) | Allowed::OptionalRange(..) | Allowed::PowerOfTwo(..), Ok(number)) => {
+            number.into()
+        }
+        (Allowed::Ratio, _) => value
+            .parse::<f64>()
+            .map_or_else(|_| value.into(), serde_json::Value::from),
+        (Allowed::List(..), _) => value.split(',').filter(|part| !part.is_empty()).collect(),
         (Allowed::OneOf(words), _) if words.contains(&"true") => match value {
             "true" => true.into(),
             "false" => false.into(),
@@ -115,6 +156,7 @@ struct Setting<'a> {
     environment: &'a [&'static str],
     #[serde(skip_serializing_if = "Option::is_none")]
     flag: Option<&'static str>,
+    reload: bool,
 }
 
 /// One key of the reference that does nothing.
@@ -122,6 +164,7 @@ struct Setting<'a> {
 struct WithoutEffect {
     key: &'static str,
     origin: String,
+    note: &'static str,
 }
 
 #[derive(Serialize)]
@@ -139,11 +182,13 @@ fn json(config: &Config) -> String {
         origin: setting.origin.to_string(),
         environment: setting.key.env,
         flag: setting.key.flag,
+        reload: setting.key.live,
     });
     let unused = config.provenance.unused.iter();
-    let unused = unused.map(|Unused { key, origin }| WithoutEffect {
+    let unused = unused.map(|Unused { key, origin, note }| WithoutEffect {
         key,
         origin: origin.to_string(),
+        note,
     });
     let document = Document {
         settings: settings.collect(),
@@ -176,21 +221,39 @@ mod tests {
     #[test]
     fn printed_file_means_the_same() {
         let odd = [
+            "host=node-1",
             "store.store_path=a \"b\" ü",
             "grpc.body_limit=4MiB",
             "engine.pin=FALSE",
+            "rest.cors.allow_origins=https://a, https://b",
+            "telemetry.traces.sampling_ratio=0.25",
+            "store.channel_rules=pattern=a.>;retention_minutes=1,pattern=b",
         ];
         let before = Config::load(&sources(&odd)).unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("printed.toml");
-        std::fs::write(&file, config(&before, Format::Toml)).unwrap();
-        let mut after = Config::load(&Sources {
-            file: Some(file),
-            ..Sources::default()
-        })
-        .unwrap();
-        after.provenance = before.provenance.clone();
-        assert_eq!(after, before);
+        for (format, name) in [(Format::Toml, "x.toml"), (Format::Yaml, "x.yaml")] {
+            let file = directory.path().join(name);
+            let text = config(&before, format);
+            std::fs::write(&file, &text).unwrap();
+            let sources = Sources {
+                file: Some(file),
+                ..Sources::default()
+            };
+            let mut after =
+                Config::load(&sources).unwrap_or_else(|error| panic!("{error}\n{text}"));
+            after.provenance = before.provenance.clone();
+            assert_eq!(after, before, "{text}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_in_no_format() {
+        let secret = ["telemetry.exporter.headers=authorization=hunter2"];
+        let loaded = Config::load(&sources(&secret)).unwrap();
+        for format in [Format::Table, Format::Toml, Format::Yaml, Format::Json] {
+            let text = config(&loaded, format);
+            assert!(text.contains("***") && !text.contains("hunter2"), "{text}");
+        }
     }
 
     #[test]
@@ -226,5 +289,10 @@ mod tests {
         assert_eq!(find("engine.cores")["here"], 1);
         assert_eq!(find("requests.fail_fast")["value"], false);
         assert_eq!(find("engine.pin")["value"], "auto");
+        assert_eq!(find("log.level")["reload"], true);
+        assert_eq!(
+            find("rest.cors.allow_methods")["value"],
+            serde_json::json!(["GET", "POST"])
+        );
     }
 }

@@ -1,12 +1,14 @@
 //! From layers to a checked configuration.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::{Error, Problem};
 use super::fold::{Effective, Fold, Layers, Unused};
 use super::machine::{Finding, Machine};
 use super::settings::{
-    Api, Engine, Grpc, Log, Node, Queue, Requests, Rest, Routing, Server, Store,
+    Api, Audit, Broker, Engine, Grpc, Log, Metrics, Node, Notification, Queue, Requests, Rest,
+    Routing, Security, Server, Store, Telemetry,
 };
 use super::source::Sources;
 use super::{Config, Provenance};
@@ -16,26 +18,13 @@ pub(super) fn load(sources: &Sources) -> Result<Config, Error> {
     let file = sources.read(&mut layers);
     let unused = layers.take_reference_keys();
     let mut fold = Fold::new(&mut layers);
-    let node = Node::fold(&mut fold);
-    let mut config = Config {
-        host: String::new(),
-        server: Server::fold(&mut fold),
-        grpc: Grpc::fold(&mut fold),
-        rest: Rest::fold(&mut fold),
-        api: Api::fold(&mut fold),
-        engine: Engine::fold(&mut fold),
-        requests: Requests::fold(&mut fold),
-        store: Store::fold(&mut fold),
-        queue: Queue::fold(&mut fold),
-        routing: Routing::fold(&mut fold),
-        log: Log::fold(&mut fold),
-        provenance: Provenance::default(),
-    };
+    let (mut config, left_open) = fold_all(&mut fold);
     let settings = fold.into_effective();
     check_ports(&config, &mut layers.problems);
     check_queue_times(&config, &mut layers.problems);
     check_cpus(&config.engine, &sources.machine, &mut layers.problems);
     config.routing.check(&mut layers.problems);
+    config.security.check(&mut layers.problems);
     if !layers.problems.is_empty() {
         return Err(Error::new(layers.problems));
     }
@@ -45,21 +34,70 @@ pub(super) fn load(sources: &Sources) -> Result<Config, Error> {
         settings,
         unused,
         warnings,
+        sources: Arc::new(sources.clone()),
     };
-    config.resolve(node.host, &sources.machine);
+    if config.audit.enable {
+        let minutes = config.audit.retention_hours.saturating_mul(60);
+        config.store.imply_retention(&config.audit.channel, minutes);
+    }
+    config.resolve(left_open, &sources.machine);
     config.warn(&sources.machine);
     Ok(config)
 }
 
+/// What becomes part of other settings.
+struct LeftOpen {
+    host: Option<String>,
+    max_payload: u64,
+}
+
+/// Takes every section, in the order of [`super::keys`].
+fn fold_all(fold: &mut Fold<'_>) -> (Config, LeftOpen) {
+    let Node { host } = Node::fold(fold);
+    let (server, grpc, rest, api) = (
+        Server::fold(fold),
+        Grpc::fold(fold),
+        Rest::fold(fold),
+        Api::fold(fold),
+    );
+    let security = Security::fold(fold);
+    let (engine, requests) = (Engine::fold(fold), Requests::fold(fold));
+    let Broker { max_payload } = Broker::fold(fold);
+    let config = Config {
+        host: String::new(),
+        server,
+        grpc,
+        rest,
+        api,
+        security,
+        engine,
+        requests,
+        store: Store::fold(fold),
+        queue: Queue::fold(fold),
+        routing: Routing::fold(fold),
+        log: Log::fold(fold),
+        metrics: Metrics::fold(fold),
+        telemetry: Telemetry::fold(fold),
+        notification: Notification::fold(fold),
+        audit: Audit::fold(fold),
+        provenance: Provenance::default(),
+    };
+    (config, LeftOpen { host, max_payload })
+}
+
 fn check_ports(config: &Config, problems: &mut Vec<Problem>) {
+    let Config {
+        grpc, rest, api, ..
+    } = config;
     let ports = [
-        ("grpc.port", config.grpc.port),
-        ("rest.port", config.rest.port),
-        ("api.port", config.api.port),
+        Some(("grpc.port", grpc.port)),
+        rest.enable.then_some(("rest.port", rest.port)),
+        api.enable.then_some(("api.port", api.port)),
     ];
-    for (n, (first, port)) in ports.into_iter().enumerate() {
-        let later = ports.into_iter().skip(n + 1);
-        for (second, _) in later.filter(|(_, other)| port != 0 && *other == port) {
+    let ports: Vec<_> = ports.into_iter().flatten().collect();
+    for (n, &(first, port)) in ports.iter().enumerate() {
+        let later = ports.iter().skip(n + 1);
+        for &(second, _) in later.filter(|(_, other)| port != 0 && *other == port) {
             problems.push(Problem::SamePort {
                 first,
                 second,
@@ -130,7 +168,8 @@ fn check_queue_times(config: &Config, problems: &mut Vec<Problem>) {
 
 impl Config {
     /// Fills in what the settings leave to the machine.
-    fn resolve(&mut self, host: Option<String>, machine: &Machine) {
+    fn resolve(&mut self, left_open: LeftOpen, machine: &Machine) {
+        let LeftOpen { host, max_payload } = left_open;
         if host.is_none() {
             self.resolved("host", &machine.host_name);
         }
@@ -142,12 +181,42 @@ impl Config {
             };
             self.resolved("engine.cores", &self.engine.cores.to_string());
         }
+        self.resolve_connections(machine.connections_max(self.engine.cores));
+        self.resolve_bodies(usize::try_from(max_payload).unwrap_or(usize::MAX));
+    }
+
+    /// Divides the connections that can be had between the services that do not say.
+    fn resolve_connections(&mut self, possible: usize) {
+        if self.rest.max_connections == 0 {
+            self.rest.max_connections = (possible / 4).max(1);
+            let connections = self.rest.max_connections.to_string();
+            self.resolved("rest.max_connections", &connections);
+        }
         if self.grpc.max_connections == 0 {
-            self.grpc.max_connections = machine.connections_max(self.engine.cores);
-            self.resolved(
-                "grpc.max_connections",
-                &self.grpc.max_connections.to_string(),
-            );
+            let others = if self.rest.enable {
+                self.rest.max_connections
+            } else {
+                0
+            };
+            // What somebody gave to REST beyond all that can be had is warned of, not obeyed here.
+            self.grpc.max_connections = possible.saturating_sub(others).max(possible / 4).max(1);
+            let connections = self.grpc.max_connections.to_string();
+            self.resolved("grpc.max_connections", &connections);
+        }
+    }
+
+    /// The smallest of the bounds of a message counts.
+    fn resolve_bodies(&mut self, max_payload: usize) {
+        if max_payload > 0 && max_payload < self.grpc.body_limit {
+            self.grpc.body_limit = max_payload;
+            self.resolved("grpc.body_limit", &max_payload.to_string());
+        }
+        if let Some(limit) = self.rest.body_limit
+            && max_payload > 0
+            && max_payload < limit
+        {
+            self.rest.body_limit = Some(max_payload);
+            self.resolved("rest.body_limit", &max_payload.to_string());
         }
     }
 
@@ -190,8 +259,33 @@ impl Config {
             ));
         }
         warnings.extend(self.routing.unused_table());
+        warnings.extend(self.origins());
+        warnings.extend(self.security.plain_management(self.api.enable));
         warnings.extend(self.too_much_memory(machine));
         self.provenance.warnings.extend(warnings);
+    }
+
+    /// Notes origins that browsers, or we, do not accept.
+    fn origins(&mut self) -> Vec<Finding> {
+        let mut warnings = Vec::new();
+        let every = |origins: &[String]| origins.iter().any(|origin| origin == "*");
+        if every(&self.api.allow_origins) {
+            self.api.allow_origins.retain(|origin| origin != "*");
+            warnings.push(Finding::warning(
+                "api.allow_origins holds *, which is ignored: any page could command the broker"
+                    .to_owned(),
+                "name the origins of the pages, as https://example.com".to_owned(),
+            ));
+        }
+        let cors = &self.rest.cors;
+        if cors.allow_credentials && every(&cors.allow_origins) {
+            warnings.push(Finding::warning(
+                "rest.cors.allow_credentials is set, but browsers send none to the origin *"
+                    .to_owned(),
+                "name the origins in rest.cors.allow_origins".to_owned(),
+            ));
+        }
+        warnings
     }
 
     /// The buffers at their bounds must fit into the memory, or the bounds protect nothing.
@@ -238,4 +332,24 @@ fn without_effect(unused: &[Unused]) -> Finding {
         ),
         "remove them, or read in docs/configuration.md what they would do".to_owned(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::keys;
+
+    #[test]
+    fn every_default_is_allowed_and_taken_in_the_order_of_the_keys() {
+        let mut layers = Layers::default();
+        let mut fold = Fold::new(&mut layers);
+        let _folded = fold_all(&mut fold);
+        let effective = fold.into_effective();
+        assert!(layers.problems.is_empty(), "{:?}", layers.problems);
+        assert_eq!(effective.len(), keys().len());
+        for (setting, key) in effective.iter().zip(keys()) {
+            assert_eq!(setting.key.name, key.name);
+            assert_eq!(setting.value, key.default);
+        }
+    }
 }

@@ -24,7 +24,15 @@ pub enum Problem {
         /// Why.
         source: io::Error,
     },
-    /// The file is no TOML.
+    /// Several files could be meant.
+    #[error("{first} and {second} are both there: remove one, or name one with --config")]
+    TwoFiles {
+        /// One file.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+    },
+    /// The file is neither TOML nor YAML.
     #[error("{file}: {message}")]
     Syntax {
         /// Which file.
@@ -95,6 +103,24 @@ pub enum Problem {
         /// What it asks for.
         what: &'static str,
     },
+    /// Something was asked for that this version does not do, and that somebody may rely on.
+    #[error("{key} is set ({origin}): {why}")]
+    NotDone {
+        /// The key.
+        key: &'static str,
+        /// Where it is set.
+        origin: Origin,
+        /// What this means, and what to do.
+        why: &'static str,
+    },
+    /// A list stands where one value is meant.
+    #[error("{key} ({origin}): a list, where one value is meant")]
+    List {
+        /// The key.
+        key: &'static str,
+        /// Where it stands.
+        origin: Origin,
+    },
     /// Two settings say where one thing is.
     #[error("{first} and {second} are both set: only one of them can count")]
     Both {
@@ -102,6 +128,14 @@ pub enum Problem {
         first: &'static str,
         /// The other.
         second: &'static str,
+    },
+    /// A setting that means nothing without another.
+    #[error("{set} is set without {missing}: they belong together")]
+    Alone {
+        /// What is set.
+        set: &'static str,
+        /// What is not.
+        missing: &'static str,
     },
     /// A processor is named that this process may not use.
     #[error("engine.cpus names processor {cpu}, but this process may use {usable}")]

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::error::Problem;
-use super::key::{Key, Setting, Unit, show_bytes};
+use super::key::{Allowed, Key, Setting, Unit, show_bytes};
 use super::machine::Finding;
 use super::origin::Origin;
-use super::reference::{self, ReferenceKey, Standing, normalise};
+use super::reference::{self, ReferenceKey, Verdict, normalise};
 use super::secret::Secret;
 use super::settings;
 
@@ -20,17 +20,22 @@ struct Given {
     layer: usize,
 }
 
+/// What is shown in place of a secret.
+pub(super) const HIDDEN: &str = "***";
+
 /// One setting after the fold, as `ringmq config` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Effective {
     /// The setting.
     pub key: &'static Key,
-    /// Its value, as a file would have it.
+    /// Its value, as a file would have it; `***` for a secret.
     pub value: String,
     /// What the value comes to on this machine, where it leaves that open.
     pub resolved: Option<String>,
     /// Where it comes from.
     pub origin: Origin,
+    /// The value itself, where it is not shown.
+    pub(super) hidden: Option<Secret>,
 }
 
 /// A key of the reference that is set and does nothing in this version.
@@ -40,12 +45,16 @@ pub struct Unused {
     pub key: &'static str,
     /// Where it is set.
     pub origin: Origin,
+    /// What becomes of it here.
+    pub note: &'static str,
 }
 
 /// What a name means.
-#[derive(Clone, Copy)]
-enum Meaning {
+#[derive(Clone, Copy, Debug)]
+pub enum Meaning {
+    /// A setting.
     Setting(&'static Key),
+    /// A key of the reference without a setting of ours.
     Reference(&'static ReferenceKey),
 }
 
@@ -88,6 +97,35 @@ impl Layers {
         }
     }
 
+    /// Notes that a list stands where none may.
+    pub(super) fn put_list(&mut self, name: &str, origin: Origin) {
+        match meaning(name) {
+            Some(meaning) => {
+                let key = meaning.name();
+                self.problems.push(Problem::List { key, origin });
+            }
+            None => self.put_named(name, String::new(), origin),
+        }
+    }
+
+    /// Whether a list may stand behind a name. Of keys without effect anything is taken.
+    pub(super) fn takes_list(name: &str) -> bool {
+        match meaning(name) {
+            Some(Meaning::Setting(key)) => matches!(
+                key.allowed,
+                Allowed::List(..) | Allowed::Pairs | Allowed::ChannelRules | Allowed::CpuList
+            ),
+            Some(Meaning::Reference(_)) => true,
+            None => false,
+        }
+    }
+
+    /// Whether a table behind a name is its value.
+    pub(super) fn takes_pairs(name: &str) -> bool {
+        let key = meaning(name);
+        matches!(key, Some(Meaning::Setting(key)) if key.allowed == Allowed::Pairs)
+    }
+
     /// Adds a value by the name in our tables. Of one flag twice the last counts, as usual; two
     /// values in one file, or by two flags, are a mistake.
     pub(super) fn put(&mut self, key: &'static str, text: String, origin: Origin) {
@@ -110,26 +148,31 @@ impl Layers {
     /// Refuses what cannot be enforced; gives back what has no effect.
     pub(super) fn take_reference_keys(&mut self) -> Vec<Unused> {
         let mut unused = Vec::new();
-        for key in reference::KEYS {
-            let Some(Given { text, origin, .. }) = self.given.remove(key.name) else {
+        for reference in reference::all() {
+            let ReferenceKey {
+                name: key, note, ..
+            } = *reference;
+            let given = self.given.remove(key);
+            // The reference writes a file with all its keys: those that are empty ask for nothing.
+            let given = given.filter(|given| !given.text.expose().trim().is_empty());
+            let Some(Given { text, origin, .. }) = given else {
                 continue;
             };
-            match key.unenforceable(text.expose()) {
-                Some(what) => {
-                    self.problems.push(Problem::Unenforceable {
-                        key: key.name,
-                        origin,
-                        what,
-                    });
+            match reference.verdict(text.expose()) {
+                Verdict::Accept => {}
+                Verdict::List => unused.push(Unused { key, origin, note }),
+                Verdict::Warn(protocol) => {
+                    self.warnings.push(nothing_listens(key, &origin, protocol));
+                    unused.push(Unused { key, origin, note });
                 }
-                None if key.standing == Standing::NoEffect => {
-                    unused.push(Unused {
-                        key: key.name,
-                        origin,
-                    });
+                Verdict::Unenforceable(what) => {
+                    let problem = Problem::Unenforceable { key, origin, what };
+                    self.problems.push(problem);
                 }
-                // A switch that is off is obeyed.
-                None => {}
+                Verdict::Refuse => {
+                    let why = note;
+                    self.problems.push(Problem::NotDone { key, origin, why });
+                }
             }
         }
         unused
@@ -161,9 +204,10 @@ impl<'a> Fold<'a> {
                 self.push(key, &value.spell(text), origin);
                 return value;
             }
+            let shown = if key.secret { HIDDEN } else { text };
             self.layers.problems.push(Problem::Invalid {
                 key: key.name,
-                value: shorten(text),
+                value: shorten(shown),
                 origin,
                 expected: T::expected(text, key),
             });
@@ -178,12 +222,15 @@ impl<'a> Fold<'a> {
     }
 
     fn push(&mut self, key: &'static Key, text: &str, origin: Origin) {
-        let (value, resolved) = (text.to_owned(), None);
+        let hidden = (key.secret && !text.is_empty()).then(|| Secret::new(text.to_owned()));
+        let value = if hidden.is_some() { HIDDEN } else { text }.to_owned();
+        let resolved = None;
         self.effective.push(Effective {
             key,
             value,
             resolved,
             origin,
+            hidden,
         });
     }
 }
@@ -218,13 +265,32 @@ pub(super) fn shorten(text: &str) -> String {
     short
 }
 
-fn meaning(name: &str) -> Option<Meaning> {
-    let wanted = normalise(name);
-    let is_wanted = |known: &&str| normalise(known) == wanted;
+fn nothing_listens(key: &str, origin: &Origin, protocol: &str) -> Finding {
+    Finding::warning(
+        format!("{key} is set ({origin}), but nothing here speaks {protocol}: no port is opened"),
+        "clients of that protocol need another server; remove the setting".to_owned(),
+    )
+}
+
+/// The form in which the spellings of a key are equal. Behind its section the dots do not count:
+/// the reference's environment names do not tell where they are, and its files nest keys otherwise
+/// than we do.
+fn flatten(name: &str) -> String {
+    let name = normalise(name);
+    match name.split_once('.') {
+        Some((section, rest)) => format!("{section}.{}", rest.replace('.', "")),
+        None => name,
+    }
+}
+
+/// What a name stands for, in any of its spellings.
+pub(super) fn meaning(name: &str) -> Option<Meaning> {
+    let wanted = flatten(name);
+    let is_wanted = |known: &&str| flatten(known) == wanted;
     let setting = settings::KEYS
         .iter()
         .find(|key| [key.name].iter().chain(key.aliases).any(&is_wanted));
-    let reference = || reference::KEYS.iter().find(|key| is_wanted(&key.name));
+    let reference = || reference::all().find(|key| is_wanted(&key.name));
     setting
         .map(|key| Meaning::Setting(key))
         .or_else(|| reference().map(Meaning::Reference))
@@ -235,7 +301,7 @@ const LIKENESS_MIN: f64 = 0.5;
 
 /// The known key that is spelled most alike, by the whole name or, for a key whose section was
 /// forgotten, by its last part.
-fn nearest(name: &str) -> Option<&'static str> {
+pub(super) fn nearest(name: &str) -> Option<&'static str> {
     let wanted = normalise(name);
     let likeness = |known: &str| {
         let known = normalise(known);
@@ -246,7 +312,7 @@ fn nearest(name: &str) -> Option<&'static str> {
         whole.max(part)
     };
     let settings = settings::KEYS.iter().map(|key| key.name);
-    let known = settings.chain(reference::KEYS.iter().map(|key| key.name));
+    let known = settings.chain(reference::all().map(|key| key.name));
     let scored = known.map(|known| (likeness(known), known));
     let best = scored.fold((0.0, None), |best, (score, known)| {
         // Strictly: of equals the first, which is one that has an effect.
@@ -274,6 +340,10 @@ mod tests {
             ("Log.Levle", Some("log.level")),
             ("store.path", Some("store.store_path")),
             ("queue.maxInflite", Some("queue.max_inflight")),
+            (
+                "telemetry.exporter.endpiont",
+                Some("telemetry.exporter.endpoint"),
+            ),
             ("zzzzzzzz", None),
         ];
         for (name, expected) in cases {
@@ -282,17 +352,17 @@ mod tests {
     }
 
     #[test]
-    fn every_default_is_allowed() {
-        let mut layers = Layers::default();
-        let mut fold = Fold::new(&mut layers);
-        settings::fold_all(&mut fold);
-        let effective = fold.into_effective();
-        assert_eq!(effective.len(), settings::KEYS.len());
-        assert!(
-            effective
-                .iter()
-                .all(|setting| setting.value == setting.key.default)
-        );
+    fn dots_behind_the_section_do_not_count() {
+        for spelling in [
+            "telemetry.traces.sampler",
+            "telemetry.tracesSampler",
+            "Telemetry.Traces.Sampler",
+        ] {
+            let name = meaning(spelling).map(Meaning::name);
+            assert_eq!(name, Some("telemetry.traces.sampler"), "{spelling}");
+        }
+        assert!(meaning("grpcport").is_none());
+        assert!(meaning("grpc_port").is_none());
     }
 
     #[test]
@@ -316,6 +386,7 @@ mod tests {
             value,
             resolved: None,
             origin,
+            hidden: None,
         };
         assert_eq!(setting.shown(), "100 MiB");
         setting.resolved = Some("7".to_owned());

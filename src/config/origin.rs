@@ -9,11 +9,20 @@ pub enum Origin {
     /// Nobody set it.
     Default,
     /// A configuration file.
-    File(FileSource),
+    File(Place),
     /// This environment variable.
     Environment(&'static str),
     /// This flag, as `--grpc-port` or `--set`.
     Flag(String),
+}
+
+/// A line of a configuration file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub source: FileSource,
+    /// The line, counted from 1.
+    pub line: usize,
 }
 
 /// Where the configuration file is.
@@ -29,7 +38,11 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
-            Self::File(source) => source.fmt(f),
+            Self::File(Place {
+                source: FileSource::Path(path),
+                line,
+            }) => write!(f, "file {}:{line}", path.display()),
+            Self::File(Place { source, line }) => write!(f, "{source}, line {line}"),
             Self::Environment(name) => write!(f, "env {name}"),
             Self::Flag(flag) => write!(f, "flag {flag}"),
         }

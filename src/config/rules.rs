@@ -131,6 +131,23 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Gives a channel of the broker's own its retention, in minutes, 0 for ever, unless a rule is
+    /// for just this channel. The rest of its limits is what it would be otherwise.
+    pub(super) fn imply_retention(&mut self, channel: &str, minutes: u64) {
+        let rules = &mut self.rules;
+        if rules.0.iter().any(|rule| rule.pattern == channel) {
+            return;
+        }
+        let implied = ChannelRule {
+            pattern: channel.to_owned(),
+            retention_minutes: Some(minutes),
+            ..rules.rule_for(channel).cloned().unwrap_or_default()
+        };
+        rules.0.insert(0, implied);
+    }
+}
+
 impl ChannelRules {
     /// The rules, in the order in which they are tried.
     #[must_use]
@@ -363,6 +380,22 @@ mod tests {
         let us = store.limits_for("orders.us");
         assert_eq!((us.retention, us.bytes_max), (minutes, 1 << 30));
         assert_eq!((us.messages_max, us.when_full), (5, WhenFull::DropOldest));
+    }
+
+    #[test]
+    fn a_retention_is_implied_where_no_rule_is_for_just_that_channel() {
+        let mut store = Config::default().store;
+        let text = "pattern=kept;retention_minutes=7,pattern=>;bytes_max=7";
+        store.rules = read(text).expect("these are rules");
+        store.imply_retention("kept", 60);
+        store.imply_retention("audit", 60);
+        store.imply_retention("ever", 0);
+        let retention = |channel| store.limits_for(channel).retention;
+        assert_eq!(retention("kept"), Some(Duration::from_secs(7 * 60)));
+        assert_eq!(retention("audit"), Some(Duration::from_secs(60 * 60)));
+        assert_eq!(retention("ever"), None);
+        assert_eq!(retention("other"), store.retention);
+        assert_eq!(store.limits_for("audit").bytes_max, 7, "the rule for all");
     }
 
     #[test]

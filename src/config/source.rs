@@ -1,22 +1,28 @@
-//! Where configuration is read from: the file, the environment, the command line.
+//! Where configuration is read from: the file, the environment, the command line. The file is only
+//! read: no broker writes into it.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
-use std::path::PathBuf;
-
-use toml::Value;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use super::base64;
 use super::error::Problem;
 use super::fold::{Layers, shorten};
 use super::machine::{Finding, Machine};
 use super::origin::{FileSource, Origin};
-use super::{reference, settings};
+use super::{file, reference, settings};
 
 /// The file that is read when nobody names one.
 pub const DEFAULT_FILE: &str = "ringmq.toml";
+
+/// The same in YAML. Who has both must say which one counts.
+const DEFAULT_YAML: &str = "ringmq.yaml";
+
+/// The file of the reference, which counts when there is none of ours.
+const REFERENCE_FILE: &str = "config.yaml";
 
 /// The variable that names or holds the file.
 const FILE_VARIABLE: &str = "CONFIG";
@@ -25,7 +31,7 @@ const FILE_VARIABLE: &str = "CONFIG";
 const INJECTED: &[&str] = &["tcp://", "udp://", "sctp://"];
 
 /// Everything that a configuration depends on, so that tests can make it up.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Sources {
     /// The environment.
     pub environment: HashMap<String, OsString>,
@@ -89,23 +95,17 @@ impl Sources {
                 return None;
             }
         };
-        match toml::from_str::<toml::Table>(&text) {
-            Ok(table) => put_table(layers, &source, "", table),
-            Err(error) => {
-                let message = format!("{}{}", error.to_string().trim_end(), yaml_hint(&text));
-                layers.problems.push(Problem::Syntax {
-                    file: source.clone(),
-                    message,
-                });
-            }
+        if let Err(message) = file::put(layers, &source, &text) {
+            let file = source.clone();
+            layers.problems.push(Problem::Syntax { file, message });
         }
         Some(source)
     }
 
-    /// The file that counts and its text: the command line's, then `CONFIG`'s, then the default
-    /// one if it exists.
+    /// The file that counts and its text: the command line's, then `CONFIG`'s, then a default one
+    /// if there is any.
     fn locate_file(&self) -> Result<Option<(FileSource, String)>, Problem> {
-        let read = |path: PathBuf| match fs::read_to_string(&path) {
+        let read = |path: PathBuf| match read_bounded(&path) {
             Ok(text) => Ok(Some((FileSource::Path(path), text))),
             Err(source) => Err(Problem::Unreadable {
                 file: FileSource::Path(path),
@@ -120,23 +120,30 @@ impl Sources {
             if path.exists() {
                 return read(path);
             }
+            // A path has one line: this is the file itself.
+            if text.trim_end().contains('\n') && base64::decode(&text).is_none() {
+                return Ok(Some((FileSource::Variable, text)));
+            }
             let decoded = base64::decode(&text).and_then(|bytes| String::from_utf8(bytes).ok());
             let decoded = decoded.map(|text| Some((FileSource::Variable, text)));
             return decoded.ok_or_else(|| Problem::Dangling {
                 shown: shorten(&text),
             });
         }
-        let default = self.directory.join(DEFAULT_FILE);
-        if default.exists() {
-            read(default)
-        } else {
-            Ok(None)
-        }
+        let path = |name: &str| Some(self.directory.join(name)).filter(|path| path.exists());
+        let default = match (path(DEFAULT_FILE), path(DEFAULT_YAML)) {
+            (Some(_), Some(_)) => {
+                let (first, second) = (DEFAULT_FILE, DEFAULT_YAML);
+                return Err(Problem::TwoFiles { first, second });
+            }
+            (ours, yaml) => ours.or(yaml).or_else(|| path(REFERENCE_FILE)),
+        };
+        default.map_or(Ok(None), read)
     }
 
     fn read_environment(&self, layers: &mut Layers) {
         let settings = settings::KEYS.iter().map(|key| (key.name, key.env));
-        let reference = reference::KEYS.iter().map(|key| (key.name, key.env));
+        let reference = reference::all().map(|key| (key.name, key.env));
         for (key, names) in settings.chain(reference) {
             let mut before: Option<(&str, String)> = None;
             for name in names {
@@ -191,6 +198,15 @@ impl Sources {
     }
 }
 
+/// Reads a file, a little more of it than may be in it: the rest cannot make it right.
+fn read_bounded(path: &Path) -> io::Result<String> {
+    let max = u64::try_from(file::FILE_BYTES_MAX).unwrap_or(u64::MAX);
+    let mut text = String::new();
+    let file = fs::File::open(path)?;
+    file.take(max.saturating_add(1)).read_to_string(&mut text)?;
+    Ok(text)
+}
+
 fn injected(name: &str, value: &str) -> Finding {
     Finding::warning(
         format!(
@@ -206,56 +222,6 @@ fn overruled(used: &str, ignored: &str) -> Finding {
         format!("{ignored} was ignored: {used} sets the same to another value"),
         format!("unset {ignored}"),
     )
-}
-
-/// Adds the values of a table, depth first, under dotted keys.
-fn put_table(layers: &mut Layers, source: &FileSource, prefix: &str, table: toml::Table) {
-    for (key, value) in table {
-        let name = if prefix.is_empty() {
-            key
-        } else {
-            format!("{prefix}.{key}")
-        };
-        match value {
-            Value::Table(inner) => put_table(layers, source, &name, inner),
-            value => layers.put_named(&name, plain(value), Origin::File(source.clone())),
-        }
-    }
-}
-
-/// A value as it would stand in the environment: lists are separated by commas there, and the
-/// fields of an element by semicolons.
-fn plain(value: Value) -> String {
-    match value {
-        Value::String(text) => text,
-        Value::Integer(number) => number.to_string(),
-        Value::Float(number) => number.to_string(),
-        Value::Boolean(switch) => switch.to_string(),
-        Value::Datetime(time) => time.to_string(),
-        Value::Array(values) => values.into_iter().map(plain).collect::<Vec<_>>().join(","),
-        Value::Table(fields) => fields
-            .into_iter()
-            .map(|(name, value)| format!("{name}={}", plain(value)))
-            .collect::<Vec<_>>()
-            .join(";"),
-    }
-}
-
-/// The reference's files are YAML. Who brings one along is told what to do with it.
-fn yaml_hint(text: &str) -> &'static str {
-    let yaml = |line: &str| {
-        line.split_once(':')
-            .is_some_and(|(key, _)| !key.contains(['=', '"']))
-    };
-    if text
-        .lines()
-        .find(|line| !line.trim().is_empty())
-        .is_some_and(yaml)
-    {
-        "\nthis looks like YAML; RingMQ reads TOML: write `[grpc]` and `port = 50000`"
-    } else {
-        ""
-    }
 }
 
 // Variables and flags may hold secrets: only their names are shown.
