@@ -16,10 +16,12 @@
 //! | [`runs`] | which sequences are in a set |
 //! | [`queues`] | which consumer has which message of a queue |
 //! | [`traffic`] | what went over each channel |
+//! | [`clients`] | what clients did |
 //! | [`feeds`] | which receiver of a stored channel gets which messages next |
 
 mod arena;
 pub mod cache;
+pub mod clients;
 pub mod clock;
 pub mod feeds;
 pub mod pending;

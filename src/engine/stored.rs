@@ -132,19 +132,18 @@ impl Slots {
         slot.flat_map(|slot| slot.state.keyed_channels())
     }
 
-    /// The channels behind `after` in the order of [`channels`](Self::channels), or all of them:
-    /// for walks that are cut into slices.
+    /// The channels of a kind behind `after` in the order of [`channels`](Self::channels), or all
+    /// of them: for walks that are cut into slices. Slots without any are passed over; in the
+    /// others it goes over the channels of all kinds, which are not shown.
     pub fn channels_after(
         &self,
+        kind: StoredKind,
         after: Option<ChannelKey>,
-    ) -> impl Iterator<Item = (ChannelKey, &Channel)> {
+    ) -> impl Iterator<Item = (ChannelKey, Option<&Channel>)> {
         let first = after.map_or(0, |after| usize::from(after.slot.index()));
-        let states = self
-            .slots
-            .iter()
-            .skip(first)
-            .flatten()
-            .map(|slot| &slot.state);
+        let slots = self.slots.iter().skip(first).flatten();
+        let states = slots.map(|slot| &slot.state);
+        let states = states.filter(move |state| state.has_kind(kind));
         states.flat_map(move |state| {
             let slot = state.slot;
             let from = match after {
@@ -154,7 +153,10 @@ impl Slots {
             let channels = state.channels.range((from, Bound::Unbounded));
             channels.map(move |(id, found)| {
                 let channel = *id;
-                (ChannelKey { slot, channel }, found)
+                (
+                    ChannelKey { slot, channel },
+                    (found.kind == kind).then_some(found),
+                )
             })
         })
     }

@@ -250,11 +250,12 @@ impl SubscriptionTable {
     }
 
     /// The channels that are subscribed to by their names, at places from `from` on, with the
-    /// places: for walks that are cut into slices.
-    pub fn names_from(&self, from: u32) -> impl Iterator<Item = (u32, &str)> {
+    /// places and how many subscribe: for walks that are cut into slices.
+    pub fn names_from(&self, from: u32) -> impl Iterator<Item = (u32, &str, usize)> {
         (from..self.patterns.index_end()).filter_map(|at| {
             let pattern = self.patterns.at(at)?;
-            (pattern.shape == Shape::Literal).then_some((at, &*pattern.text))
+            let named = pattern.shape == Shape::Literal;
+            named.then(|| (at, &*pattern.text, pattern.member_count()))
         })
     }
 
@@ -433,11 +434,15 @@ mod tests {
         let mut table = table(&[("a", ""), ("b", "g"), ("w.*", ""), ("x*", ""), ("a", "g")]);
         let mut names: Vec<_> = table
             .names_from(0)
-            .map(|(_, name)| name.to_owned())
+            .map(|(_, name, count)| (name.to_owned(), count))
             .collect();
         names.sort_unstable();
-        assert_eq!(names, ["a", "b", "x*"]);
-        let (first, _) = table.names_from(0).next().unwrap();
+        let expected = [("a", 2), ("b", 1), ("x*", 1)];
+        assert_eq!(
+            names,
+            expected.map(|(name, count)| (name.to_owned(), count))
+        );
+        let (first, _, _) = table.names_from(0).next().unwrap();
         assert_eq!(table.names_from(first + 1).count(), 2);
         for (channel, subscribed) in [("a", true), ("w.1", true), ("w", false), ("xy", false)] {
             assert_eq!(table.is_subscribed(channel), subscribed, "{channel}");

@@ -11,6 +11,7 @@ use ringmq_storage::{ChannelId, CursorId, FrameIndex, Sequence};
 
 use super::effects::SlotEffects;
 use crate::engine::queues::MoveReason;
+use crate::engine::runs::count;
 
 use super::overlay::Overlay;
 use super::state::{Channel, Cursor, CursorOwner, State, StoredKind};
@@ -249,8 +250,13 @@ impl State {
         check_floor(kind, id, through, channel)?;
         // One that was overtaken by another changes nothing.
         if through >= channel.first {
+            let messages = match channel.queue {
+                // Its messages leave by settlement; this is for bodies that nobody needs.
+                Some(_) => 0,
+                None => count(channel.first, through),
+            };
             channel.first = through.next();
-            effects.trimmed(id, through);
+            effects.trimmed(id, through, messages);
         }
         debug_assert!(channel.first <= channel.last.next());
         Ok(())

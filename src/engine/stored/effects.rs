@@ -24,6 +24,8 @@ pub enum Effect {
         key: ChannelKey,
         /// The last one that is gone.
         through: Sequence,
+        /// How many went; 0 for a queue, where only bodies go.
+        messages: u64,
     },
     /// A channel is gone with all that belonged to it.
     Deleted {
@@ -133,9 +135,13 @@ impl SlotEffects<'_> {
         self.push(Effect::Created { key });
     }
 
-    pub(super) fn trimmed(&mut self, channel: ChannelId, through: Sequence) {
+    pub(super) fn trimmed(&mut self, channel: ChannelId, through: Sequence, messages: u64) {
         let key = self.key(channel);
-        self.push(Effect::Trimmed { key, through });
+        self.push(Effect::Trimmed {
+            key,
+            through,
+            messages,
+        });
     }
 
     pub(super) fn deleted(&mut self, channel: ChannelId) {

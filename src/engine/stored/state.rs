@@ -206,6 +206,11 @@ impl State {
         self.names(kind)?.get(name).copied()
     }
 
+    /// Whether there is a channel of a kind.
+    pub(super) fn has_kind(&self, kind: StoredKind) -> bool {
+        self.names(kind).is_some_and(|names| !names.is_empty())
+    }
+
     /// Channels that have messages.
     pub(super) fn stored_count(&self) -> usize {
         self.channels.len() - self.registered

@@ -71,6 +71,12 @@ impl Pattern {
         self.solos.is_empty() && self.cohorts.is_empty()
     }
 
+    /// How many subscribe.
+    pub(super) fn member_count(&self) -> usize {
+        let cohorts = self.cohorts.iter().map(|cohort| cohort.members.len());
+        self.solos.len() + cohorts.sum::<usize>()
+    }
+
     pub(super) fn take_turn(&mut self) -> usize {
         let turn = self.turn;
         self.turn = turn.wrapping_add(1);

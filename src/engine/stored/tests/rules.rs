@@ -173,7 +173,12 @@ fn a_purge_keeps_the_numbering() {
         .unwrap();
     assert_eq!(broker.send("orders", 3).sequence.get(), 3);
     let told = broker.commit();
-    assert_eq!(told.first(), Some(&Effect::Trimmed { key, through: last }));
+    let trimmed = Effect::Trimmed {
+        key,
+        through: last,
+        messages: 2,
+    };
+    assert_eq!(told.first(), Some(&trimmed));
     let channel = broker.slots.channel(key).unwrap();
     assert_eq!((channel.first.get(), channel.last.get()), (3, 3));
 }
