@@ -18,7 +18,9 @@
 //! A [`Shard`] belongs to one executor and is shared there by `Rc`. Other executors reach it by
 //! the mesh only.
 
+mod ask_all;
 mod channels;
+mod clients;
 mod keyed;
 mod lane;
 mod message;
@@ -26,9 +28,11 @@ mod outbox;
 mod publish;
 mod pump;
 mod queues;
+mod readiness;
 mod requests;
 mod stored;
 mod subscribe;
+mod taps;
 mod timers;
 
 use std::cell::{Cell, RefCell};
@@ -48,13 +52,15 @@ use crate::routing::{self, RouteError, RoutingTable, Target};
 use crate::rt::{self, Notify};
 use crate::telemetry::counters::{Counters, CountersSnapshot};
 use crate::telemetry::latency::Latencies;
+use crate::telemetry::status::ShardReport;
 use crate::wire::chunks::Pieces;
 use ringmq_storage::SlotId;
 
 pub use channels::{
-    ChannelChange, ChannelFacts, ChannelList, ChannelQuestion, ListsBusy, WhichChannels,
-    WriteChannel,
+    ChannelChange, ChannelFacts, ChannelList, ChannelQuestion, ChannelTotals, LATELY_MS, ListsBusy,
+    PositionLag, Rank, Survey, SurveyQuestion, Surveyed, WhichChannels, WriteChannel,
 };
+pub use clients::{ClientIsHere, ClientQuestion, merge_client_reports};
 pub use lane::{Bounds as LaneBounds, Full};
 pub use message::ChannelAt;
 pub use outbox::{Budget, EndReason, Offered, Outbox};
@@ -63,6 +69,7 @@ pub use queues::{
     Action, BodyPolicy, Consumer, ConsumerEvent, Delivery, HandedMessage, PollRequest, Polled,
     QueueFraming, QueuePolicy, Redrive, Redriven, SettleFailure, Which,
 };
+pub use readiness::Readiness;
 pub use requests::{Ask, Outcome, Pending, Refused, Responded};
 pub(crate) use stored::record;
 pub use stored::{
@@ -71,12 +78,15 @@ pub use stored::{
     StoredSubscribe, StoredSubscriber,
 };
 pub use subscribe::Subscriber;
+pub use taps::{QUEUE_FIELD, Tap, TapEvent, TapRefused, Tapped, TappedWhat, Unanswered};
 
 use channels::Channels;
+use clients::Clients;
 use keyed::Keyed;
 use lane::Lane;
 use requests::Waiter;
 use stored::Stored;
+use taps::Taps;
 use timers::Timers;
 
 /// The bounds of one shard; each is a configuration key of the same name.
@@ -130,6 +140,10 @@ pub struct Shard {
     random: RefCell<Random>,
     routing: RefCell<RoutingTable>,
     channels: Channels,
+    /// Questions to all cores that wait for answers.
+    asked: ask_all::Asked,
+    clients: Clients,
+    taps: Taps,
     draining: Cell<bool>,
     drained: RefCell<slab::Slab<Notify>>,
     /// What is counted on this core.
@@ -186,6 +200,9 @@ impl Shard {
             random: RefCell::default(),
             routing: RefCell::default(),
             channels: Channels::default(),
+            asked: RefCell::default(),
+            clients: Clients::default(),
+            taps: Taps::default(),
             draining: Cell::new(false),
             drained: RefCell::default(),
             counters: Counters::default(),
@@ -239,6 +256,7 @@ impl Shard {
         receivers.end_all(EndReason::Shutdown);
         drop(receivers);
         self.end_polls();
+        self.taps.end_all();
         self.drained
             .borrow()
             .iter()
@@ -283,9 +301,19 @@ impl Shard {
         }
     }
 
-    /// What was counted here, and what lives here at this moment.
+    /// What was counted here, and what lives here at this moment. Goes over all channels: not for
+    /// what is asked again and again.
     #[must_use]
     pub fn counters(&self) -> CountersSnapshot {
+        self.stored.measure(&self.counters);
+        self.counters_light()
+    }
+
+    /// The same without a walk over the channels. What only that can tell is as old as the last
+    /// such walk: waiting, leased, delayed and moving messages of queues, live bytes and the index
+    /// of the log. A [`Survey`] knows them.
+    #[must_use]
+    pub fn counters_light(&self) -> CountersSnapshot {
         let level = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let counters = &self.counters;
         counters
@@ -304,10 +332,54 @@ impl Shard {
             .set(level(self.lanes.iter().flatten().map(Lane::depth).sum()));
         let held = self.tables.iter().map(|table| table.borrow().len()).sum();
         counters.subscriptions_held.set(level(held));
-        self.stored.measure(counters);
+        self.stored.measure_light(counters);
         let consumers = self.consumers.borrow().iter().count();
         counters.queue_consumers.set(level(consumers));
         counters.snapshot()
+    }
+
+    /// This core's part of the status report. What the runtime counts is the executor's that calls.
+    #[must_use]
+    pub fn report(&self) -> ShardReport {
+        self.take_runtime_counts();
+        self.report_with(self.counters())
+    }
+
+    /// The report around counters that were read already.
+    #[must_use]
+    pub fn report_with(&self, counters: CountersSnapshot) -> ShardReport {
+        let latencies = self.latencies.snapshot();
+        ShardReport {
+            shard: self.id,
+            connections: usize::try_from(counters.connections).unwrap_or(usize::MAX),
+            subscriptions: counters.subscriptions_events
+                + counters.subscriptions_events_store
+                + counters.subscriptions_commands
+                + counters.subscriptions_queries,
+            pending: counters.requests_pending,
+            tasks: counters.tasks,
+            task_panics: counters.task_panics,
+            timers: counters.timers,
+            delivery_buffer_bytes: counters.delivery_buffer_bytes,
+            turns: latencies.executor_turn.summary(),
+            stalls: counters.executor_stalls,
+            watchdog: None,
+            latencies,
+            counters,
+        }
+    }
+
+    /// Takes over what the runtime seam counts, which knows no counters.
+    pub fn take_runtime_counts(&self) {
+        let (tasks, traffic) = (rt::task_stats(), rt::traffic());
+        let counters = &self.counters;
+        counters.tasks.set(tasks.live);
+        let rise = |counter: &crate::telemetry::counters::Counter, to: u64| {
+            counter.add(to.saturating_sub(counter.value()));
+        };
+        rise(&counters.task_panics, tasks.panics);
+        rise(&counters.received_bytes, traffic.received);
+        rise(&counters.sent_bytes, traffic.sent);
     }
 
     fn table(&self, kind: Kind) -> Option<(usize, &RefCell<SubscriptionTable>)> {

@@ -12,8 +12,15 @@
 //! Of those the tables of this process know more: who is subscribed, and what went over a channel.
 
 mod change;
+mod chunked;
+mod facts;
 mod list;
+mod pace;
+mod survey;
+mod top;
+mod totals;
 mod unstored;
+mod walk;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -29,6 +36,9 @@ use crate::model::Kind;
 use crate::rt::{self, Queue};
 
 pub use change::ChannelChange;
+pub use facts::PositionLag;
+pub use survey::{Rank, Survey, SurveyQuestion, Surveyed};
+pub use totals::{ChannelTotals, LATELY_MS};
 
 pub(super) use change::ChangeWork;
 pub(super) use list::ShardList;
@@ -71,8 +81,30 @@ pub struct ChannelFacts<'a> {
     pub delayed: u64,
     /// Messages whose time was over.
     pub expired: u64,
-    /// Receivers, or polls that wait.
+    /// Receivers, or polls that wait. Of commands, queries and events: subscriptions by this name,
+    /// those with wildcards not counted.
     pub consumers: u64,
+    /// Messages that consumers have leased.
+    pub in_flight: u64,
+    /// Messages on their way to another queue.
+    pub moving: u64,
+    /// Messages that were received as often as they may, and had nowhere to go.
+    pub dropped: u64,
+    /// Messages that went to the queue of their dead letters.
+    pub dead_lettered: u64,
+    /// About when the first message that is kept was stored: milliseconds since 1970, 0 when none
+    /// is. Only in a [`Survey`], as all that follows.
+    pub oldest_ms: u64,
+    /// Durable positions.
+    pub positions: u64,
+    /// Messages behind all of them together.
+    pub lag: u64,
+    /// Messages behind the one that is farthest behind.
+    pub lag_max: u64,
+    /// Bytes of payloads that the log keeps for it.
+    pub log_bytes: u64,
+    /// Bytes that the log's index of it takes in memory.
+    pub index_bytes: u64,
 }
 
 /// Appends what is told of a channel.
@@ -163,6 +195,11 @@ impl Channels {
             Kind::Queues => return None,
         };
         self.tables.get(index)
+    }
+
+    /// Milliseconds since 1970, at most [`COARSE_TICK`] ago.
+    pub(super) fn coarse_ms(&self) -> u64 {
+        self.coarse_ms.get()
     }
 
     /// Counts a message and its deliveries.

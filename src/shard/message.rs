@@ -6,9 +6,11 @@ use bytes::Bytes;
 use ringmq_storage::SlotId;
 use ringmq_storage::record::queue::MoveId;
 
+use super::ask_all::{Answer, Question};
 use super::channels::{ChangeWork, ChannelQuestion, ShardList};
 use super::queues::{ConsumerEvent, Said};
 use super::stored::{OpenReceiver, StoreFailure, StoreWork, StoredChunk, StoredRefused, Told};
+use super::taps::TapNote;
 use crate::engine::pending::ReplyAddress;
 use crate::model::Kind;
 
@@ -108,6 +110,14 @@ pub(super) enum Note {
     Told { log: u16, key: u64, told: Told },
     /// The channel of a receiver of the receiving core is gone.
     Ended { key: u64 },
+    /// A question to the receiving core.
+    Ask { key: u64, question: Question },
+    /// The answer to `Ask`; none when the task that was to make it broke off.
+    Answered {
+        from: u16,
+        key: u64,
+        answer: Option<Answer>,
+    },
     /// Which channels does the receiving core know?
     Channels {
         key: u64,
@@ -136,6 +146,8 @@ pub(super) enum Note {
     MovesAsked { ids: Vec<(SlotId, MoveId)> },
     /// What a consumer of the receiving core is told.
     ConsumerEvent { key: u64, event: Box<ConsumerEvent> },
+    /// About a tap: of a viewer of the sending core, or of the receiving one.
+    Tap { key: u64, said: Box<TapNote> },
 }
 
 impl Work {

@@ -69,6 +69,8 @@ pub struct Outbox {
     budget: Rc<Budget>,
     ready: Notify,
     ended: Cell<Option<EndReason>>,
+    /// Frames taken in since the last report, see [`Outbox::take_frames`].
+    frames: Cell<u64>,
     /// Frames dropped since the last report, see [`Outbox::take_dropped`].
     dropped: Cell<u64>,
     /// Whether the shards that choose among group members were told that this one is full.
@@ -93,6 +95,7 @@ impl Outbox {
             budget,
             ready: Notify::new(),
             ended: Cell::new(None),
+            frames: Cell::new(0),
             dropped: Cell::new(0),
             reported_full: Cell::new(false),
         }
@@ -138,6 +141,7 @@ impl Outbox {
         queue.bytes += len;
         self.budget.used.set(self.budget.used.get() + len);
         drop(queue);
+        self.frames.set(self.frames.get() + 1);
         self.ready.raise();
         Offered::Taken
     }
@@ -177,6 +181,11 @@ impl Outbox {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.queue.borrow().bytes
+    }
+
+    /// Frames taken in since the last call: when nothing waits, they have all been handed out.
+    pub fn take_frames(&self) -> u64 {
+        self.frames.replace(0)
     }
 
     /// Frames dropped since the last call; for a log line at a bounded rate.
@@ -264,6 +273,7 @@ mod tests {
         }
         assert_eq!(out, frames.concat());
         assert_eq!(chunks, 4);
+        assert_eq!((outbox.take_frames(), outbox.take_frames()), (60, 0));
         assert_eq!((outbox.bytes(), budget.used()), (0, 0));
     }
 

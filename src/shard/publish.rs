@@ -7,6 +7,7 @@ use super::lane::Full;
 use super::message::{ChannelAt, Work};
 use super::outbox::{Offered, Outbox, SHARED_MIN_BYTES};
 use super::subscribe::Local;
+use super::taps::TappedWhat;
 use crate::engine::subscriptions::SubscriberAddress;
 use crate::model::Kind;
 use crate::wire::chunks::Pieces;
@@ -73,6 +74,11 @@ impl Shard {
             let (frame, channel) = self.pieces.borrow_mut().make(len, encode);
             return lane.push_work(Work::Publish { frame, channel });
         }
+        if self.taps.any(Kind::Events) {
+            let (frame, channel) = self.pieces.borrow_mut().make(len, encode);
+            self.publish_here(frame, channel);
+            return Ok(());
+        }
         self.select(Kind::Events, channel, len, |shard, chosen| {
             if let [only] = chosen
                 && only.core == shard.id
@@ -96,6 +102,9 @@ impl Shard {
         let Some(channel) = channel.read(&name) else {
             return;
         };
+        if self.taps.any(Kind::Events) {
+            self.show(Kind::Events, channel, TappedWhat::Event, &frame);
+        }
         let len = frame.len();
         self.select(Kind::Events, channel, len, move |shard, chosen| {
             shard.deliver(chosen, Encoded::Shared(frame));

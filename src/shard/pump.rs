@@ -141,6 +141,8 @@ impl Shard {
                 self.told_here(log, Address { core: peer, key }, told);
             }
             Note::Ended { key } => self.ended_here(key),
+            Note::Ask { key, question } => self.question_here(peer, key, question),
+            Note::Answered { from, key, answer } => self.reply_here(from, key, answer),
             Note::Channels { key, question } => self.list_here(peer, key, question),
             Note::ChannelsListed { key, list } => self.listed_here(key, *list),
             Note::Change { key, work } => self.change_here(peer, key, *work),
@@ -156,6 +158,7 @@ impl Shard {
             Note::MovesOver { ids } => self.moves_over_here(ids),
             Note::MovesAsked { ids } => self.moves_asked_here(ids),
             Note::ConsumerEvent { key, event } => self.consumer_event_here(key, *event),
+            Note::Tap { key, said } => self.tap_note_here(peer, key, *said),
             _ => {}
         }
     }

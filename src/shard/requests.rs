@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use super::Shard;
 use super::message::{ChannelAt, Note, RequestWork, Work};
 use super::publish::Encoded;
+use super::taps::AskedRequest;
 use crate::engine::pending::{PendingKey, ReplyAddress, ReplyChannel};
 use crate::engine::traffic::TrafficKey;
 use crate::engine::wheel::TimerKey;
@@ -90,6 +91,8 @@ pub struct Pending {
     timer: Option<TimerKey>,
     kind: Kind,
     traffic: Option<TrafficKey>,
+    /// While somebody watches its channel.
+    shown: RefCell<Option<AskedRequest>>,
 }
 
 impl Pending {
@@ -106,6 +109,9 @@ impl Pending {
                     if let (Outcome::Response(_), Some(key)) = (&outcome, self.traffic) {
                         self.shard.count_response(self.kind, key);
                     }
+                    if let Some(asked) = self.shown.take() {
+                        self.shard.show_outcome(&asked, Some(&outcome));
+                    }
                     return Poll::Ready(outcome);
                 }
                 None => {}
@@ -117,6 +123,9 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         self.shard.pending.borrow_mut().close(self.key);
+        if let Some(asked) = self.shown.take() {
+            self.shard.show_outcome(&asked, None);
+        }
         if let Some(timer) = self.timer.take() {
             self.shard.timers.cancel(timer);
         }
@@ -153,10 +162,17 @@ impl Shard {
             timer,
             kind: ask.kind,
             traffic: self.traffic_key(ask.kind, ask.channel),
+            shown: RefCell::default(),
         };
         let mut frame = BytesMut::new();
         let channel = encode(reply.as_str(), &mut frame);
-        self.send_request(ask, frame.freeze(), channel, reply.address())?;
+        let frame = frame.freeze();
+        let watched = self.taps.any(ask.kind).then(|| frame.clone());
+        self.send_request(ask, frame, channel, reply.address())?;
+        if let Some(frame) = watched {
+            let asked = self.show_request(ask.kind, frame, channel);
+            pending.shown.replace(Some(asked));
+        }
         Ok(pending)
     }
 

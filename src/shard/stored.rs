@@ -38,7 +38,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use ringmq_storage::SlotId;
 use ringmq_storage::fs::Fs;
-use ringmq_storage::log::{Log, Refused};
+use ringmq_storage::log::{Log, Refused, Warm};
 use slab::Slab;
 
 use crate::engine::queues::dispatcher::QueueFigures;
@@ -48,6 +48,7 @@ use crate::rt::{self, file::FileHook};
 use crate::telemetry::counters::Counters;
 use crate::telemetry::latency::LatencyHistogram;
 
+use super::Shard;
 use super::keyed::Keyed;
 use super::queues::{QueueFraming, QueuePolicy, QueueSeat};
 
@@ -119,10 +120,10 @@ pub struct StoredSettings {
     /// What a channel is allowed.
     pub policy: Box<dyn Fn(&str) -> ChannelPolicy>,
     /// A durable position that nobody used for this long is forgotten; `None`: never.
-    pub cursor_expiry: Option<Duration>,
+    pub cursor_expiry: Cell<Option<Duration>>,
     /// A channel without messages, positions and receivers is deleted after this long; `None`:
     /// never.
-    pub purge_inactive: Option<Duration>,
+    pub purge_inactive: Cell<Option<Duration>>,
     /// Tells a test what the ring is asked to do.
     pub file_hook: Option<Rc<dyn FileHook>>,
 }
@@ -257,44 +258,56 @@ impl Stored {
         self.seats.get(usize::from(log / self.placement.shards))
     }
 
-    /// Sets the levels that the logs know.
+    /// Sets the levels that take a walk over all channels.
     pub(super) fn measure(&self, counters: &Counters) {
         let level = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-        let [mut bytes, mut live, mut segments, mut index] = [0; 4];
-        let [mut channels, mut cursors, mut failed, mut frames, mut polls] = [0; 5];
+        let [mut live, mut index] = [0; 2];
         let mut figures = QueueFigures::default();
         for seat in &self.seats {
-            let log = seat.log.borrow();
-            let stats = log.stats();
-            bytes += stats.file_bytes;
+            let stats = seat.log.borrow().stats();
             live += stats.live_bytes;
-            segments += level(stats.segments + stats.spares);
             index += level(stats.index_bytes);
-            frames += stats.frames;
-            failed += u64::from(log.poisoned().is_some());
-            let slots = seat.slots.borrow();
-            channels += level(slots.channel_count());
-            cursors += level(slots.cursor_count());
-            let queues = seat.queues.borrow();
-            polls += level(queues.polls_waiting());
-            let of_log = queues.totals();
+            let of_log = seat.queues.borrow().totals();
             figures.waiting += of_log.waiting;
             figures.in_flight += of_log.in_flight;
             figures.delayed += of_log.delayed;
             figures.moving += of_log.moving;
         }
-        counters.log_bytes.set(bytes);
         counters.log_live_bytes.set(live);
-        counters.log_segments.set(segments);
         counters.log_index_bytes.set(index);
-        counters.stored_channels.set(channels);
-        counters.cursors.set(cursors);
-        counters.queue_polls_waiting.set(polls);
         counters.queue_waiting.set(figures.waiting);
         counters.queue_leased.set(figures.in_flight);
         counters.queue_delayed.set(figures.delayed);
         counters.queue_moving.set(figures.moving);
+    }
+
+    /// Sets the levels that the logs know at once.
+    pub(super) fn measure_light(&self, counters: &Counters) {
+        let level = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let [mut bytes, mut segments, mut channels, mut cursors] = [0; 4];
+        let [mut failed, mut full, mut frames, mut polls, mut waiting] = [0; 5];
+        for seat in &self.seats {
+            let log = seat.log.borrow();
+            let stats = log.file_stats();
+            bytes += stats.file_bytes;
+            segments += level(stats.segments + stats.spares);
+            frames += stats.frames;
+            full += u64::from(stats.full);
+            failed += u64::from(log.poisoned().is_some());
+            let slots = seat.slots.borrow();
+            channels += level(slots.channel_count());
+            cursors += level(slots.cursor_count());
+            polls += level(seat.queues.borrow().polls_waiting());
+            waiting += seat.waiting_count();
+        }
+        counters.log_bytes.set(bytes);
+        counters.log_segments.set(segments);
+        counters.stored_channels.set(channels);
+        counters.cursors.set(cursors);
+        counters.queue_polls_waiting.set(polls);
         counters.log_failed.set(failed);
+        counters.log_full.set(full);
+        counters.receipts_waiting.set(waiting);
         let counted = counters.commit_frames.value();
         counters.commit_frames.add(frames.saturating_sub(counted));
     }
@@ -321,6 +334,14 @@ impl Stored {
             let waiters = std::mem::take(&mut *self.room.borrow_mut());
             waiters.into_iter().for_each(Waker::wake);
         }
+    }
+}
+
+impl Shard {
+    /// Counts a window of a cold segment that is brought into memory.
+    pub(super) fn count_warm(&self, warm: &Warm) {
+        self.counters.warms.increment();
+        self.counters.warmed_bytes.add(warm.bytes());
     }
 }
 

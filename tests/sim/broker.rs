@@ -191,7 +191,7 @@ impl World {
     fn take_effect(&mut self, broker: &mut Broker, effect: Effect) {
         match effect {
             Effect::Stored { key, last } => broker.feeds.stored(key, last),
-            Effect::Trimmed { key, through } => {
+            Effect::Trimmed { key, through, .. } => {
                 broker.feeds.trimmed(key, through);
                 self.seen.trims += 1;
             }

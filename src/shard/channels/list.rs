@@ -1,33 +1,23 @@
 //! Lists of channels, gathered from all cores.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use foldhash::fast::RandomState;
-use ringmq_storage::ChannelKey;
 
+use super::chunked::Chunked;
+use super::pace::Pace;
+use super::survey::join_traced;
 use super::unstored::Traced;
+use super::walk::Met;
 use super::{
-    ACTIVE_MS, ChannelFacts, ChannelList, ChannelQuestion, LISTS_MAX, ListsBusy, WhichChannels,
-    now_ms, stored_kind, to_u64,
+    ChannelFacts, ChannelList, ChannelQuestion, LISTS_MAX, ListsBusy, WhichChannels, stored_kind,
 };
-use crate::engine::stored::Channel;
-use crate::engine::traffic::Traffic;
 use crate::model::Kind;
 use crate::rt::{self, Notify, Queue};
 use crate::shard::Shard;
 use crate::shard::message::Note;
-use crate::shard::stored::LogSeat;
-
-/// How long a walk may go on before sockets are looked at.
-pub(super) const SLICE: Duration = Duration::from_micros(100);
-
-/// Channels looked at before the clock is.
-pub(super) const STEP: usize = 32;
 
 /// A part of a list is handed on when it is as large.
 const PART_BYTES: usize = 64 << 10;
@@ -38,7 +28,7 @@ pub(in crate::shard) enum ShardList {
     /// Stored channels: all is known of them there.
     Written(ChannelList),
     /// Others: several cores may know something of one.
-    Traced(Vec<Traced>),
+    Traced(Chunked<(Box<str>, Traced)>),
     /// It makes as many lists as it may already.
     Busy,
 }
@@ -64,10 +54,10 @@ impl Drop for Listed<'_> {
 }
 
 /// One of the walks of a core.
-struct Walk<'a>(&'a Cell<usize>);
+pub(super) struct Walk<'a>(&'a Cell<usize>);
 
 impl<'a> Walk<'a> {
-    fn begin(running: &'a Cell<usize>) -> Option<Self> {
+    pub(super) fn begin(running: &'a Cell<usize>) -> Option<Self> {
         (running.get() < LISTS_MAX).then(|| {
             running.set(running.get() + 1);
             Self(running)
@@ -150,29 +140,20 @@ impl Shard {
         }
         let lists = gathering.lists.take();
         let mut all = ChannelList::default();
-        let mut traced: HashMap<Box<str>, Traced, RandomState> = HashMap::default();
-        let mut began = rt::now();
+        let mut traced = Vec::new();
         for list in lists {
             match list {
                 ShardList::Written(list) => add(&mut all, list),
-                ShardList::Traced(found) => {
-                    for (at, found) in found.into_iter().enumerate() {
-                        match traced.get_mut(&found.name) {
-                            Some(known) => known.add(&found),
-                            None => {
-                                traced.insert(found.name.clone(), found);
-                            }
-                        }
-                        yield_after(at, &mut began).await;
-                    }
-                }
+                ShardList::Traced(found) => traced.push(found),
                 ShardList::Busy => return Err(ListsBusy),
             }
         }
+        let mut joined = join_traced(traced).await;
         let mut writer = Writer::new(&question);
-        for (at, found) in traced.values().enumerate() {
-            writer.add(&found.facts());
-            yield_after(at, &mut began).await;
+        let mut pace = Pace::begin();
+        while let Some((name, found)) = joined.pop_first() {
+            writer.add(&found.facts(&name));
+            pace.step().await;
         }
         add(&mut all, writer.finish());
         Ok(all)
@@ -223,140 +204,42 @@ impl Shard {
 
     async fn list_stored(&self, question: &Arc<ChannelQuestion>) -> ChannelList {
         let mut writer = Writer::new(question);
-        let mut began = rt::now();
+        let kind = stored_kind(question.kind);
         if let WhichChannels::Named(names) = &question.which {
-            for (at, name) in names.iter().enumerate() {
-                let slot = self.placement.slot(name);
-                if let Some(seat) = self.own_seat(slot) {
-                    self.write_named(seat, slot, name, &mut writer);
-                }
-                yield_after(at, &mut began).await;
+            let mut pace = Pace::begin();
+            for name in names {
+                self.write_named(name, &mut writer);
+                pace.step().await;
             }
             return writer.finish();
         }
-        for seat in &self.stored.seats {
-            let mut after = None;
-            while self.write_slice(seat, &mut after, &mut writer) {
-                rt::reactor_yield().await;
+        self.walk_stored(kind, |met| {
+            if question.wants(&met.channel.name) {
+                writer.add(&self.stored_facts(met));
             }
-        }
+            1
+        })
+        .await;
         writer.finish()
     }
 
-    fn write_named(
-        &self,
-        seat: &LogSeat,
-        slot: ringmq_storage::SlotId,
-        name: &str,
-        writer: &mut Writer,
-    ) {
-        let key = seat
-            .slots
-            .borrow()
-            .find(slot, stored_kind(writer.question.kind), name);
-        if let Some(key) = key {
-            self.write_channel(seat, key, writer);
-        }
-    }
-
-    /// Looks at channels until the slice is over; `false` when there are no more.
-    fn write_slice(
-        &self,
-        seat: &LogSeat,
-        after: &mut Option<ChannelKey>,
-        writer: &mut Writer,
-    ) -> bool {
-        let began = rt::now();
-        let kind = stored_kind(writer.question.kind);
-        let slots = seat.slots.borrow();
-        for (at, (key, channel)) in slots.channels_after(*after).enumerate() {
-            *after = Some(key);
-            if channel.kind == kind && writer.question.wants(&channel.name) {
-                writer.add(&self.stored_facts(seat, key, channel));
-            }
-            if at % STEP == STEP - 1 && rt::now().since(began) > SLICE {
-                return true;
-            }
-        }
-        false
-    }
-
-    fn write_channel(&self, seat: &LogSeat, key: ChannelKey, writer: &mut Writer) {
-        let slots = seat.slots.borrow();
-        if let Some(channel) = slots.channel(key) {
-            writer.add(&self.stored_facts(seat, key, channel));
-        }
-    }
-
-    /// What is known of a stored channel. Borrows the log and what stands behind it.
-    fn stored_facts<'a>(
-        &self,
-        seat: &LogSeat,
-        key: ChannelKey,
-        channel: &'a Channel,
-    ) -> ChannelFacts<'a> {
-        let mut facts = ChannelFacts {
-            name: &channel.name,
-            messages: channel.messages(),
-            last: channel.last.get(),
-            traffic: Traffic {
-                messages_in: channel.last.get(),
-                last_ms: channel.last_active_ns / 1_000_000,
-                ..Traffic::default()
-            },
-            ..ChannelFacts::default()
+    fn write_named(&self, name: &str, writer: &mut Writer) {
+        let slot = self.placement.slot(name);
+        let Some(seat) = self.own_seat(slot) else {
+            return;
         };
-        match channel.queue() {
-            Some(queue) => {
-                let figures = seat.queues.borrow().figures(key);
-                let counters = queue.counters();
-                facts.first = queue.live().next().map_or(0, |(first, _)| first.get());
-                facts.bytes = queue.bytes();
-                facts.traffic.messages_in = counters.sent;
-                facts.traffic.bytes_in = counters.sent_bytes;
-                facts.traffic.messages_out = counters.acked;
-                facts.traffic.bytes_out = counters.acked_bytes;
-                facts.waiting = figures.waiting;
-                facts.delayed = figures.delayed;
-                facts.expired = counters.expired;
-                facts.consumers = figures.waiters;
-                // What is neither visible nor delayed is held, or on its way out.
-                let held = facts
-                    .messages
-                    .saturating_sub(figures.waiting + figures.delayed);
-                facts.delivered = [counters.dropped, counters.dead_lettered, counters.moved]
-                    .into_iter()
-                    .fold(counters.acked + held, u64::saturating_add);
-                facts.active = figures.waiters > 0 || figures.in_flight > 0;
-            }
-            None => {
-                facts.first = if facts.messages > 0 {
-                    channel.first.get()
-                } else {
-                    0
-                };
-                facts.bytes = seat.log.borrow().usage(key).bytes;
-                facts.traffic.bytes_in = facts.bytes;
-                if let Some(table) = self.channels.traffic(Kind::EventsStore)
-                    && let Some(seen) = table.borrow().peek(&channel.name)
-                {
-                    facts.traffic.messages_out = seen.messages_out;
-                    facts.traffic.bytes_out = seen.bytes_out;
-                    facts.traffic.last_ms = facts.traffic.last_ms.max(seen.last_ms);
-                }
-                facts.consumers = to_u64(seat.feeds.borrow().receivers(key));
-                facts.active = facts.consumers > 0;
-            }
+        let slots = seat.slots.borrow();
+        let key = slots.find(slot, stored_kind(writer.question.kind), name);
+        if let Some(key) = key
+            && let Some(channel) = slots.channel(key)
+        {
+            writer.add(&self.stored_facts(&Met {
+                seat,
+                slots: &slots,
+                key,
+                channel,
+            }));
         }
-        let idle_ms = now_ms().saturating_sub(channel.last_timestamp_ns / 1_000_000);
-        facts.active |= channel.last.get() > 0 && idle_ms < ACTIVE_MS;
-        facts
-    }
-
-    /// The log of a slot, when this shard is its owner.
-    pub(super) fn own_seat(&self, slot: ringmq_storage::SlotId) -> Option<&Rc<LogSeat>> {
-        let own = self.stored_owner(slot) == self.id;
-        own.then(|| self.stored.seat_of(slot)).flatten()
     }
 }
 
@@ -366,12 +249,4 @@ fn add(all: &mut ChannelList, list: ChannelList) {
     all.messages_in += list.messages_in;
     all.delivered += list.delivered;
     all.waiting += list.waiting;
-}
-
-/// Lets others have their turn when a slice is over.
-pub(super) async fn yield_after(at: usize, began: &mut rt::Instant) {
-    if at % STEP == STEP - 1 && rt::now().since(*began) > SLICE {
-        rt::reactor_yield().await;
-        *began = rt::now();
-    }
 }

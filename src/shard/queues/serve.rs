@@ -310,7 +310,7 @@ impl Shard {
         seat.queues.borrow_mut().cold.insert(number, serving);
         let (shard, seat) = (self.clone(), seat.clone());
         rt::spawn(Queue::Serve, "warm", async move {
-            shard.counters.warms.increment();
+            shard.count_warm(&warm);
             let warmed = rt::blocking(move || warm.run()).await;
             let mut log = seat.log.borrow_mut();
             let mut queues = seat.queues.borrow_mut();

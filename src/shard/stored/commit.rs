@@ -167,6 +167,7 @@ impl Shard {
         for effect in effects.drain(..) {
             self.take_effect(seat, &effect);
             self.take_queue_effect(seat, &effect);
+            self.show_committed(seat, &effect);
         }
         seat.effects.replace(effects);
         while let Some(run) = seat.next_committed(through) {
@@ -191,9 +192,14 @@ impl Shard {
         let mut feeds = seat.feeds.borrow_mut();
         match *effect {
             Effect::Stored { key, last } => feeds.stored(key, last),
-            Effect::Trimmed { key, through } => {
+            Effect::Trimmed {
+                key,
+                through,
+                messages,
+            } => {
                 feeds.trimmed(key, through);
                 self.counters.trims.increment();
+                self.counters.trimmed_messages.add(messages);
             }
             Effect::Deleted { key } => {
                 let mut ended = Vec::new();

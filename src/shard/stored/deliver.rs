@@ -123,7 +123,7 @@ impl Shard {
     fn warm_for(self: &Rc<Self>, seat: &Rc<LogSeat>, receiver: ReceiverKey, warm: Warm) {
         let (shard, seat) = (self.clone(), seat.clone());
         rt::spawn(Queue::Serve, "warm", async move {
-            shard.counters.warms.increment();
+            shard.count_warm(&warm);
             let warmed = rt::blocking(move || warm.run()).await;
             let mut log = seat.log.borrow_mut();
             let mut feeds = seat.feeds.borrow_mut();

@@ -154,6 +154,12 @@ impl Shard {
         }
     }
 
+    /// Sets how long positions and channels are kept while nobody uses them; `None`: for ever.
+    pub fn set_ages(&self, positions: Option<Duration>, channels: Option<Duration>) {
+        self.stored.settings.cursor_expiry.set(positions);
+        self.stored.settings.purge_inactive.set(channels);
+    }
+
     /// Forgets positions and channels that nobody has used for as long as is configured.
     fn forget_unused(&self, seat: &LogSeat) {
         let settings = &self.stored.settings;
@@ -167,7 +173,7 @@ impl Shard {
         let feeds = seat.feeds.borrow();
         let queues = seat.queues.borrow();
         let mut appended = false;
-        if let Some(age) = settings.cursor_expiry {
+        if let Some(age) = settings.cursor_expiry.get() {
             for (channel, cursor) in slots.idle_cursors(before(age)) {
                 if !feeds.uses(channel, cursor) {
                     let deleted = slots.prepare_cursor_delete(&mut *log, channel, cursor, now);
@@ -175,7 +181,7 @@ impl Shard {
                 }
             }
         }
-        if let Some(age) = settings.purge_inactive {
+        if let Some(age) = settings.purge_inactive.get() {
             for channel in slots.idle_channels(before(age)) {
                 if feeds.receivers(channel) == 0 && !queues.uses(channel) {
                     let deleted = slots.prepare_channel_delete(&mut *log, channel, now);

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::Duration;
 
 use crate::engine::feeds::Address;
@@ -47,7 +46,7 @@ impl Shard {
             let alive = match local {
                 None => false,
                 Some(local) => {
-                    let alive = answers(&local.control).await;
+                    let alive = local.control.answers_within(PATIENCE).await;
                     if !alive {
                         local.control.close();
                     }
@@ -70,17 +69,4 @@ impl Shard {
             question.answered.raise();
         }
     }
-}
-
-/// Whether the peer answers a ping in time.
-async fn answers(control: &crate::wire::server::ConnectionControl) -> bool {
-    let mut ping = std::pin::pin!(control.ping());
-    let mut patience = rt::Sleep::new(PATIENCE);
-    std::future::poll_fn(|cx| {
-        if let Poll::Ready(answer) = ping.as_mut().poll(cx) {
-            return Poll::Ready(answer.is_ok());
-        }
-        patience.poll(cx).map(|()| false)
-    })
-    .await
 }

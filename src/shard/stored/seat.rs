@@ -98,6 +98,13 @@ impl std::fmt::Debug for LogSeat {
 }
 
 impl LogSeat {
+    /// Messages that wait for room in the log or for their commit.
+    pub(super) fn waiting_count(&self) -> u64 {
+        let waiting = self.waiting.borrow();
+        let backlog = u64::try_from(self.backlog.borrow().len()).unwrap_or(u64::MAX);
+        backlog + waiting.iter().map(|run| run.count).sum::<u64>()
+    }
+
     /// Tells the other cores how many channels there are.
     pub(super) fn count_channels(&self) {
         let count = self.slots.borrow().channel_count();

@@ -217,10 +217,10 @@ impl Shard {
         seat.queues.borrow_mut().moves.warming += 1;
         let (shard, seat) = (self.clone(), seat.clone());
         rt::spawn(Queue::Serve, "warm", async move {
-            shard.counters.warms.increment();
             let mut next = Some(warm);
             let mut whereto = Whereto::Lost;
             while let Some(warm) = next.take() {
+                shard.count_warm(&warm);
                 let Some(warmed) = rt::blocking(move || warm.run()).await else {
                     break;
                 };

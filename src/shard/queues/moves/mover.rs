@@ -128,7 +128,7 @@ impl Mover {
                     return self.seat.commit_ready.raise();
                 }
                 Attempt::Cold(warm) => {
-                    self.shard.counters.warms.increment();
+                    self.shard.count_warm(&warm);
                     if let Some(warmed) = rt::blocking(move || warm.run()).await {
                         self.seat.log.borrow_mut().warmed(warmed, &mut cursor);
                     } else {

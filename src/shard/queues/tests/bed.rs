@@ -191,8 +191,8 @@ fn shard(id: ShardId, cores: u16, policy: ChannelPolicy, log: OpenedLog) -> Rc<S
                 },
             },
             policy: Box::new(move |channel| policy_of(channel, &policy)),
-            cursor_expiry: None,
-            purge_inactive: None,
+            cursor_expiry: None.into(),
+            purge_inactive: None.into(),
             file_hook: None,
         },
         placement: LogPlacement {
