@@ -9,6 +9,7 @@ mod event_stream;
 mod events;
 pub mod health;
 mod management;
+mod observe;
 mod queues;
 pub mod reflection;
 mod requests;
@@ -17,17 +18,21 @@ mod stored_subscription;
 mod subscription;
 mod system;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 pub use codec::queue::{QueueLimits, queue_framing};
+pub use observe::report_encoding;
 
+use crate::notifications::Notifications;
 use crate::rt::{self, Queue};
 use crate::shard::{Framing, Shard};
+use crate::spans::Spans;
 use crate::wire::server::{Call, Service};
 use crate::wire::status::{Code, Status};
 use crate::wire_error::Refusal;
 
+use observe::{Observer, Watch};
 use reflection::Reflection;
 use stored_subscription::Pacer;
 
@@ -61,7 +66,10 @@ pub struct GrpcService {
     reflection: Rc<Reflection>,
     active: Rc<Cell<usize>>,
     pacer: Rc<Pacer>,
-    queue_limits: Rc<QueueLimits>,
+    queue_limits: RefCell<Rc<QueueLimits>>,
+    notifications: Option<Rc<Notifications>>,
+    spans: Option<Rc<Spans>>,
+    observer: Rc<Observer>,
 }
 
 impl std::fmt::Debug for GrpcService {
@@ -77,19 +85,47 @@ impl GrpcService {
     #[must_use]
     pub fn new(shard: Rc<Shard>, info: ServerInfo) -> Self {
         Self {
+            observer: Rc::new(Observer::new(shard.clone(), None, None)),
             shard,
             info: Rc::new(info),
             reflection: Rc::new(Reflection::new(ringmq_proto::FILE_DESCRIPTOR_SET)),
             active: Rc::default(),
             pacer: Rc::default(),
-            queue_limits: Rc::default(),
+            queue_limits: RefCell::default(),
+            notifications: None,
+            spans: None,
         }
     }
 
     /// Sets what the contract bounds; otherwise it is what clients know as defaults.
     #[must_use]
-    pub fn with_queue_limits(mut self, limits: QueueLimits) -> Self {
-        self.queue_limits = Rc::new(limits);
+    pub fn with_queue_limits(self, limits: QueueLimits) -> Self {
+        self.set_queue_limits(limits);
+        self
+    }
+
+    /// Sets what the calls that come from now on are bounded by.
+    pub fn set_queue_limits(&self, limits: QueueLimits) {
+        *self.queue_limits.borrow_mut() = Rc::new(limits);
+    }
+
+    /// Sets where the records of accesses go; otherwise none are made.
+    #[must_use]
+    pub fn with_notifications(mut self, notifications: Rc<Notifications>) -> Self {
+        self.notifications = Some(notifications);
+        self.observed()
+    }
+
+    /// Sets where spans go; otherwise none are made.
+    #[must_use]
+    pub fn with_spans(mut self, spans: Option<Rc<Spans>>) -> Self {
+        self.spans = spans;
+        self.observed()
+    }
+
+    fn observed(mut self) -> Self {
+        let (notifications, spans) = (self.notifications.clone(), self.spans.clone());
+        self.observer = Rc::new(Observer::new(self.shard.clone(), notifications, spans));
         self
     }
 
@@ -112,7 +148,8 @@ impl GrpcService {
     }
 
     fn kubemq(&self, method: &str, call: Call) {
-        let (shard, limits) = (self.shard.clone(), self.queue_limits.clone());
+        let (shard, limits) = (self.shard.clone(), self.queue_limits.borrow().clone());
+        let watch = self.observer.watch(&call);
         match method {
             "Ping" => {
                 let ping = system::ping(shard, self.info.clone(), call, self.begin());
@@ -122,62 +159,65 @@ impl GrpcService {
                 rt::spawn(
                     Queue::Serve,
                     "SendEvent",
-                    events::send_event(shard, limits, call, self.begin()),
+                    events::send_event(shard, limits, watch, call, self.begin()),
                 );
             }
             "SendEventsStream" => {
-                let stream = event_stream::send_events_stream(shard, limits, self.busy(), call);
+                let stream =
+                    event_stream::send_events_stream(shard, limits, watch, self.busy(), call);
                 rt::spawn(Queue::Serve, "SendEventsStream", stream);
             }
             "SubscribeToEvents" => {
-                let subscription = events::subscribe(shard, self.pacer.clone(), self.busy(), call);
+                let (pacer, busy) = (self.pacer.clone(), self.busy());
+                let subscription = events::subscribe(shard, pacer, watch, busy, call);
                 rt::spawn(Queue::Serve, "SubscribeToEvents", subscription);
             }
             "SubscribeToRequests" => {
-                let subscription = subscription::take(shard, call, requests::check_subscribe);
+                let subscription =
+                    subscription::take(shard, watch, call, requests::check_subscribe);
                 rt::spawn(Queue::Serve, "SubscribeToRequests", subscription);
             }
             "SendRequest" => {
-                let request = requests::send_request(shard, call, self.begin());
+                let request = requests::send_request(shard, watch, call, self.begin());
                 rt::spawn(Queue::Serve, "SendRequest", request);
             }
             "SendResponse" => {
-                let response = requests::send_response(shard, call, self.begin());
+                let response = requests::send_response(shard, watch, call, self.begin());
                 rt::spawn(Queue::Serve, "SendResponse", response);
             }
-            method => self.queues(method, call),
+            method => self.queues(method, watch, call),
         }
     }
 
-    fn queues(&self, method: &str, call: Call) {
-        let (shard, limits) = (self.shard.clone(), self.queue_limits.clone());
+    fn queues(&self, method: &str, watch: Watch, call: Call) {
+        let (shard, limits) = (self.shard.clone(), self.queue_limits.borrow().clone());
         match method {
             "SendQueueMessage" => {
-                let send = queues::send_message(shard, limits, call, self.begin());
+                let send = queues::send_message(shard, limits, watch, call, self.begin());
                 rt::spawn(Queue::Serve, "SendQueueMessage", send);
             }
             "SendQueueMessagesBatch" => {
-                let send = queues::send_batch(shard, limits, call, self.begin());
+                let send = queues::send_batch(shard, limits, watch, call, self.begin());
                 rt::spawn(Queue::Serve, "SendQueueMessagesBatch", send);
             }
             "ReceiveQueueMessages" => {
-                let receive = queues::receive(shard, limits, call, self.begin());
+                let receive = queues::receive(shard, limits, watch, call, self.begin());
                 rt::spawn(Queue::Serve, "ReceiveQueueMessages", receive);
             }
             "AckAllQueueMessages" => {
-                let ack_all = queues::ack_all(shard, limits, call, self.begin());
+                let ack_all = queues::ack_all(shard, limits, watch, call, self.begin());
                 rt::spawn(Queue::Serve, "AckAllQueueMessages", ack_all);
             }
             "QueuesUpstream" => {
-                let upstream = queues::upstream(shard, limits, self.busy(), call);
+                let upstream = queues::upstream(shard, limits, watch, self.busy(), call);
                 rt::spawn(Queue::Serve, "QueuesUpstream", upstream);
             }
             "QueuesDownstream" => {
-                let downstream = queues::queues_downstream(shard, self.busy(), call);
+                let downstream = queues::queues_downstream(shard, watch, self.busy(), call);
                 rt::spawn(Queue::Serve, "QueuesDownstream", downstream);
             }
             "StreamQueueMessage" => {
-                let stream = queues::stream_queue_message(shard, limits, self.busy(), call);
+                let stream = queues::stream_queue_message(shard, limits, watch, self.busy(), call);
                 rt::spawn(Queue::Serve, "StreamQueueMessage", stream);
             }
             "QueuesInfo" => {

@@ -10,9 +10,11 @@ use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 use prost::Message;
+use ringmq::engine::clients::{Bounds, ClientTable, Figures, Use, Who};
 use ringmq::engine::subscriptions::{SubscriberAddress, Subscription, SubscriptionTable};
 use ringmq::grpc::codec::event::{EventView, event_receive_frame, event_receive_frame_len};
 use ringmq::grpc::codec::{id, validate};
+use ringmq::model::Kind;
 use ringmq::shard::{Budget, Offered, Outbox};
 use ringmq::wire::chunks::Pieces;
 use ringmq::wire::framing::{self, Encoding, GatherLimit, MessageDecoder};
@@ -38,6 +40,8 @@ struct Path {
     outbox: Outbox,
     in_flight: VecDeque<Bytes>,
     pieces: Pieces,
+    clients: ClientTable,
+    used: Option<Use>,
 }
 
 impl Path {
@@ -58,6 +62,12 @@ impl Path {
             outbox: Outbox::new(1 << 20, Rc::new(Budget::new(1 << 20))),
             in_flight: VecDeque::new(),
             pieces: Pieces::default(),
+            clients: ClientTable::new(Bounds {
+                clients_max: 10,
+                uses_max: 10,
+                failures_max: 10,
+            }),
+            used: None,
         }
     }
 
@@ -94,6 +104,14 @@ impl Path {
             event_receive_frame(&event, event_id, 1, 0, out);
         });
         assert_eq!(offered, Offered::Taken);
+        let who = Who {
+            client: event.client_id,
+            kind: Kind::Events,
+            channel: event.channel,
+            address: None,
+        };
+        let figures = Figures::sent(1, message.len());
+        self.used = Some(self.clients.find_and_count(self.used, &who, figures, 1));
         // The same event on its way to another core.
         let (piece, _) = self
             .pieces

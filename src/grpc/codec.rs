@@ -17,6 +17,7 @@
 //! unknown ones included, byte for byte. An event becomes another message, `EventReceive`, and its
 //! unknown fields are dropped: their numbers mean nothing there.
 
+pub mod context;
 pub mod copy;
 pub mod downstream;
 pub mod event;

@@ -1,8 +1,9 @@
 //! `SendEventsStream`: events in, results out, in the order of the events.
 //!
-//! A plain event is silent unless it is refused. A stored event has its result when it is durable;
-//! the stream is read on meanwhile, up to a bound, and whatever comes behind an event that is not
-//! yet durable keeps its place behind it.
+//! A plain event is silent unless it is refused, or the caller asks for all results by the metadata
+//! [`RESULTS`]. A stored event has its result when it is durable; the stream is read on meanwhile,
+//! up to a bound, and whatever comes behind an event that is not yet durable keeps its place behind
+//! it.
 
 mod results;
 
@@ -17,6 +18,7 @@ use super::codec::event::EventView;
 use super::codec::queue::QueueLimits;
 use super::codec::validate;
 use super::events::{Checked, NoRoom, count_received};
+use super::observe::{Access, Watch};
 use super::routed::{Handed, Routed, told};
 use super::{Busy, refused};
 use crate::model::name::Target;
@@ -28,12 +30,18 @@ use crate::wire_error::Refusal;
 
 use results::Results;
 
+/// Metadata by which a caller asks for a result of each event: `all`. Clients of gRPC do not expect
+/// those of plain ones.
+const RESULTS: &str = "ringmq-results";
+
 pub(super) async fn send_events_stream(
     shard: Rc<Shard>,
     limits: Rc<QueueLimits>,
+    watch: Watch,
     busy: Busy,
     call: Call,
 ) {
+    let answers_all = call.metadata(RESULTS) == Some("all");
     let (mut reader, responder) = call.into_parts();
     // The headers go out at once: some clients wait for them before they send.
     let Ok(stream) = responder.start() else {
@@ -43,8 +51,10 @@ pub(super) async fn send_events_stream(
         receipts: shard.receipts(),
         shard,
         limits,
+        watch,
         stream,
         results: Results::default(),
+        answers_all,
         busy,
     };
     if let Ok(status) = publisher.serve(&mut reader).await {
@@ -57,10 +67,13 @@ struct Publisher {
     shard: Rc<Shard>,
     /// Of the queues that a route may lead to.
     limits: Rc<QueueLimits>,
+    watch: Watch,
     stream: ResponseStream,
-    /// INVARIANT: as many outstanding ones as results that wait.
+    /// INVARIANT: as many outstanding ones as results that wait, and as many as are expected.
     receipts: Receipts,
     results: Results,
+    /// Plain events that were taken have a result, too.
+    answers_all: bool,
     /// While receipts are outstanding.
     busy: Busy,
 }
@@ -136,6 +149,7 @@ impl Publisher {
                 break;
             };
             let outcome = outcome.map_err(Refusal::from);
+            self.watch.outcome(outcome.as_ref().copied());
             if let Some(fate) = self.results.routed_front() {
                 fate.outcome(outcome.map_err(|refusal| told(&self.shard, refusal)));
                 self.results.copy_settled();
@@ -206,7 +220,7 @@ impl Publisher {
             Err(error) => {
                 // The id where it can still be read: the client matches results by it.
                 let event_id = EventView::event_id_of(message).unwrap_or_default();
-                self.refuse(event_id, error.into());
+                self.refuse(message, event_id, error.into());
                 return Ok(Taken::Done);
             }
         };
@@ -218,17 +232,24 @@ impl Publisher {
         let checked = match checked {
             Ok(checked) => checked,
             Err(refusal) => {
-                self.refuse(event.event_id, refusal);
+                self.refuse(message, event.event_id, refusal);
                 return Ok(Taken::Done);
             }
         };
+        let access = Access::event(&event, &checked.event_id, message.len());
         if event.store {
             checked.send(&self.shard, Some(&self.receipts))?;
             self.results.wait(&checked.event_id, checked.stored_len());
+            self.watch.expect(&access);
             debug_assert_eq!(self.receipts.outstanding(), self.results.waiting_count());
+            debug_assert_eq!(self.receipts.outstanding(), self.watch.expected());
         } else {
             checked.send(&self.shard, None)?;
             count_received(&self.shard, message);
+            self.watch.sent(&access);
+            if self.answers_all {
+                self.results.taken(&checked.event_id);
+            }
         }
         Ok(Taken::Done)
     }
@@ -243,21 +264,23 @@ impl Publisher {
         let mut routed = match Routed::event(&shard, &event, message, now_ns) {
             Ok(routed) => routed,
             Err(refusal) => {
-                self.refuse(event.event_id, refusal);
+                self.refuse(message, event.event_id, refusal);
                 return Ok(());
             }
         };
-        while let Err(no_room) = routed.send(&shard, &limits, &self.receipts) {
+        while let Err(no_room) = routed.send(&shard, &limits, &self.receipts, &mut self.watch) {
             if let Err(refusal) = self.room(no_room, routed.channel()).await? {
-                routed.give_up(&shard, refusal);
+                routed.give_up(&shard, refusal, &mut self.watch);
             }
         }
         let Handed { id, fate, .. } = routed.handed_over();
         if fate.awaited() > 0 {
-            let (bytes, silent) = (message.len(), !event.store);
+            let (bytes, silent) = (message.len(), !event.store && !self.answers_all);
             self.results.wait_routed(&id, bytes, silent, fate);
         } else if let Some(failure) = fate.failure() {
             self.results.refuse(&id, &failure);
+        } else if self.answers_all {
+            self.results.taken(&id);
         }
         debug_assert_eq!(self.receipts.outstanding(), self.results.waiting_count());
         Ok(())
@@ -270,7 +293,7 @@ impl Publisher {
         match self.room(no_room, channel).await? {
             Ok(()) => Ok(true),
             Err(refusal) => {
-                self.refuse(event_id, refusal);
+                self.refuse(message, event_id, refusal);
                 Ok(false)
             }
         }
@@ -289,7 +312,8 @@ impl Publisher {
         .await
     }
 
-    fn refuse(&mut self, event_id: &str, refusal: Refusal) {
+    fn refuse(&mut self, message: &[u8], event_id: &str, refusal: Refusal) {
+        self.watch.refused_event(message, &refusal);
         self.results.refuse(event_id, &refusal.text());
         refused(&self.shard, refusal);
     }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::codec::context::Sent;
 use super::codec::event::{
     EventView, encode_event_receive, event_receive_frame, event_receive_frame_len,
     event_receive_len, event_result,
@@ -12,6 +13,7 @@ use super::codec::event::{
 use super::codec::id::{self, MessageId};
 use super::codec::queue::QueueLimits;
 use super::codec::{subscribe, validate};
+use super::observe::{Access, Begun, Deed, Watch};
 use super::routed;
 use super::stored_subscription::{self, Pacer};
 use super::subscription::{self, CheckedSubscribe, to_channel_at};
@@ -27,25 +29,30 @@ use crate::wire_error::Refusal;
 pub(super) async fn send_event(
     shard: Rc<Shard>,
     limits: Rc<QueueLimits>,
+    mut watch: Watch,
     call: Call,
     _active: Active,
 ) {
     let began = rt::now();
     let (mut reader, responder) = call.into_parts();
     let message = reader.only_message().await;
+    let message = message.map(|message| watch.with_context(message, Sent::Event));
     drop(reader);
     let mut latency = &shard.latencies.send_event;
     let result = match message {
-        Ok(message) => match hand_over(&shard, &limits, &message, rt::unix_ns()).await {
-            Ok(HandedOver { result, receipts }) => {
+        Ok(message) => match hand_over(&shard, &limits, &mut watch, &message).await {
+            Ok(HandedOver { result, stored }) => {
                 // It holds the connection's read buffer; what it said has been copied.
                 drop(message);
-                if receipts.is_some() {
+                if stored.is_some() {
                     latency = &shard.latencies.send_event_store;
                 }
-                wait(receipts).await.map(|()| result)
+                wait(&watch, stored).await.map(|()| result)
             }
-            Err(refusal) => Err(refusal),
+            Err(refusal) => {
+                watch.refused_event(&message, &refusal);
+                Err(refusal)
+            }
         }
         .map_err(|refusal| refused(&shard, refusal)),
         Err(status) => Err(status),
@@ -59,41 +66,51 @@ struct HandedOver {
     /// The answer when all goes well.
     result: Bytes,
     /// What is still to come before the answer: the receipt of a stored event.
-    receipts: Option<Receipts>,
+    stored: Option<(Receipts, Begun)>,
 }
 
 async fn hand_over(
     shard: &Rc<Shard>,
     limits: &QueueLimits,
+    watch: &mut Watch,
     message: &[u8],
-    now_ns: i64,
 ) -> Result<HandedOver, Refusal> {
+    let now_ns = rt::unix_ns();
     let event = EventView::parse(message)?;
     if validate::validate_event(&event)? == Target::Route {
-        let result = Box::pin(routed::send_event(shard, limits, &event, message, now_ns)).await?;
-        let receipts = None;
-        return Ok(HandedOver { result, receipts });
+        let routed = routed::send_event(shard, limits, watch, &event, message, now_ns);
+        let (result, stored) = (Box::pin(routed).await?, None);
+        return Ok(HandedOver { result, stored });
     }
     let checked = Checked::new(shard, &event, now_ns)?;
     let receipts = event.store.then(|| shard.receipts());
     while let Err(no_room) = checked.send(shard, receipts.as_ref()) {
         no_room.wait(shard, event.channel).await?;
     }
-    if receipts.is_none() {
-        count_received(shard, message);
-    }
+    let access = Access::event(&event, &checked.event_id, message.len());
+    let stored = match receipts {
+        Some(receipts) => Some((receipts, watch.begin(&access, Deed::Send))),
+        None => {
+            count_received(shard, message);
+            watch.sent(&access);
+            None
+        }
+    };
     let mut result = BytesMut::new();
     event_result(&checked.event_id, true, "", &mut result);
     let result = result.freeze();
-    Ok(HandedOver { result, receipts })
+    Ok(HandedOver { result, stored })
 }
 
 /// Waits until a stored event is durable; others are done already.
-async fn wait(receipts: Option<Receipts>) -> Result<(), Refusal> {
-    if let Some(receipts) = receipts {
-        std::future::poll_fn(|cx| receipts.poll_front(cx)).await?;
-    }
-    Ok(())
+async fn wait(watch: &Watch, stored: Option<(Receipts, Begun)>) -> Result<(), Refusal> {
+    let Some((receipts, begun)) = stored else {
+        return Ok(());
+    };
+    let outcome = std::future::poll_fn(|cx| receipts.poll_front(cx)).await;
+    let outcome = outcome.map_err(Refusal::from);
+    watch.conclude_send(begun, outcome.as_ref().copied());
+    outcome
 }
 
 /// Counts a plain event. Stored ones are counted where they become durable.
@@ -205,14 +222,20 @@ impl NoRoom {
     }
 }
 
-pub(super) async fn subscribe(shard: Rc<Shard>, pacer: Rc<Pacer>, busy: Busy, call: Call) {
-    match subscription::check(&shard, call, check_subscribe).await {
+pub(super) async fn subscribe(
+    shard: Rc<Shard>,
+    pacer: Rc<Pacer>,
+    mut watch: Watch,
+    busy: Busy,
+    call: Call,
+) {
+    match subscription::check(&shard, &mut watch, call, check_subscribe).await {
         None => {}
         Some((responder, Kind::EventsStore, subscribe)) => {
-            stored_subscription::serve(shard, &pacer, busy, responder, &subscribe).await;
+            stored_subscription::serve(shard, &pacer, watch, busy, responder, &subscribe).await;
         }
         Some((responder, kind, subscribe)) => {
-            subscription::serve(shard, responder, kind, &subscribe).await;
+            subscription::serve(shard, watch, responder, kind, &subscribe).await;
         }
     }
 }

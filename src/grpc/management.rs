@@ -40,8 +40,13 @@ pub(super) fn read(request: &RequestView<'_>, request_type: RequestType) -> Aske
     }
 }
 
-/// Does what is asked, and answers. One who leaves meanwhile has asked for it all the same.
-pub(super) async fn serve(shard: &Rc<Shard>, asked: Asked, responder: Responder) {
+/// Does what is asked, and answers. One who leaves meanwhile has asked for it all the same. Gives
+/// back what the answer says.
+pub(super) async fn serve(
+    shard: &Rc<Shard>,
+    asked: Asked,
+    responder: Responder,
+) -> Result<(), String> {
     let Asked {
         request_id,
         operation,
@@ -50,20 +55,22 @@ pub(super) async fn serve(shard: &Rc<Shard>, asked: Asked, responder: Responder)
         Ok(Operation::List(kind, search)) => match list(shard, kind, search).await {
             Ok(list) => {
                 let answer = list_response(&request_id, rt::unix_ns(), list);
-                return answer_in_parts(responder, answer).await;
+                answer_in_parts(responder, answer).await;
+                return Ok(());
             }
             Err(error) => Err(error),
         },
         Ok(operation) => change(shard, &operation).await,
         Err(error) => Err(error),
     };
-    let outcome = match &outcome {
+    let told = match &outcome {
         Ok(body) => Ok(body.as_bytes()),
         Err(error) => Err(&**error),
     };
     let mut answer = BytesMut::new();
-    management_response(&request_id, rt::unix_ns(), outcome, &mut answer);
+    management_response(&request_id, rt::unix_ns(), told, &mut answer);
     responder.unary(Ok(answer.freeze()));
+    outcome.map(drop)
 }
 
 async fn list(
@@ -147,6 +154,8 @@ pub(super) async fn answer_in_parts(responder: Responder, answer: PartedAnswer) 
         if stream.send_all(part).await.is_err() {
             return;
         }
+        // A list of very many channels is long: others are served between its parts.
+        rt::reactor_yield().await;
     }
     stream.finish(Status::new(Code::Ok, ""));
 }

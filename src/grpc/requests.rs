@@ -7,13 +7,16 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use super::codec::context::Sent;
 use super::codec::management::MANAGEMENT_CHANNEL;
 use super::codec::request::{RequestType, RequestView, request_frame};
 use super::codec::response::{ResponseView, cached_response, response_message};
 use super::codec::{id, subscribe, validate};
+use super::observe::{Access, Begun, Deed, Watch, finish};
 use super::subscription::{CheckedSubscribe, to_channel_at};
 use super::{Active, management, refused};
 use crate::model::Kind;
+use crate::notifications::OpenReport;
 use crate::rt;
 use crate::shard::{Ask, Outcome, Pending, Refused, Responded, Shard, record};
 use crate::wire::server::{Call, Responder};
@@ -28,12 +31,13 @@ struct Asked {
     /// Whether the caller's own deadline comes before the request's timeout.
     deadline_first: bool,
     remember: Option<Remember>,
+    begun: Begun,
 }
 
 /// Whom a request asks.
 enum Asking {
     Responder(Asked),
-    Broker(management::Asked),
+    Broker(management::Asked, Option<OpenReport>),
 }
 
 /// Where an answer is remembered, and for how long.
@@ -45,31 +49,50 @@ struct Remember {
     request_id: String,
 }
 
-pub(super) async fn send_request(shard: Rc<Shard>, call: Call, _active: Active) {
+pub(super) async fn send_request(shard: Rc<Shard>, mut watch: Watch, call: Call, _active: Active) {
     let began = rt::now();
     let deadline = call.deadline();
     let (mut reader, mut responder) = call.into_parts();
-    let asked = match reader.only_message().await {
-        Ok(message) => ask(&shard, &message, deadline).map_err(|refusal| refused(&shard, refusal)),
+    let message = reader.only_message().await;
+    let message = message.map(|message| watch.with_context(message, Sent::Request));
+    let asked = match message {
+        Ok(message) => ask(&shard, &mut watch, &message, deadline).map_err(|refusal| {
+            watch.refused_request(&message, &refusal);
+            refused(&shard, refusal)
+        }),
         Err(status) => Err(status),
     };
     drop(reader);
     let asked = match asked {
         Ok(Asking::Responder(asked)) => asked,
-        Ok(Asking::Broker(asked)) => {
-            return Box::pin(management::serve(&shard, asked, responder)).await;
+        Ok(Asking::Broker(asked, report)) => {
+            let done = Box::pin(management::serve(&shard, asked, responder)).await;
+            return finish(report, done.map_err(Cow::Owned));
         }
         Err(status) => return responder.unary(Err(status)),
     };
     match wait(&asked.pending, &mut responder).await {
         Some(outcome) => {
             count(&shard, &asked, &outcome, began);
-            responder.unary(conclude(&shard, &asked, outcome));
+            let answer = conclude(&shard, &asked, outcome);
+            match &answer {
+                Ok(answer) => {
+                    watch.answered(&asked.begun, answer.len());
+                    watch.conclude_send::<Refusal>(asked.begun, Ok(()));
+                }
+                Err(status) => {
+                    watch.conclude_send(asked.begun, Err(status));
+                }
+            }
+            responder.unary(answer);
         }
-        None => match asked.request_type {
-            RequestType::Command => shard.counters.commands_cancelled.increment(),
-            RequestType::Query => shard.counters.queries_cancelled.increment(),
-        },
+        None => {
+            watch.abandon(asked.begun);
+            match asked.request_type {
+                RequestType::Command => shard.counters.commands_cancelled.increment(),
+                RequestType::Query => shard.counters.queries_cancelled.increment(),
+            }
+        }
     }
 }
 
@@ -87,18 +110,24 @@ async fn wait(pending: &Pending, responder: &mut Responder) -> Option<Outcome> {
 /// Checks a request and sends it on its way.
 fn ask(
     shard: &Rc<Shard>,
+    watch: &mut Watch,
     message: &[u8],
     deadline: Option<rt::Instant>,
 ) -> Result<Asking, Refusal> {
     let request = RequestView::parse(message)?;
     let request_type = validate::validate_request(&request)?;
+    let kind = request_type.kind();
     if request.channel == MANAGEMENT_CHANNEL {
         if shard.is_draining() {
             return Err(Refusal::ShuttingDown);
         }
-        return Ok(Asking::Broker(management::read(&request, request_type)));
+        let access = Access::request(&request, kind, request.request_id, message.len());
+        let report = watch.managing(&access);
+        return Ok(Asking::Broker(
+            management::read(&request, request_type),
+            report,
+        ));
     }
-    let kind = request_type.kind();
     match request_type {
         RequestType::Command => shard.counters.commands_received.increment(),
         RequestType::Query => shard.counters.queries_received.increment(),
@@ -122,7 +151,9 @@ fn ask(
             to_channel_at(request_frame(&request, &request_id, reply_channel, out))
         })
         .map_err(refusal)?;
+    let access = Access::request(&request, kind, &request_id, message.len());
     Ok(Asking::Responder(Asked {
+        begun: watch.begin(&access, Deed::Send),
         pending,
         request_type,
         deadline_first: left.is_some_and(|left| left < timeout),
@@ -195,11 +226,14 @@ fn conclude(shard: &Shard, asked: &Asked, outcome: Outcome) -> Result<Bytes, Sta
     }
 }
 
-pub(super) async fn send_response(shard: Rc<Shard>, call: Call, _active: Active) {
+pub(super) async fn send_response(shard: Rc<Shard>, mut watch: Watch, call: Call, _active: Active) {
     let began = rt::now();
     let (mut reader, responder) = call.into_parts();
     let result = match reader.only_message().await {
-        Ok(message) => respond(&shard, &message).map_err(|refusal| refused(&shard, refusal)),
+        Ok(message) => {
+            let responded = respond(&shard, &mut watch, &message);
+            responded.map_err(|refusal| refused(&shard, refusal))
+        }
         Err(status) => Err(status),
     };
     responder.unary(result.map(|_| Bytes::new()));
@@ -208,9 +242,11 @@ pub(super) async fn send_response(shard: Rc<Shard>, call: Call, _active: Active)
 
 /// Brings a response to whoever asked. One that comes late, twice or unasked is dropped and
 /// counted; the responder sees success all the same.
-fn respond(shard: &Shard, message: &Bytes) -> Result<Responded, Refusal> {
+fn respond(shard: &Shard, watch: &mut Watch, message: &Bytes) -> Result<Responded, Refusal> {
     let response = ResponseView::parse(message)?;
-    validate::validate_response(&response)?;
+    let checked = validate::validate_response(&response);
+    watch.responded(&response, message.len(), checked.as_ref().copied());
+    checked?;
     Ok(shard.respond(response.reply_channel, message.clone()))
 }
 

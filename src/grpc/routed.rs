@@ -16,12 +16,13 @@ use super::codec::event::{EventView, event_result};
 use super::codec::queue::{QueueLimits, QueueMessageView, SendFacts};
 use super::codec::{id, validate};
 use super::events::{Checked, NoRoom, count_received};
+use super::observe::{Access, Watch};
 use super::queues::send;
 use super::refused;
 use crate::model::Kind;
 use crate::routing::Target;
 use crate::rt;
-use crate::shard::{Receipts, Shard, StoreFailure};
+use crate::shard::{Receipts, Shard};
 use crate::wire_error::Refusal;
 
 /// Targets that an answer names when they have not taken their copy; of others it tells the
@@ -130,6 +131,7 @@ impl<'a> Routed<'a> {
         shard: &Rc<Shard>,
         limits: &QueueLimits,
         receipts: &Receipts,
+        watch: &mut Watch,
     ) -> Result<(), NoRoom> {
         while let Some(target) = self.fate.targets.get(self.next) {
             let kind = target.kind;
@@ -145,8 +147,8 @@ impl<'a> Routed<'a> {
                 }
             };
             let sent = match kind {
-                Kind::Queues => send_to_queue(shard, limits, &copy, receipts),
-                _ => send_event_copy(shard, &copy, self.now_ns, receipts),
+                Kind::Queues => send_to_queue(shard, limits, watch, &copy, receipts),
+                _ => send_event_copy(shard, watch, &copy, self.now_ns, receipts),
             };
             match sent {
                 Ok(Sent::Done) => {}
@@ -155,7 +157,10 @@ impl<'a> Routed<'a> {
                     self.facts.get_or_insert(facts);
                     self.fate.awaited.push_back(self.next);
                 }
-                Err(Unsent::Refused(refusal)) => self.fate.fail(shard, self.next, refusal),
+                Err(Unsent::Refused(refusal)) => {
+                    tell_refused(watch, kind, &copy, &refusal);
+                    self.fate.fail(shard, self.next, refusal);
+                }
                 Err(Unsent::NoRoom(no_room)) => {
                     self.copy = Some(copy);
                     return Err(no_room);
@@ -173,8 +178,11 @@ impl<'a> Routed<'a> {
     }
 
     /// Goes on without the copy whose turn it is.
-    pub(super) fn give_up(&mut self, shard: &Shard, refusal: Refusal) {
-        self.copy = None;
+    pub(super) fn give_up(&mut self, shard: &Shard, refusal: Refusal, watch: &mut Watch) {
+        let target = self.fate.targets.get(self.next);
+        if let (Some(copy), Some(target)) = (self.copy.take(), target) {
+            tell_refused(watch, target.kind, &copy, &refusal);
+        }
         self.fate.fail(shard, self.next, refusal);
         self.next += 1;
     }
@@ -198,11 +206,12 @@ impl<'a> Routed<'a> {
         shard: &Rc<Shard>,
         limits: &QueueLimits,
         receipts: &Receipts,
+        watch: &mut Watch,
     ) -> Handed {
-        while let Err(no_room) = self.send(shard, limits, receipts) {
+        while let Err(no_room) = self.send(shard, limits, receipts, watch) {
             let waited = no_room.wait(shard, self.channel()).await;
             if let Err(refusal) = waited {
-                self.give_up(shard, refusal);
+                self.give_up(shard, refusal, watch);
             }
         }
         self.handed_over()
@@ -212,11 +221,18 @@ impl<'a> Routed<'a> {
 impl Handed {
     /// Waits for the receipts, which are the next ones; gives what the sender is told when not
     /// every target has taken its copy.
-    pub(super) async fn settled(mut self, shard: &Shard, receipts: &Receipts) -> Option<String> {
+    pub(super) async fn settled(
+        mut self,
+        shard: &Shard,
+        receipts: &Receipts,
+        watch: &mut Watch,
+    ) -> Option<String> {
         while self.fate.awaited() > 0 {
             let outcome = std::future::poll_fn(|cx| receipts.poll_front(cx)).await;
-            let told = |failure: StoreFailure| told(shard, failure.into());
-            self.fate.outcome(outcome.map_err(told));
+            let outcome = outcome.map_err(Refusal::from);
+            watch.outcome(outcome.as_ref().copied());
+            self.fate
+                .outcome(outcome.map_err(|refusal| told(shard, refusal)));
         }
         self.fate.failure()
     }
@@ -293,16 +309,27 @@ enum Unsent {
 fn send_to_queue(
     shard: &Rc<Shard>,
     limits: &QueueLimits,
+    watch: &mut Watch,
     copy: &[u8],
     receipts: &Receipts,
 ) -> Result<Sent, Unsent> {
     let checked = send::Checked::new(shard, limits, copy).map_err(Unsent::Refused)?;
     checked.send(shard, receipts).map_err(Unsent::NoRoom)?;
+    watch.expect(&checked.access(copy.len()));
     Ok(Sent::Queued(checked.facts()))
+}
+
+/// Tells of a copy that its target did not take.
+fn tell_refused(watch: &mut Watch, kind: Kind, copy: &[u8], refusal: &Refusal) {
+    match kind {
+        Kind::Queues => watch.refused_queue_message(copy, refusal),
+        _ => watch.refused_event(copy, refusal),
+    }
 }
 
 fn send_event_copy(
     shard: &Rc<Shard>,
+    watch: &mut Watch,
     copy: &[u8],
     now_ns: i64,
     receipts: &Receipts,
@@ -311,13 +338,16 @@ fn send_event_copy(
     let event = EventView::parse(copy).map_err(|error| refuse(error.into()))?;
     validate::validate_event_to_channel(&event).map_err(refuse)?;
     let checked = Checked::new(shard, &event, now_ns).map_err(refuse)?;
+    let access = Access::event(&event, &checked.event_id, copy.len());
     if event.store {
         let sent = checked.send(shard, Some(receipts));
         sent.map_err(Unsent::NoRoom)?;
+        watch.expect(&access);
         return Ok(Sent::Stored);
     }
     checked.send(shard, None).map_err(Unsent::NoRoom)?;
     count_received(shard, copy);
+    watch.sent(&access);
     Ok(Sent::Done)
 }
 
@@ -325,15 +355,16 @@ fn send_event_copy(
 pub(super) async fn send_event(
     shard: &Rc<Shard>,
     limits: &QueueLimits,
+    watch: &mut Watch,
     event: &EventView<'_>,
     message: &[u8],
     now_ns: i64,
 ) -> Result<Bytes, Refusal> {
     let routed = Routed::event(shard, event, message, now_ns)?;
     let receipts = shard.receipts();
-    let handed = routed.send_all(shard, limits, &receipts).await;
+    let handed = routed.send_all(shard, limits, &receipts, watch).await;
     let event_id = handed.id.clone();
-    let failure = handed.settled(shard, &receipts).await;
+    let failure = handed.settled(shard, &receipts, watch).await;
     let mut result = BytesMut::new();
     let sent = failure.is_none();
     event_result(&event_id, sent, &failure.unwrap_or_default(), &mut result);

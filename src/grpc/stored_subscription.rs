@@ -19,7 +19,9 @@ use bytes::Bytes;
 use ringmq_proto::kubemq::Subscribe;
 use ringmq_proto::kubemq::subscribe::EventsStoreType;
 
+use super::observe::Watch;
 use super::{Busy, refused};
+use crate::model::Kind;
 use crate::rt;
 use crate::shard::{EndReason, Shard, Shutdown, Start, StoredSubscribe, StoredSubscriber};
 use crate::wire::Gone;
@@ -37,6 +39,7 @@ const ENDING_TURNS: u32 = 30;
 pub(super) async fn serve(
     shard: Rc<Shard>,
     pacer: &Rc<Pacer>,
+    mut watch: Watch,
     busy: Busy,
     mut responder: Responder,
     subscribe: &Subscribe,
@@ -61,7 +64,11 @@ pub(super) async fn serve(
     };
     let subscriber = match opened {
         None => return,
-        Some(Err(refusal)) => return responder.refuse(refused(&shard, refusal.into())),
+        Some(Err(refusal)) => {
+            let refusal = refusal.into();
+            watch.refused_subscription(subscribe, &refusal);
+            return responder.refuse(refused(&shard, refusal));
+        }
         Some(Ok(subscriber)) => subscriber,
     };
     let control = responder.control().clone();
@@ -69,8 +76,10 @@ pub(super) async fn serve(
     let Ok(stream) = responder.start() else {
         return;
     };
+    watch.subscribed(Kind::EventsStore, subscribe);
     let mut delivery = Delivery {
         subscriber,
+        watch,
         stream,
         parts: VecDeque::new(),
         mark: 0,
@@ -131,6 +140,7 @@ impl From<Gone> for End {
 /// A live subscription.
 struct Delivery {
     subscriber: StoredSubscriber,
+    watch: Watch,
     stream: ResponseStream,
     /// What is left of the chunk that is being handed to the stream, and its mark.
     parts: VecDeque<Bytes>,
@@ -173,6 +183,11 @@ impl Delivery {
         {
             match self.subscriber.poll_chunk(cx) {
                 Poll::Ready(Ok(chunk)) => {
+                    self.watch.delivered(chunk.count, chunk.bytes);
+                    chunk
+                        .parts
+                        .iter()
+                        .for_each(|part| self.watch.delivering(part));
                     self.parts.extend(chunk.parts);
                     self.mark = chunk.mark;
                 }

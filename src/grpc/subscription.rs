@@ -7,6 +7,7 @@ use std::time::Duration;
 use ringmq_proto::kubemq::Subscribe;
 
 use super::codec::FrameInfo;
+use super::observe::Watch;
 use super::refused;
 use crate::model::Kind;
 use crate::rt::{self, Instant};
@@ -29,21 +30,30 @@ pub(super) fn to_channel_at(info: FrameInfo) -> ChannelAt {
 pub(super) type CheckedSubscribe = Result<(Kind, Subscribe), Refusal>;
 
 /// Takes a call that subscribes. `decode` reads its message and says to what kind.
-pub(super) async fn take(shard: Rc<Shard>, call: Call, decode: fn(&[u8]) -> CheckedSubscribe) {
-    if let Some((responder, kind, subscribe)) = check(&shard, call, decode).await {
-        serve(shard, responder, kind, &subscribe).await;
+pub(super) async fn take(
+    shard: Rc<Shard>,
+    mut watch: Watch,
+    call: Call,
+    decode: fn(&[u8]) -> CheckedSubscribe,
+) {
+    if let Some((responder, kind, subscribe)) = check(&shard, &mut watch, call, decode).await {
+        serve(shard, watch, responder, kind, &subscribe).await;
     }
 }
 
 /// Reads and checks the message of a call that subscribes; refuses the call when it is none.
 pub(super) async fn check(
     shard: &Shard,
+    watch: &mut Watch,
     call: Call,
     decode: fn(&[u8]) -> CheckedSubscribe,
 ) -> Option<(Responder, Kind, Subscribe)> {
     let (mut reader, responder) = call.into_parts();
     let checked = match reader.only_message().await {
-        Ok(message) => decode(&message).map_err(|refusal| refused(shard, refusal)),
+        Ok(message) => decode(&message).map_err(|refusal| {
+            watch.refused_subscribe(&message, &refusal);
+            refused(shard, refusal)
+        }),
         Err(status) => Err(status),
     };
     match checked {
@@ -58,6 +68,7 @@ pub(super) async fn check(
 /// Subscribes and serves until the client leaves or the broker ends.
 pub(super) async fn serve(
     shard: Rc<Shard>,
+    mut watch: Watch,
     responder: Responder,
     kind: Kind,
     subscribe: &Subscribe,
@@ -68,14 +79,17 @@ pub(super) async fn serve(
     {
         Ok(subscriber) => subscriber,
         Err(_ends) => {
-            return responder.refuse(refused(&shard, Refusal::ShuttingDown));
+            let refusal = Refusal::ShuttingDown;
+            watch.refused_subscription(subscribe, &refusal);
+            return responder.refuse(refused(&shard, refusal));
         }
     };
     // The subscription is live: the headers tell the client so, before any message.
     let Ok(mut stream) = responder.start() else {
         return;
     };
-    let end = deliver(&subscriber, &mut stream, subscribe).await;
+    watch.subscribed(kind, subscribe);
+    let end = deliver(&subscriber, &mut stream, subscribe, &mut watch).await;
     if end.is_some() {
         // Never OK while the connection lives: clients would take it for an orderly end.
         stream.finish(Refusal::ShuttingDown.into());
@@ -87,6 +101,7 @@ async fn deliver(
     subscriber: &Subscriber,
     stream: &mut ResponseStream,
     subscribe: &Subscribe,
+    watch: &mut Watch,
 ) -> Option<EndReason> {
     let outbox = subscriber.outbox();
     let mut logged: Option<Instant> = None;
@@ -101,11 +116,17 @@ async fn deliver(
         if !alive {
             return None;
         }
+        let mut bytes = 0;
         while let Some(chunk) = outbox.take() {
+            bytes += chunk.len();
+            watch.delivering(&chunk);
             if stream.send_all(chunk).await.is_err() {
                 return None;
             }
             subscriber.drained_some();
+        }
+        if bytes > 0 {
+            watch.delivered(outbox.take_frames(), bytes);
         }
         if let Some(reason) = outbox.ended() {
             return Some(reason);

@@ -63,6 +63,20 @@ impl<'a> EventView<'a> {
         Ok(view)
     }
 
+    /// An event of the broker's own: a body for a channel, and nothing beside it.
+    #[must_use]
+    pub const fn of_broker(channel: &'a str, body: &'a [u8]) -> Self {
+        Self {
+            event_id: "",
+            client_id: "",
+            channel,
+            metadata: "",
+            body,
+            store: false,
+            tags: Tags::none(&[], TAGS),
+        }
+    }
+
     /// The event's id as far as it can be read from a message that cannot be decoded: the client
     /// matches the result of a publish stream by it.
     #[must_use]

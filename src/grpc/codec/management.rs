@@ -443,6 +443,7 @@ mod tests {
             delayed: 13,
             expired: 14,
             consumers: 15,
+            ..ChannelFacts::default()
         }
     }
 

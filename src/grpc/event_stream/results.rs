@@ -116,6 +116,17 @@ impl Results {
     /// Adds the result of an event that was refused at once.
     pub(super) fn refuse(&mut self, event_id: &str, error: &str) {
         let result_bytes = self.write(event_id, false, error);
+        self.settled(result_bytes);
+    }
+
+    /// Adds the result of an event that was taken and is not stored.
+    pub(super) fn taken(&mut self, event_id: &str) {
+        let result_bytes = self.write(event_id, true, "");
+        self.settled(result_bytes);
+    }
+
+    /// A result that waits for nothing was written: it keeps its place behind those that do.
+    fn settled(&mut self, result_bytes: usize) {
         if self.entries.is_empty() {
             self.ready_bytes += result_bytes;
         } else {
@@ -275,6 +286,20 @@ mod tests {
         assert_eq!(sent(&mut results), [success("e"), failure("f", "bad")]);
         assert!(results.is_empty());
         assert!(!results.are_waiting());
+    }
+
+    #[test]
+    fn an_event_that_was_taken_keeps_its_place_as_a_refused_one_does() {
+        let mut results = Results::default();
+        results.taken("a");
+        assert_eq!(sent(&mut results), [success("a")]);
+        results.wait("b", 10);
+        results.taken("c");
+        results.refuse("d", "bad");
+        assert_eq!(sent(&mut results), []);
+        results.stored();
+        let expected = [success("b"), success("c"), failure("d", "bad")];
+        assert_eq!(sent(&mut results), expected);
     }
 
     #[test]

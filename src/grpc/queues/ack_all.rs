@@ -5,7 +5,9 @@ use std::rc::Rc;
 use bytes::{Bytes, BytesMut};
 
 use super::{answer_refusal, given_or_new};
+use crate::engine::clients::Figures;
 use crate::grpc::codec::queue::{AckAllView, QueueLimits, ack_all_answer, validate};
+use crate::grpc::observe::{Access, Deed, Watch};
 use crate::grpc::{Active, refused};
 use crate::shard::{ConsumerEvent, Shard};
 use crate::wire::server::Call;
@@ -15,24 +17,42 @@ use crate::wire_error::Refusal;
 pub(in crate::grpc) async fn ack_all(
     shard: Rc<Shard>,
     limits: Rc<QueueLimits>,
+    mut watch: Watch,
     call: Call,
     _active: Active,
 ) {
     let (mut reader, responder) = call.into_parts();
     let answer = match reader.only_message().await {
-        Ok(message) => empty(&shard, &limits, message).await,
+        Ok(message) => empty(&shard, &limits, &mut watch, message).await,
         Err(status) => Err(status),
     };
     responder.unary(answer);
 }
 
-async fn empty(shard: &Rc<Shard>, limits: &QueueLimits, message: Bytes) -> Result<Bytes, Status> {
+async fn empty(
+    shard: &Rc<Shard>,
+    limits: &QueueLimits,
+    watch: &mut Watch,
+    message: Bytes,
+) -> Result<Bytes, Status> {
     let request = AckAllView::parse(&message).map_err(|error| refused(shard, error.into()))?;
     let request_id = given_or_new(shard, request.request_id).into_owned();
-    let outcome = match validate::validate_ack_all(&request, limits) {
+    let access = Access::queue(request.channel, request.client_id, &request_id);
+    let checked = match validate::validate_ack_all(&request, limits) {
         Ok(()) if shard.is_draining() => Err(Refusal::ShuttingDown),
-        Ok(()) => drain(shard, request.channel).await,
-        Err(refusal) => Err(refusal),
+        checked => checked,
+    };
+    let outcome = match checked {
+        Ok(()) => {
+            let begun = watch.begin(&access, Deed::AckAll);
+            let outcome = drain(shard, request.channel).await;
+            watch.conclude(begun, outcome.as_ref().map(|_| Figures::default()));
+            outcome
+        }
+        Err(refusal) => {
+            watch.refused(&access, Deed::AckAll, &refusal);
+            Err(refusal)
+        }
     };
     let answer = |outcome: Result<u64, &str>| {
         let mut answer = BytesMut::new();

@@ -8,6 +8,7 @@ use super::results::Results;
 use super::send::Sending;
 use super::{MESSAGES_PER_TURN, REQUEST_MESSAGES_MAX, given_or_new, told};
 use crate::grpc::codec::queue::{MessagesView, QueueLimits, QueueMessageView, batch_response};
+use crate::grpc::observe::Watch;
 use crate::grpc::{Active, refused};
 use crate::rt;
 use crate::shard::{Receipts, Shard};
@@ -21,20 +22,27 @@ const LOOKS_PER_TURN: usize = 4096;
 pub(in crate::grpc) async fn send_batch(
     shard: Rc<Shard>,
     limits: Rc<QueueLimits>,
+    mut watch: Watch,
     call: Call,
     _active: Active,
 ) {
     let (mut reader, responder) = call.into_parts();
     let message = reader.only_message().await;
+    let message = message.map(|message| watch.batch_with_context(message));
     drop(reader);
     let answer = match message {
-        Ok(message) => send(&shard, &limits, message).await,
+        Ok(message) => send(&shard, &limits, &mut watch, message).await,
         Err(status) => Err(status),
     };
     responder.unary(answer);
 }
 
-async fn send(shard: &Rc<Shard>, limits: &QueueLimits, message: Bytes) -> Result<Bytes, Status> {
+async fn send(
+    shard: &Rc<Shard>,
+    limits: &QueueLimits,
+    watch: &mut Watch,
+    message: Bytes,
+) -> Result<Bytes, Status> {
     let batch = check(&message)
         .await
         .map_err(|refusal| refused(shard, refusal))?;
@@ -42,7 +50,7 @@ async fn send(shard: &Rc<Shard>, limits: &QueueLimits, message: Bytes) -> Result
     let receipts = shard.receipts();
     let mut results = Results::default();
     for (place, message) in batch.messages().enumerate() {
-        hand_over(shard, limits, message, &receipts, &mut results).await;
+        hand_over(shard, limits, watch, message, &receipts, &mut results).await;
         take_turns(place, MESSAGES_PER_TURN).await;
     }
     // What they said has been copied.
@@ -53,7 +61,9 @@ async fn send(shard: &Rc<Shard>, limits: &QueueLimits, message: Bytes) -> Result
         }
         take_turns(place, LOOKS_PER_TURN).await;
         let outcome = std::future::poll_fn(|cx| receipts.poll_front(cx)).await;
-        results.receipt(outcome.map_err(|failure| told(shard, failure.into())));
+        let outcome = outcome.map_err(Refusal::from);
+        watch.outcome(outcome.as_ref().copied());
+        results.receipt(outcome.map_err(|refusal| told(shard, refusal)));
     }
     let mut answer = BytesMut::new();
     let have_errors = results.have_errors();
@@ -89,17 +99,19 @@ async fn check(message: &[u8]) -> Result<MessagesView<'_>, Refusal> {
 async fn hand_over(
     shard: &Rc<Shard>,
     limits: &QueueLimits,
+    watch: &mut Watch,
     message: &[u8],
     receipts: &Receipts,
     results: &mut Results,
 ) {
     let refusal = match Sending::new(shard, limits, message) {
         Ok(Sending::Route(routed)) => {
-            let handed = Box::pin(routed.send_all(shard, limits, receipts)).await;
+            let handed = Box::pin(routed.send_all(shard, limits, receipts, watch)).await;
             return results.routed(handed);
         }
         Ok(Sending::Queue(checked)) => loop {
             let Err(no_room) = checked.send(shard, receipts) else {
+                watch.expect(&checked.access(message.len()));
                 return results.handed_over(&checked);
             };
             if let Err(refusal) = no_room.wait(shard, checked.channel()).await {
@@ -108,6 +120,7 @@ async fn hand_over(
         },
         Err(refusal) => refusal,
     };
+    watch.refused_queue_message(message, &refusal);
     let message_id = given_or_new(shard, QueueMessageView::message_id_of(message));
     results.refused(&message_id, &told(shard, refusal));
 }

@@ -24,7 +24,9 @@ use ringmq_proto::kubemq::QueuesDownstreamRequestType as RequestType;
 
 use super::outgoing::Outgoing;
 use crate::grpc::codec::downstream::{AnswerHead, begin_answer_frame, failure_frame};
+use crate::grpc::observe::{Begun, Place, Watch, finish};
 use crate::grpc::{Busy, refused};
+use crate::notifications::OpenReport;
 use crate::shard::{
     Action, Consumer, ConsumerEvent, Delivery, Polled, SettleFailure, Shard, StoreFailure, Which,
 };
@@ -49,13 +51,18 @@ const HELD_BYTES_MAX: usize = 4 << 20;
 const LEAVING: Duration = Duration::from_millis(300);
 
 /// Serves a stream of polls to its end.
-pub(in crate::grpc) async fn queues_downstream(shard: Rc<Shard>, busy: Busy, call: Call) {
+pub(in crate::grpc) async fn queues_downstream(
+    shard: Rc<Shard>,
+    watch: Watch,
+    busy: Busy,
+    call: Call,
+) {
     let (mut reader, responder) = call.into_parts();
     // The headers go out at once: some clients wait for them before they send.
     let Ok(stream) = responder.start() else {
         return;
     };
-    let mut downstream = Downstream::new(shard, stream, busy);
+    let mut downstream = Downstream::new(shard, watch, stream, busy);
     let ended = downstream.serve(&mut reader).await;
     downstream.end(ended);
 }
@@ -63,6 +70,7 @@ pub(in crate::grpc) async fn queues_downstream(shard: Rc<Shard>, busy: Busy, cal
 /// One stream of polls.
 struct Downstream {
     shard: Rc<Shard>,
+    watch: Watch,
     consumer: Consumer,
     /// A mark is the delivery that is settled when its answer has left.
     out: Outgoing<Delivery>,
@@ -83,6 +91,8 @@ struct OpenPoll {
     transaction: TransactionId,
     request_id: Box<str>,
     auto_ack: bool,
+    begun: Begun,
+    place: Option<Rc<Place>>,
 }
 
 /// A settlement whose outcome is not known.
@@ -95,6 +105,7 @@ enum Settlement {
         request_id: Box<str>,
         request_type: RequestType,
         which: Which,
+        report: Option<OpenReport>,
     },
 }
 
@@ -134,8 +145,9 @@ enum Next {
 }
 
 impl Downstream {
-    fn new(shard: Rc<Shard>, stream: ResponseStream, busy: Busy) -> Self {
+    fn new(shard: Rc<Shard>, watch: Watch, stream: ResponseStream, busy: Busy) -> Self {
         Self {
+            watch,
             consumer: shard.consumer(),
             shard,
             out: Outgoing::new(stream),
@@ -251,7 +263,7 @@ impl Downstream {
             ConsumerEvent::Polled { ticket, outcome } => {
                 if let Some(poll) = self.polls.remove(&ticket) {
                     self.held_bytes -= poll.request_id.len();
-                    self.answer_poll(&poll, outcome);
+                    self.answer_poll(poll, outcome);
                 }
             }
             ConsumerEvent::Settled { ticket, outcome } => {
@@ -269,12 +281,20 @@ impl Downstream {
         }
     }
 
-    fn answer_poll(&mut self, poll: &OpenPoll, outcome: Result<Polled, StoreFailure>) {
+    fn answer_poll(&mut self, mut poll: OpenPoll, outcome: Result<Polled, StoreFailure>) {
         let ends = matches!(outcome, Err(StoreFailure::ShuttingDown));
         if self.is_leaving() || ends {
             // The end of the call is the answer, and what has come goes back with everything else.
+            self.watch.polled(poll.begun, Err(&Refusal::ShuttingDown));
             return;
         }
+        let outcome = outcome.map_err(Refusal::from);
+        if let Ok(polled) = &outcome {
+            self.watch.handed_out(&mut poll.begun, polled);
+        }
+        let figures = outcome.as_ref();
+        let figures = figures.map(|polled| (polled.sequences.len(), polled.bytes));
+        self.watch.polled(poll.begun, figures);
         let transaction_id = poll.transaction.to_string();
         let head = AnswerHead {
             transaction_id: &transaction_id,
@@ -283,9 +303,9 @@ impl Downstream {
         };
         let polled = match outcome {
             Ok(polled) => polled,
-            Err(failure) => {
+            Err(refusal) => {
                 self.transactions.complete(poll.transaction);
-                return self.fail(&head, &Refusal::from(failure).into());
+                return self.fail(&head, &refusal.into());
             }
         };
         debug_assert_eq!(
@@ -299,8 +319,8 @@ impl Downstream {
         }
         match polled.delivery {
             Some(delivery) if !poll.auto_ack => {
-                self.transactions
-                    .begin(poll.transaction, delivery, &polled.sequences);
+                let (id, sequences) = (poll.transaction, &polled.sequences);
+                self.transactions.begin(id, delivery, poll.place, sequences);
                 if self.ending.is_some() {
                     // It came just then, and cannot be settled any more.
                     self.give_back(poll.transaction);
@@ -315,7 +335,7 @@ impl Downstream {
     }
 
     fn settled(&mut self, settlement: Settlement, outcome: Result<(), SettleFailure>) {
-        let (transaction, request_id, request_type, which) = match settlement {
+        let (transaction, request_id, request_type, which, report) = match settlement {
             Settlement::OfAnswer => {
                 if let Err(failure) = outcome {
                     tracing::debug!(%failure, "messages of an answer were not settled");
@@ -327,10 +347,14 @@ impl Downstream {
                 request_id,
                 request_type,
                 which,
-            } => (transaction, request_id, request_type, which),
+                report,
+            } => (transaction, request_id, request_type, which, report),
         };
         let refusal = match outcome {
-            Ok(()) => return self.transactions.confirmed(transaction),
+            Ok(()) => {
+                finish(report, Ok(()));
+                return self.transactions.confirmed(transaction);
+            }
             Err(SettleFailure::LeaseLost { sequence }) => {
                 self.transactions.broke_off(transaction, sequence, &which);
                 requests::lease_lost(request_type, sequence)
@@ -347,6 +371,7 @@ impl Downstream {
                 Refusal::from(failure).into()
             }
         };
+        finish(report, Err(refusal.text()));
         let transaction_id = transaction.to_string();
         let head = AnswerHead {
             transaction_id: &transaction_id,

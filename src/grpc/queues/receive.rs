@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{ANSWER_BYTES_MAX, answer_refusal, given_or_new};
 use crate::grpc::codec::queue::{QueueLimits, ReceiveAnswer, ReceiveView, validate};
+use crate::grpc::observe::{Access, Begun, Deed, Watch};
 use crate::grpc::{Active, refused};
 use crate::shard::{Action, Consumer, ConsumerEvent, Delivery, PollRequest, Polled, Shard, Which};
 use crate::wire::Gone;
@@ -23,6 +24,7 @@ const ONE_PIECE_BYTES_MAX: usize = 16 << 10;
 pub(in crate::grpc) async fn receive(
     shard: Rc<Shard>,
     limits: Rc<QueueLimits>,
+    mut watch: Watch,
     call: Call,
     _active: Active,
 ) {
@@ -37,21 +39,24 @@ pub(in crate::grpc) async fn receive(
     };
     let request_id = given_or_new(&shard, request.request_id).into_owned();
     let is_peek = request.is_peek;
-    let asked = ask(&shard, &limits, &request, request_id.len());
+    let asked = ask(&shard, &limits, &mut watch, &request, &request_id);
     // The wait may be long, and the message holds the connection's read buffer.
     drop((message, reader));
     let refusal = match asked {
-        Ok((consumer, ticket)) => match wait(&shard, &consumer, ticket, &mut responder).await {
-            Some(Ok(polled)) => {
-                hand_out(&consumer, responder, &request_id, is_peek, polled).await;
-                return consumer.close();
+        Ok((consumer, ticket, begun)) => {
+            let outcome = wait(&shard, &consumer, ticket, &mut responder).await;
+            match tell(&watch, begun, outcome) {
+                Some(Ok(polled)) => {
+                    hand_out(&consumer, responder, &request_id, is_peek, polled).await;
+                    return consumer.close();
+                }
+                Some(Err(refusal)) => {
+                    consumer.close();
+                    refusal
+                }
+                None => return consumer.close(),
             }
-            Some(Err(refusal)) => {
-                consumer.close();
-                refusal
-            }
-            None => return consumer.close(),
-        },
+        }
         Err(refusal) => refusal,
     };
     responder.unary(answer_refusal(&shard, refusal, |error| {
@@ -69,14 +74,25 @@ pub(in crate::grpc) async fn receive(
 fn ask(
     shard: &Rc<Shard>,
     limits: &QueueLimits,
+    watch: &mut Watch,
     request: &ReceiveView<'_>,
-    request_id_len: usize,
-) -> Result<(Consumer, u64), Refusal> {
-    let (items_max, wait) = validate::validate_receive(request, limits)?;
-    if shard.is_draining() {
-        return Err(Refusal::ShuttingDown);
+    request_id: &str,
+) -> Result<(Consumer, u64, Begun), Refusal> {
+    let access = Access::queue(request.channel, request.client_id, request_id);
+    let deed = match request.is_peek {
+        true => Deed::Peek,
+        false => Deed::Receive,
+    };
+    let checked = match validate::validate_receive(request, limits) {
+        Ok(_) if shard.is_draining() => Err(Refusal::ShuttingDown),
+        checked => checked,
+    };
+    if let Err(refusal) = &checked {
+        watch.refused(&access, deed, refusal);
     }
-    let around = request_id_len + ReceiveAnswer::FIXED_BYTES_MAX;
+    let (items_max, wait) = checked?;
+    let begun = watch.polling(&access, deed);
+    let around = request_id.len() + ReceiveAnswer::FIXED_BYTES_MAX;
     let consumer = shard.consumer();
     let ticket = consumer.poll(&PollRequest {
         channel: request.channel,
@@ -87,7 +103,26 @@ fn ask(
         visibility: None,
         field: ReceiveAnswer::MESSAGES,
     });
-    Ok((consumer, ticket))
+    Ok((consumer, ticket, begun))
+}
+
+/// Tells what a poll came to, and passes it on.
+fn tell(
+    watch: &Watch,
+    mut begun: Begun,
+    outcome: Option<Result<Polled, Refusal>>,
+) -> Option<Result<Polled, Refusal>> {
+    match &outcome {
+        Some(outcome) => {
+            if let Ok(polled) = outcome {
+                watch.handed_out(&mut begun, polled);
+            }
+            let figures = outcome.as_ref();
+            watch.polled(begun, figures.map(|p| (p.sequences.len(), p.bytes)));
+        }
+        None => watch.abandon(begun),
+    }
+    outcome
 }
 
 /// Waits for the answer to the poll; `None` when the caller has gone. At the end of the broker the

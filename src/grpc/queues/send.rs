@@ -7,10 +7,12 @@ use bytes::{Bytes, BytesMut};
 
 use super::{answer_refusal, given_or_new};
 use crate::engine::stored::StoredKind;
+use crate::grpc::codec::context::Sent;
 use crate::grpc::codec::queue::{
     QueueLimits, QueueMessageView, SendFacts, SendOutcome, StoredMessage, send_result, validate,
 };
 use crate::grpc::events::NoRoom;
+use crate::grpc::observe::{Access, Begun, Deed, Watch};
 use crate::grpc::routed::{Handed, Routed};
 use crate::grpc::{Active, refused};
 use crate::model::name::Target;
@@ -23,15 +25,17 @@ use crate::wire_error::Refusal;
 pub(in crate::grpc) async fn send_message(
     shard: Rc<Shard>,
     limits: Rc<QueueLimits>,
+    mut watch: Watch,
     call: Call,
     _active: Active,
 ) {
     let began = rt::now();
     let (mut reader, responder) = call.into_parts();
     let message = reader.only_message().await;
+    let message = message.map(|message| watch.with_context(message, Sent::QueueMessage));
     drop(reader);
     let answer = match message {
-        Ok(message) => send(&shard, &limits, message).await,
+        Ok(message) => send(&shard, &limits, &mut watch, message).await,
         Err(status) => Err(status),
     };
     responder.unary(answer);
@@ -43,35 +47,48 @@ enum HandedOver {
     Queue {
         /// When all goes well.
         answer: Bytes,
-        outcome: Result<(), Refusal>,
+        outcome: Result<Begun, Refusal>,
     },
     Route(Box<Handed>),
 }
 
-async fn send(shard: &Rc<Shard>, limits: &QueueLimits, message: Bytes) -> Result<Bytes, Status> {
+async fn send(
+    shard: &Rc<Shard>,
+    limits: &QueueLimits,
+    watch: &mut Watch,
+    message: Bytes,
+) -> Result<Bytes, Status> {
     let receipts = shard.receipts();
-    let handed_over = hand_over(shard, limits, &message, &receipts)
+    let handed_over = hand_over(shard, limits, watch, &message, &receipts)
         .await
         .map_err(|refusal| refused(shard, refusal))?;
-    let (answer, mut outcome) = match handed_over {
+    let (answer, outcome) = match handed_over {
         HandedOver::Queue { answer, outcome } => (answer, outcome),
         HandedOver::Route(handed) => {
             drop(message);
             let Handed { id, facts, .. } = &*handed;
             let (id, facts) = (id.clone(), *facts);
-            let failure = handed.settled(shard, &receipts).await;
+            let failure = handed.settled(shard, &receipts, watch).await;
             return Ok(encode_result(
                 &id,
                 failure.as_deref().map_or(Ok(facts), Err),
             ));
         }
     };
+    if let Err(refusal) = &outcome {
+        watch.refused_queue_message(&message, refusal);
+    }
     // It holds the connection's read buffer; what it said has been copied.
     drop(message);
-    if outcome.is_ok() {
-        let receipt = std::future::poll_fn(|cx| receipts.poll_front(cx)).await;
-        outcome = receipt.map_err(Refusal::from);
-    }
+    let outcome = match outcome {
+        Ok(begun) => {
+            let receipt = std::future::poll_fn(|cx| receipts.poll_front(cx)).await;
+            let receipt = receipt.map_err(Refusal::from);
+            watch.conclude_send(begun, receipt.as_ref().copied());
+            receipt
+        }
+        Err(refusal) => Err(refusal),
+    };
     match outcome {
         Ok(()) => Ok(answer),
         Err(refusal) => answer_refusal(shard, refusal, |text| {
@@ -85,6 +102,7 @@ async fn send(shard: &Rc<Shard>, limits: &QueueLimits, message: Bytes) -> Result
 async fn hand_over(
     shard: &Rc<Shard>,
     limits: &QueueLimits,
+    watch: &mut Watch,
     message: &[u8],
     receipts: &Receipts,
 ) -> Result<HandedOver, Refusal> {
@@ -94,7 +112,7 @@ async fn hand_over(
     let checked = match sending {
         Ok(Sending::Queue(checked)) => checked,
         Ok(Sending::Route(routed)) => {
-            let handed = Box::pin(routed.send_all(shard, limits, receipts)).await;
+            let handed = Box::pin(routed.send_all(shard, limits, receipts, watch)).await;
             return Ok(HandedOver::Route(Box::new(handed)));
         }
         Err(refusal) => {
@@ -103,13 +121,14 @@ async fn hand_over(
             return Ok(HandedOver::Queue { answer, outcome });
         }
     };
-    let mut outcome = Ok(());
-    while let Err(no_room) = checked.send(shard, receipts) {
+    let outcome = loop {
+        let Err(no_room) = checked.send(shard, receipts) else {
+            break Ok(watch.begin(&checked.access(message.len()), Deed::Send));
+        };
         if let Err(refusal) = no_room.wait(shard, checked.channel()).await {
-            outcome = Err(refusal);
-            break;
+            break Err(refusal);
         }
-    }
+    };
     let answer = encode_result(&message_id, Ok(checked.facts()));
     Ok(HandedOver::Queue { answer, outcome })
 }
@@ -200,6 +219,11 @@ impl<'a> Checked<'a> {
     /// The queue.
     pub(in crate::grpc) fn channel(&self) -> &'a str {
         self.0.channel()
+    }
+
+    /// What its sender does; of a message of so many bytes.
+    pub(in crate::grpc) fn access(&self, bytes: usize) -> Access<'_> {
+        Access::queue_message(self.0.view(), self.message_id(), bytes)
     }
 
     /// What its sender is told when it is stored.

@@ -25,7 +25,9 @@ use crate::grpc::codec::queue::QueueLimits;
 use crate::grpc::codec::queue_stream::{
     StreamAnswerHead, begin_stream_answer_frame, stream_failure_frame,
 };
+use crate::grpc::observe::{Begun, Deed, Place, Watch, finish};
 use crate::grpc::{Busy, refused};
+use crate::notifications::OpenReport;
 use crate::rt;
 use crate::shard::{
     Action, Consumer, ConsumerEvent, Delivery, Polled, SettleFailure, Shard, StoreFailure, Which,
@@ -46,6 +48,7 @@ const LAST_ANSWER: Duration = Duration::from_millis(3);
 pub(in crate::grpc) async fn stream_queue_message(
     shard: Rc<Shard>,
     limits: Rc<QueueLimits>,
+    watch: Watch,
     busy: Busy,
     call: Call,
 ) {
@@ -57,6 +60,10 @@ pub(in crate::grpc) async fn stream_queue_message(
         consumer: shard.consumer(),
         shard,
         limits,
+        watch,
+        begun: None,
+        place: None,
+        report: None,
         out: Outgoing::new(stream),
         phase: Phase::Idle,
         last: Asked::default(),
@@ -73,6 +80,13 @@ pub(in crate::grpc) async fn stream_queue_message(
 struct QueueStream {
     shard: Rc<Shard>,
     limits: Rc<QueueLimits>,
+    watch: Watch,
+    /// The poll that waits, or the message that is being stored.
+    begun: Option<Begun>,
+    /// Where the message comes from, when anybody wants to know.
+    place: Option<Rc<Place>>,
+    /// Of the settlement that is on its way.
+    report: Option<OpenReport>,
     consumer: Consumer,
     out: Outgoing<()>,
     phase: Phase,
@@ -230,6 +244,16 @@ impl QueueStream {
         let Phase::Waiting { asked, .. } = std::mem::replace(&mut self.phase, Phase::Idle) else {
             return;
         };
+        if let Some(mut begun) = self.begun.take() {
+            if let Ok(polled) = &outcome {
+                self.watch.handed_out(&mut begun, polled);
+            }
+            let figures = match &outcome {
+                Ok(polled) => Ok((polled.sequences.len(), polled.bytes)),
+                Err(failure) => Err(Refusal::from(failure.clone())),
+            };
+            self.watch.polled(begun, figures.as_ref().copied());
+        }
         if self.ended.is_some() {
             return;
         }
@@ -324,8 +348,13 @@ impl QueueStream {
             return;
         };
         let (held, asked, lost) = (*held, std::mem::take(asked), *lost);
+        if let Some(begun) = self.begun.take() {
+            let outcome = outcome.as_ref().copied();
+            self.watch.conclude_send(begun, outcome);
+        }
         match outcome {
             Ok(()) => {
+                self.report = self.settling(&asked, Deed::Requeue);
                 let ticket = self
                     .consumer
                     .settle(held.delivery, Which::All, Action::Ack, true);
@@ -340,6 +369,12 @@ impl QueueStream {
                 }
             }
         }
+    }
+
+    /// The record of a settlement that begins.
+    fn settling(&self, asked: &Asked, deed: Deed) -> Option<OpenReport> {
+        let place = self.place.as_ref();
+        self.watch.settling(place, "", &asked.request_id, deed)
     }
 
     /// The client has said all it had to say.
@@ -365,6 +400,7 @@ impl QueueStream {
     }
 
     fn succeed(&mut self, asked: &Asked) {
+        finish(self.report.take(), Ok(()));
         let head = asked.head();
         self.out
             .write(|out| begin_stream_answer_frame(&head, 0, out));
@@ -373,12 +409,16 @@ impl QueueStream {
     fn fail(&mut self, asked: &Asked, refusal: &QueueStreamRefusal) {
         count_refused(&self.shard, refusal);
         let (head, text) = (asked.head(), refusal.text());
+        finish(self.report.take(), Err(text.clone()));
         self.out
             .write(|out| stream_failure_frame(&head, &text, out));
     }
 
     /// Gives back what is not settled, and ends the call.
-    async fn end(self, ended: Result<(), Gone>) {
+    async fn end(mut self, ended: Result<(), Gone>) {
+        if let Some(begun) = self.begun.take() {
+            self.watch.abandon(begun);
+        }
         // Who had said all before it was gone did not break; nor did who was gone after the broker
         // began to end.
         let Some(end) = self.ended.filter(|end| !end.broken || ended.is_ok()) else {

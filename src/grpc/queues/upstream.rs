@@ -17,6 +17,7 @@ use super::{MESSAGES_PER_TURN, REQUEST_MESSAGES_MAX, given_or_new, told};
 use crate::grpc::Busy;
 use crate::grpc::codec::queue::{MessagesView, QueueLimits, QueueMessageView};
 use crate::grpc::events::NoRoom;
+use crate::grpc::observe::Watch;
 use crate::grpc::routed::Routed;
 use crate::rt;
 use crate::shard::{Receipts, Shard};
@@ -29,6 +30,7 @@ use answers::Answers;
 pub(in crate::grpc) async fn upstream(
     shard: Rc<Shard>,
     limits: Rc<QueueLimits>,
+    watch: Watch,
     busy: Busy,
     call: Call,
 ) {
@@ -41,6 +43,7 @@ pub(in crate::grpc) async fn upstream(
         receipts: shard.receipts(),
         shard,
         limits,
+        watch,
         stream,
         answers: Answers::default(),
         busy,
@@ -54,8 +57,10 @@ pub(in crate::grpc) async fn upstream(
 struct Sender {
     shard: Rc<Shard>,
     limits: Rc<QueueLimits>,
+    watch: Watch,
     stream: ResponseStream,
-    /// INVARIANT: as many outstanding ones as messages that wait in the answers.
+    /// INVARIANT: as many outstanding ones as messages that wait in the answers, and as many as
+    /// are expected.
     receipts: Receipts,
     answers: Answers,
     /// While receipts are outstanding.
@@ -122,9 +127,10 @@ impl Sender {
             let Poll::Ready(outcome) = self.receipts.poll_front(cx) else {
                 break;
             };
-            let shard = &self.shard;
+            let (shard, outcome) = (&self.shard, outcome.map_err(Refusal::from));
+            self.watch.outcome(outcome.as_ref().copied());
             self.answers
-                .receipt(outcome.map_err(|failure| told(shard, failure.into())));
+                .receipt(outcome.map_err(|refusal| told(shard, refusal)));
         }
         self.busy.set(self.answers.are_waiting());
         while self.answers.ready_bytes() > 0 {
@@ -155,6 +161,7 @@ impl Sender {
         self.answers.begin(view.id);
         for (place, message) in view.messages().enumerate() {
             if let Err(refusal) = self.hand_over(message).await? {
+                self.watch.refused_queue_message(message, &refusal);
                 let message_id = QueueMessageView::message_id_of(message);
                 let message_id = given_or_new(&self.shard, message_id);
                 let error = told(&self.shard, refusal);
@@ -193,6 +200,7 @@ impl Sender {
             }
         }
         self.answers.handed_over(&checked);
+        self.watch.expect(&checked.access(message.len()));
         debug_assert_eq!(self.receipts.outstanding(), self.answers.waiting_count());
         Ok(Ok(()))
     }
@@ -200,9 +208,9 @@ impl Sender {
     /// Hands the copies of one message to their channels.
     async fn hand_over_routed(&mut self, mut routed: Routed<'_>) -> Result<(), Gone> {
         let (shard, limits) = (self.shard.clone(), self.limits.clone());
-        while let Err(no_room) = routed.send(&shard, &limits, &self.receipts) {
+        while let Err(no_room) = routed.send(&shard, &limits, &self.receipts, &mut self.watch) {
             if let Err(refusal) = self.wait_for_room(no_room, routed.channel()).await? {
-                routed.give_up(&shard, refusal);
+                routed.give_up(&shard, refusal, &mut self.watch);
             }
         }
         self.answers.routed(routed.handed_over());

@@ -79,6 +79,12 @@ impl<'a> StoredMessage<'a> {
         self.view.channel
     }
 
+    /// The message as it came.
+    #[must_use]
+    pub const fn view(&self) -> &QueueMessageView<'a> {
+        &self.view
+    }
+
     /// What its sender is told of it.
     #[must_use]
     pub const fn facts(&self) -> SendFacts {

@@ -13,6 +13,7 @@ use crate::grpc::codec::DecodeError;
 use crate::grpc::codec::downstream::{AnswerHead, DownstreamView, MESSAGES_FIELD, offsets_frame};
 use crate::grpc::codec::queue::validate::check_queue;
 use crate::grpc::codec::validate::check_client_id;
+use crate::grpc::observe::{Access, Deed};
 use crate::shard::{Action, PollRequest, Which};
 use crate::wire_error::{QueueStreamRefusal, Refusal};
 
@@ -88,6 +89,10 @@ impl Downstream {
             }
         };
         if let Err(refusal) = outcome {
+            if let Some(deed) = deed(view.request_type) {
+                let access = Access::queue("", view.client_id, view.transaction_id);
+                self.watch.refused(&access, deed, &refusal);
+            }
             let mut head = head_of(view);
             if refusal == QueueStreamRefusal::RequestUnknown {
                 head.request_type = RequestType::PollRequestTypeUnknown.into();
@@ -98,6 +103,7 @@ impl Downstream {
 
     fn poll(&mut self, view: &DownstreamView<'_>) {
         let transaction = TransactionId::random(|bytes| self.shard.fill_random(bytes));
+        let access = Access::queue(view.channel, view.client_id, view.request_id);
         match self.check_poll(view) {
             Ok(visibility) => {
                 let head_bytes = view.request_id.len() + 64;
@@ -114,11 +120,14 @@ impl Downstream {
                     transaction,
                     request_id: view.request_id.into(),
                     auto_ack: view.auto_ack,
+                    begun: self.watch.polling(&access, Deed::Stream),
+                    place: self.watch.place(&access),
                 };
                 self.held_bytes += poll.request_id.len();
                 self.polls.insert(ticket, poll);
             }
             Err(refusal) => {
+                self.watch.refused(&access, Deed::Stream, &refusal);
                 let transaction_id = transaction.to_string();
                 let head = AnswerHead {
                     transaction_id: &transaction_id,
@@ -261,12 +270,16 @@ impl Downstream {
             return;
         };
         let delivery = transaction.delivery;
+        let deed = deed(request_type.into()).unwrap_or(Deed::Ack);
+        let (place, request_id) = (transaction.place.as_ref(), view.transaction_id);
+        let report = self.watch.settling(place, view.client_id, request_id, deed);
         let ticket = self.consumer.settle(delivery, which.clone(), action, true);
         let settlement = Settlement::Asked {
             transaction: id,
             request_id: view.request_id.into(),
             request_type,
             which,
+            report,
         };
         self.held_bytes += settlement.held_bytes();
         self.settlements.insert(ticket, settlement);
@@ -324,6 +337,16 @@ impl Downstream {
             (Found::Completed, _) => Err(completed),
             (Found::Open | Found::Unknown, _) => Err(QueueStreamRefusal::TransactionUnknown),
         }
+    }
+}
+
+/// What a request of this number does to messages that were taken.
+fn deed(request_type: i32) -> Option<Deed> {
+    match RequestType::try_from(request_type).ok()? {
+        RequestType::AckAll | RequestType::AckRange => Some(Deed::Ack),
+        RequestType::NAckAll | RequestType::NAckRange => Some(Deed::Nack),
+        RequestType::ReQueueAll | RequestType::ReQueueRange => Some(Deed::Requeue),
+        _ => None,
     }
 }
 

@@ -7,11 +7,13 @@
 
 use std::collections::VecDeque;
 use std::hash::Hash;
+use std::rc::Rc;
 
 use foldhash::{HashMap, HashSet};
 use ringmq_storage::Sequence;
 
 use super::transaction_id::TransactionId;
+use crate::grpc::observe::Place;
 use crate::shard::Which;
 
 /// Completed transactions that are remembered: a late settlement of one is told what it hit.
@@ -31,6 +33,8 @@ enum Standing {
 #[derive(Debug)]
 pub(super) struct Transaction<D> {
     pub(super) delivery: D,
+    /// Where the messages came from, when anybody wants to know.
+    pub(super) place: Option<Rc<Place>>,
     /// Ascending, as the client is told them; most answers are in this order anyway.
     messages: Vec<(Sequence, Standing)>,
     open: usize,
@@ -39,13 +43,14 @@ pub(super) struct Transaction<D> {
 }
 
 impl<D> Transaction<D> {
-    fn new(delivery: D, sequences: &[Sequence]) -> Self {
+    fn new(delivery: D, place: Option<Rc<Place>>, sequences: &[Sequence]) -> Self {
         let mut messages: Vec<_> = sequences.iter().map(|s| (*s, Standing::Open)).collect();
         if !messages.is_sorted_by_key(|(sequence, _)| *sequence) {
             messages.sort_unstable_by_key(|(sequence, _)| *sequence);
         }
         Self {
             delivery,
+            place,
             open: messages.len(),
             messages,
             outstanding: 0,
@@ -143,11 +148,18 @@ impl<D> Default for Transactions<D> {
 
 impl<D: Copy + Eq + Hash> Transactions<D> {
     /// Begins a transaction with the messages of an answer.
-    pub(super) fn begin(&mut self, id: TransactionId, delivery: D, sequences: &[Sequence]) {
+    pub(super) fn begin(
+        &mut self,
+        id: TransactionId,
+        delivery: D,
+        place: Option<Rc<Place>>,
+        sequences: &[Sequence],
+    ) {
         debug_assert!(!sequences.is_empty(), "an empty answer is complete");
         self.message_count += sequences.len();
         self.by_delivery.insert(delivery, id);
-        self.live.insert(id, Transaction::new(delivery, sequences));
+        let transaction = Transaction::new(delivery, place, sequences);
+        self.live.insert(id, transaction);
     }
 
     /// Notes a transaction that is complete from the beginning.
@@ -304,7 +316,7 @@ mod tests {
     /// A stream with one transaction of these messages.
     fn with(numbers: impl IntoIterator<Item = u64>) -> Transactions<u32> {
         let mut transactions = Transactions::default();
-        transactions.begin(id(1), DELIVERY, &sequences(numbers));
+        transactions.begin(id(1), DELIVERY, None, &sequences(numbers));
         transactions
     }
 

@@ -12,6 +12,7 @@ use crate::grpc::codec::queue::validate::{check_queue, check_wait, validate_mess
 use crate::grpc::codec::queue::{QueueLimits, QueueMessageView};
 use crate::grpc::codec::queue_stream::{MESSAGE_FIELD, QueueStreamView};
 use crate::grpc::codec::validate::check_client_id;
+use crate::grpc::observe::{Access, Deed};
 use crate::grpc::queues::given_or_new;
 use crate::grpc::queues::send::Checked;
 use crate::shard::{Action, PollRequest, Shard, Which};
@@ -35,6 +36,10 @@ impl QueueStream {
             Err(error) => Err(Refusal::from(error).into()),
         };
         if let Err(refusal) = outcome {
+            if let Some((channel, deed)) = deed(&view) {
+                let access = Access::queue(channel, view.client_id, &asked.request_id);
+                self.watch.refused(&access, deed, &refusal);
+            }
             self.fail(&asked, &refusal);
         }
     }
@@ -85,6 +90,9 @@ impl QueueStream {
             visibility: Some(visibility),
             field: MESSAGE_FIELD,
         });
+        let access = Access::queue(view.channel, view.client_id, &asked.request_id);
+        self.begun = Some(self.watch.polling(&access, Deed::Stream));
+        self.place = self.watch.place(&access);
         let asked = asked.clone();
         self.phase = Phase::Waiting { ticket, asked };
         Ok(())
@@ -135,6 +143,8 @@ impl QueueStream {
         // It goes to one queue, as what it replaces has come from one.
         check_queue(parsed.channel)?;
         let held = self.held().ok_or(QueueStreamRefusal::NoMessageToAck)?;
+        let access = Access::queue_message(&parsed, parsed.message_id, modified.len());
+        self.begun = Some(self.watch.begin(&access, Deed::Send));
         let modified = message.slice_ref(modified);
         self.phase = Phase::Storing {
             storing: Box::pin(store(self.shard.clone(), self.limits.clone(), modified)),
@@ -172,6 +182,12 @@ impl QueueStream {
     }
 
     fn settle(&mut self, held: Held, action: Action, asked: &Asked) {
+        let deed = match action {
+            Action::Move { .. } => Deed::Requeue,
+            Action::Nack => Deed::Nack,
+            _ => Deed::Ack,
+        };
+        self.report = self.settling(asked, deed);
         let ticket = self
             .consumer
             .settle(held.delivery, Which::All, action, true);
@@ -190,6 +206,17 @@ impl QueueStream {
         } else {
             visibility
         })
+    }
+}
+
+/// What a request does, and to what: a settlement names no queue.
+fn deed<'a>(view: &QueueStreamView<'a>) -> Option<(&'a str, Deed)> {
+    match RequestType::try_from(view.request_type).ok()? {
+        RequestType::ReceiveMessage => Some((view.channel, Deed::Stream)),
+        RequestType::AckMessage => Some(("", Deed::Ack)),
+        RequestType::RejectMessage => Some(("", Deed::Nack)),
+        RequestType::ResendMessage | RequestType::SendModifiedMessage => Some(("", Deed::Requeue)),
+        RequestType::ModifyVisibility | RequestType::Unknown => None,
     }
 }
 
