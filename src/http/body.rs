@@ -1,0 +1,239 @@
+//! The bodies of requests and responses.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::wire::Alarm;
+use crate::wire::local::LocalCall;
+
+/// Bodies up to this size are gathered without asking the allocator twice.
+const GATHER_BYTES: usize = 4 << 10;
+
+/// What a client sends behind its head.
+#[derive(Debug)]
+pub(crate) struct RequestBody {
+    incoming: Incoming,
+    /// How long all of it may take.
+    timeout: Duration,
+}
+
+/// A body that was not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// It is larger than the limit.
+    #[error("the body is larger than the limit")]
+    TooLarge,
+    /// It did not come in time.
+    #[error("the body did not come in time")]
+    Timeout,
+    /// The client is gone, or what it sends is no body.
+    #[error("the body broke off")]
+    Broken,
+}
+
+impl RequestBody {
+    pub(super) const fn new(incoming: Incoming, timeout: Duration) -> Self {
+        Self { incoming, timeout }
+    }
+
+    /// Reads all of it, up to `max` bytes.
+    pub(crate) async fn read(&mut self, max: usize) -> Result<Bytes, BodyError> {
+        use http_body::Body as _;
+        let announced = self.incoming.size_hint().lower();
+        if usize::try_from(announced).map_or(true, |bytes| bytes > max) {
+            return Err(BodyError::TooLarge);
+        }
+        let mut limit = Alarm::new(self.timeout);
+        let mut gathered = Gathered::default();
+        loop {
+            let frame = std::future::poll_fn(|cx| {
+                let frame = Pin::new(&mut self.incoming).poll_frame(cx);
+                match frame {
+                    Poll::Pending if limit.poll(cx).is_ready() => {
+                        Poll::Ready(Err(BodyError::Timeout))
+                    }
+                    frame => frame.map(Ok),
+                }
+            })
+            .await?;
+            match frame {
+                None => return Ok(gathered.finish()),
+                Some(Err(_broken)) => return Err(BodyError::Broken),
+                Some(Ok(frame)) => {
+                    // Trailers say nothing that we ask for.
+                    if let Ok(data) = frame.into_data() {
+                        if gathered.len() + data.len() > max {
+                            return Err(BodyError::TooLarge);
+                        }
+                        gathered.add(data);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A body in one piece; one that came in one piece is not copied.
+#[derive(Default)]
+struct Gathered {
+    first: Bytes,
+    all: BytesMut,
+}
+
+impl Gathered {
+    fn len(&self) -> usize {
+        self.first.len() + self.all.len()
+    }
+
+    fn add(&mut self, data: Bytes) {
+        if self.len() == 0 {
+            self.first = data;
+            return;
+        }
+        if self.all.is_empty() {
+            let first = std::mem::take(&mut self.first);
+            self.all.reserve(GATHER_BYTES.max(first.len() + data.len()));
+            self.all.extend_from_slice(&first);
+        }
+        self.all.extend_from_slice(&data);
+    }
+
+    fn finish(self) -> Bytes {
+        if self.all.is_empty() {
+            self.first
+        } else {
+            self.all.freeze()
+        }
+    }
+}
+
+/// Gives the next piece of a body; `None` at its end.
+type NextPiece = Box<dyn FnMut(&mut Context<'_>) -> Poll<Option<Bytes>>>;
+
+/// What is sent behind the head of a response.
+pub struct Body(Kind);
+
+enum Kind {
+    Empty,
+    Whole(Box<Piece>),
+    Stream(NextPiece),
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.0 {
+            Kind::Empty => "Body::Empty",
+            Kind::Whole(_) => "Body::Whole",
+            Kind::Stream(_) => "Body::Stream",
+        })
+    }
+}
+
+impl Body {
+    /// No body.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self(Kind::Empty)
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        Self::whole(bytes.into(), None)
+    }
+
+    /// All of it, whose way to the client matters: once all has gone to the socket, the call is
+    /// told that its messages are [`written`](LocalCall::written). If it never does, the call is
+    /// dropped.
+    #[must_use]
+    pub fn settling(bytes: Bytes, call: LocalCall) -> Self {
+        Self::whole(bytes, Some(call))
+    }
+
+    /// Pieces as they come.
+    #[must_use]
+    pub fn stream(next: impl FnMut(&mut Context<'_>) -> Poll<Option<Bytes>> + 'static) -> Self {
+        Self(Kind::Stream(Box::new(next)))
+    }
+
+    fn whole(bytes: Bytes, mut call: Option<LocalCall>) -> Self {
+        if bytes.is_empty() {
+            if let Some(call) = &mut call {
+                call.written();
+            }
+            return Self::empty();
+        }
+        Self(Kind::Whole(Box::new(Piece { bytes, call })))
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Piece;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Piece>, Infallible>>> {
+        match &mut self.0 {
+            Kind::Empty => Poll::Ready(None),
+            Kind::Stream(next) => next(cx).map(|piece| {
+                let piece = Piece {
+                    bytes: piece?,
+                    call: None,
+                };
+                Some(Ok(Frame::data(piece)))
+            }),
+            Kind::Whole(_) => match std::mem::replace(&mut self.0, Kind::Empty) {
+                Kind::Whole(piece) => Poll::Ready(Some(Ok(Frame::data(*piece)))),
+                Kind::Empty | Kind::Stream(_) => Poll::Ready(None),
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.0, Kind::Empty)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Whole(piece) => {
+                SizeHint::with_exact(u64::try_from(piece.bytes.len()).unwrap_or(u64::MAX))
+            }
+            Kind::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// Bytes of a response on their way to the socket. Reports when the last of them has gone there.
+#[derive(Debug)]
+pub struct Piece {
+    bytes: Bytes,
+    call: Option<LocalCall>,
+}
+
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.bytes.advance(count);
+        if self.bytes.is_empty()
+            && let Some(mut call) = self.call.take()
+        {
+            call.written();
+        }
+    }
+}

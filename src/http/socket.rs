@@ -1,0 +1,132 @@
+//! The socket of a connection that speaks HTTP: plain or behind TLS, with its fair share of turns.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+
+use crate::rt::Conn;
+use crate::wire::{Budget, Transport};
+
+/// A connection's bytes, both ways. Polled by one task.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    transport: Transport,
+    /// Bytes that were read before and are to be read again.
+    ahead: Bytes,
+    budget: Budget,
+    /// Whether the peer has not taken what it was offered.
+    blocked: bool,
+    /// Bytes that have gone to the peer, to see whether there is progress.
+    written: u64,
+}
+
+impl Socket {
+    /// A socket without TLS.
+    pub(crate) fn plain(conn: Conn) -> Self {
+        Self::new(Transport::Plain(conn))
+    }
+
+    /// Whatever carries the bytes.
+    pub(crate) const fn new(transport: Transport) -> Self {
+        Self {
+            transport,
+            ahead: Bytes::new(),
+            budget: Budget::new(),
+            blocked: false,
+            written: 0,
+        }
+    }
+
+    /// Puts bytes back: they are read next.
+    pub(crate) fn put_back(&mut self, bytes: Bytes) {
+        debug_assert!(self.ahead.is_empty(), "bytes are put back in one piece");
+        self.ahead = bytes;
+    }
+
+    /// Reads what is there, up to the length of `buf`; zero: the peer sends no more. After a good
+    /// deal it is pending until the other sockets of the core were looked at.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        if !self.ahead.is_empty() {
+            let count = self.ahead.len().min(buf.len());
+            let (head, _) = buf.split_at_mut(count);
+            self.ahead.copy_to_slice(head);
+            return Poll::Ready(Ok(count));
+        }
+        ready!(self.budget.poll_read(cx));
+        let read = self.transport.poll_read(cx, buf);
+        match &read {
+            Poll::Ready(Ok(count)) => self.budget.has_read(*count),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.budget.found_nothing(),
+        }
+        read
+    }
+
+    /// Hands over what the peer takes of `buf`.
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.budget.poll_write(cx));
+        let written = self.transport.poll_write(cx, buf);
+        self.account(written)
+    }
+
+    /// As [`poll_write`](Self::poll_write), of several pieces in one step where that is possible.
+    pub(crate) fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.budget.poll_write(cx));
+        let written = self.transport.poll_write_vectored(cx, bufs);
+        self.account(written)
+    }
+
+    /// Ready when all that was handed over is with the kernel.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = self.transport.poll_flush(cx);
+        self.blocked |= flushed.is_pending();
+        flushed
+    }
+
+    /// Ends our direction once all that was handed over has left.
+    pub(crate) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.transport.poll_finish(cx)
+    }
+
+    /// Ends both directions now.
+    pub(crate) fn abort(&mut self) {
+        self.transport.abort();
+    }
+
+    /// See [`Conn::set_unacknowledged_max`].
+    pub(crate) fn set_unacknowledged_max(&self, limit: Option<std::time::Duration>) {
+        self.transport.set_unacknowledged_max(limit);
+    }
+
+    /// Whether the peer takes nothing of what it was offered last.
+    pub(crate) const fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// Bytes that were handed over since the beginning.
+    pub(crate) const fn written(&self) -> u64 {
+        self.written
+    }
+
+    fn account(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.blocked = written.is_pending();
+        if let Poll::Ready(Ok(count)) = &written {
+            self.budget.has_written(*count);
+            self.written += u64::try_from(*count).unwrap_or(0);
+        }
+        written
+    }
+}
