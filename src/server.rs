@@ -2,10 +2,14 @@
 
 mod demo;
 mod executor;
+pub mod listen;
 mod logs;
+mod reload;
 mod routing;
 mod signals;
 mod status;
+mod tls;
+mod traces;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -18,16 +22,18 @@ use ringmq_storage::fs::{Fs, RealFs};
 
 use crate::cli::banner::Banner;
 use crate::config::{Config, CpuList, Machine, machine};
-use crate::net::{Acceptor, Loads};
+use crate::net::Acceptor;
 use crate::routing::RoutingTable;
 use crate::rt::heartbeat::Heartbeat;
 use crate::rt::inbox::{InboxSender, inbox};
 use crate::rt::start::{Executors, Plan};
 use crate::rt::{self, probe};
 use crate::shard::Seat;
+use crate::spans::Setup;
 
-use executor::{Control, Seed};
-use routing::Reload;
+use executor::{Control, Facts, Seed};
+use listen::PortLoads;
+use reload::Reload;
 use signals::Event;
 
 /// What the process is to do.
@@ -123,10 +129,11 @@ struct Broker {
     executors: Executors,
     inboxes: Vec<InboxSender<Control>>,
     heartbeat: Heartbeat,
-    acceptor: Acceptor,
-    loads: Loads,
+    acceptors: Vec<Acceptor>,
+    grpc: SocketAddr,
+    loads: PortLoads,
     /// Runs as long as the broker.
-    _reload: Option<Reload>,
+    reload: Reload,
     /// Held for its lock on the directory.
     _store: Store,
 }
@@ -143,65 +150,63 @@ impl Broker {
         }
         probe::probe()
             .map_err(|refused| Failed::new(exit::CONFIG, &refused).with_remedy(refused.remedy()))?;
+        let tls = tls::load(&config.security)?;
         let store = open_store(&config.store.path)?;
-        let address = SocketAddr::new(config.server.bind, config.grpc.port);
-        let (listener, grpc_address) = Acceptor::bind(address).map_err(|error| {
-            Failed::new(exit::UNAVAILABLE, &error).with_remedy(
-                "Another process holds the port (ss -ltnp); stop it or choose another with \
-                 --grpc-port or GRPC_PORT.",
-            )
-        })?;
+        let ports = listen::bind(config)?;
+        let early = ports.answer_early()?;
         let plans = plans(config);
         let (table, watch) = routing::load(&config.routing)?;
+        let machine: Arc<str> = Machine::read().host_name.into();
+        let spans = traces::setup(config, &machine)?;
         let fs: Arc<dyn Fs> = Arc::new(RealFs);
         let logs = logs::open(&store, config, plans.len(), &fs)?;
         let parts = Parts {
             store: &store,
             fs: &fs,
             table: &table,
+            facts: Facts {
+                machine,
+                started_at_ns: rt::unix_ns(),
+                watches: plans.iter().map(|_| Arc::default()).collect(),
+                tls,
+            },
+            spans,
             extensions,
         };
         let (executors, inboxes) = start_executors(config, &plans, logs, &parts)?;
-        let reload = Reload::start(&config.routing, watch, inboxes.clone())
+        let reload = Reload::start(Arc::new(config.clone()), watch, inboxes.clone())
             .map_err(|error| Failed::new(exit::UNAVAILABLE, &error))?;
-        let heartbeat = Heartbeat::start(inboxes.clone())
+        let heartbeat = Heartbeat::start(inboxes.clone(), parts.facts.watches.clone())
             .map_err(|error| Failed::new(exit::UNAVAILABLE, &error))?;
-        let loads = Loads::new(plans.len(), config.grpc.max_connections);
-        let targets = inboxes.clone();
-        let acceptor = Acceptor::start(
-            listener,
-            loads.clone(),
-            move |executor, stream, peer, load| {
-                let accepted = Control::Accepted { stream, peer, load };
-                targets
-                    .get(executor)
-                    .is_some_and(|inbox| inbox.send(accepted).is_ok())
-            },
-        )
-        .map_err(|error| Failed::new(exit::UNAVAILABLE, &error))?;
+        let loads = PortLoads::new(plans.len(), config);
+        drop(early);
+        let addresses = ports.addresses();
+        let acceptors = ports.accept(&inboxes, &loads)?;
         let broker = Self {
             executors,
             inboxes,
             heartbeat,
-            acceptor,
+            acceptors,
+            grpc: addresses.grpc,
             loads,
-            _reload: reload,
+            reload,
             _store: store,
         };
-        broker.announce(config, grpc_address, &findings)?;
+        broker.announce(config, &addresses, &findings)?;
         Ok(broker)
     }
 
     fn announce(
         &self,
         config: &Config,
-        grpc: SocketAddr,
+        addresses: &listen::Addresses,
         findings: &[machine::Finding],
     ) -> Result<(), Failed> {
-        let banner = Banner::new(config, self.inboxes.len(), grpc, findings);
+        let banner = Banner::new(config, self.inboxes.len(), addresses, findings);
         eprint!("{banner}");
         if let Some(path) = &config.server.addresses_file {
-            write_addresses(path, grpc).map_err(|error| Failed::new(exit::UNAVAILABLE, &error))?;
+            write_addresses(path, addresses)
+                .map_err(|error| Failed::new(exit::UNAVAILABLE, &error))?;
         }
         Ok(())
     }
@@ -209,7 +214,7 @@ impl Broker {
     /// Serves until a signal or a failure ends the broker.
     fn serve(self, config: &Config, mode: Mode, events: &mpsc::Receiver<Event>) -> ExitCode {
         if mode == Mode::Demo {
-            demo::start(self.acceptor.address());
+            demo::start(self.grpc);
         }
         loop {
             match events.recv_timeout(Duration::from_millis(100)) {
@@ -220,6 +225,7 @@ impl Broker {
                         &self.loads,
                     ));
                 }
+                Ok(Event::Reload) => self.reload.ask(),
                 Ok(Event::Stop(signal)) => return self.stop(config, signal, events),
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     if let Some(ended) = self.executors.wait_ended(Duration::ZERO) {
@@ -246,10 +252,10 @@ impl Broker {
             executors,
             inboxes,
             heartbeat,
-            acceptor,
+            acceptors,
             ..
         } = self;
-        drop(acceptor);
+        drop(acceptors);
         tell_all(&inboxes, || Control::Drain);
         // A call of one executor may need a connection of another, as a request does its
         // responder's: none of them closes connections before all are quiet.
@@ -321,6 +327,8 @@ struct Parts<'a> {
     store: &'a Store,
     fs: &'a Arc<dyn Fs>,
     table: &'a RoutingTable,
+    facts: Facts,
+    spans: Option<Arc<Setup>>,
     extensions: Extensions,
 }
 
@@ -334,7 +342,7 @@ fn start_executors(
     let (ready_tx, ready_rx) = mpsc::channel();
     let mut inboxes = Vec::with_capacity(plans.len());
     let mut seeds = Vec::with_capacity(plans.len());
-    let started_at_ns = rt::unix_ns();
+    let config = Arc::new(config.clone());
     let placement = logs.placement;
     for (seat, logs) in Seat::all(count).into_iter().zip(logs.by_shard) {
         let (sender, receiver) = inbox().map_err(|error| Failed::new(exit::UNAVAILABLE, &error))?;
@@ -344,13 +352,14 @@ fn start_executors(
             seat,
             inbox: receiver,
             config: config.clone(),
+            facts: parts.facts.clone(),
             slots: parts.store.placement(),
             placement,
             logs,
             fs: parts.fs.clone(),
             routing: parts.table.clone(),
+            spans: parts.spans.clone(),
             file_hook: parts.extensions.file_hook,
-            started_at_ns,
             ready: ready_tx.clone(),
         });
     }
@@ -368,8 +377,8 @@ fn start_executors(
 }
 
 /// Writes where the broker listens, in one step: a reader sees all of it or nothing.
-fn write_addresses(path: &Path, grpc: SocketAddr) -> std::io::Result<()> {
-    let text = serde_json::json!({ "grpc": grpc.to_string() }).to_string();
+fn write_addresses(path: &Path, addresses: &listen::Addresses) -> std::io::Result<()> {
+    let text = serde_json::to_string(addresses)?;
     let partial = path.with_extension("partial");
     std::fs::write(&partial, text)?;
     std::fs::rename(&partial, path)

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use super::VERSION;
 use crate::config::{Config, Finding, Origin, Store, Sync};
+use crate::server::listen::Addresses;
 
 /// The facts of the start-up block; `Display` makes the block.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,18 +31,31 @@ pub struct Banner {
 }
 
 impl Banner {
-    /// Collects the facts of a broker with so many shards that serves gRPC at `grpc`. `findings`
+    /// Collects the facts of a broker with so many shards that serves at `addresses`. `findings`
     /// are those of the machine; those of the configuration are shown too.
     #[must_use]
-    pub fn new(config: &Config, shards: usize, grpc: SocketAddr, findings: &[Finding]) -> Self {
-        let later = |port: u16| format!("not served in this version (port {port})");
+    pub fn new(
+        config: &Config,
+        shards: usize,
+        addresses: &Addresses,
+        findings: &[Finding],
+    ) -> Self {
+        let tls = match (config.security.has_tls(), config.security.wants_clients()) {
+            (false, _) => "",
+            (true, false) => " (TLS)",
+            (true, true) => " (TLS, clients show certificates)",
+        };
+        let served = |address: Option<SocketAddr>, key: &str, tls: &str| {
+            let off = || format!("not served ({key} = false)");
+            address.map_or_else(off, |address| format!("{address}{tls}"))
+        };
         let own = config.provenance.warnings.iter();
         Self {
             host: config.host.clone(),
             services: vec![
-                ("gRPC", grpc.to_string()),
-                ("REST", later(config.rest.port)),
-                ("management", later(config.api.port)),
+                ("gRPC", format!("{}{tls}", addresses.grpc)),
+                ("REST", served(addresses.rest, "rest.enable", tls)),
+                ("management", served(addresses.api, "api.enable", "")),
             ],
             shards,
             usable_cores: crate::config::Machine::read().usable_cores(),
@@ -166,6 +180,14 @@ mod tests {
     use super::*;
     use crate::config::{FlagValue, Sources};
 
+    fn addresses() -> Addresses {
+        Addresses {
+            grpc: "127.0.0.1:50000".parse().unwrap(),
+            rest: None,
+            api: Some("127.0.0.1:8080".parse().unwrap()),
+        }
+    }
+
     #[test]
     fn block_is_readable() {
         let assignments = [
@@ -185,15 +207,15 @@ mod tests {
             Finding::warning("the nofile limit is 1024".into(), "raise it".into()),
             Finding::refusal("this is said elsewhere".into(), String::new()),
         ];
-        let mut banner = Banner::new(&config, 2, "127.0.0.1:50000".parse().unwrap(), &findings);
+        let mut banner = Banner::new(&config, 2, &addresses(), &findings);
         banner.usable_cores = 4;
         let expected = format!(
             "\
 RingMQ {VERSION} on node-1
   shards      2 shards on 4 usable cores
   gRPC        127.0.0.1:50000
-  REST        not served in this version (port 9090)
-  management  not served in this version (port 8080)
+  REST        not served (rest.enable = false)
+  management  127.0.0.1:8080
   store       /data
   sync        strict: acknowledged means on disk
   limits      1000 connections, 4096 calls on each, 100 MiB a message
@@ -214,7 +236,7 @@ RingMQ {VERSION} on node-1
         config.store.sync = Sync::Interval;
         config.store.retention = None;
         config.store.messages_max = 9;
-        let banner = Banner::new(&config, 1, "127.0.0.1:1".parse().unwrap(), &[]);
+        let banner = Banner::new(&config, 1, &addresses(), &[]);
         let text = banner.to_string();
         assert!(text.contains("acknowledged in the last 100 ms"), "{text}");
         assert!(

@@ -1,5 +1,7 @@
 //! What runs on each executor: the shard, the service and its connections.
 
+mod settings;
+
 use std::cell::RefCell;
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
@@ -10,22 +12,28 @@ use ringmq_storage::SlotId;
 use ringmq_storage::fs::Fs;
 use slab::Slab;
 
-use crate::config::{self, Config, Redelivery, Store, Sync, WhenFull};
-use crate::engine::stored::Limits;
-use crate::grpc::{GrpcService, QueueLimits, ServerInfo};
+use crate::config::Config;
+use crate::grpc::{self, GrpcService, ServerInfo};
+use crate::http;
 use crate::model::ShardId;
 use crate::net::Load;
+use crate::notifications::Notifications;
 use crate::routing::RoutingTable;
 use crate::rt::file::FileHook;
+use crate::rt::heartbeat::Watch;
 use crate::rt::inbox::Inbox;
 use crate::rt::{self, Conn, Notify, Queue};
-use crate::shard::{
-    ChannelPolicy, LaneBounds, LogPlacement, OpenedLog, Placement, QueuePolicy, Seat, Settings,
-    Shard, StoredSeed, StoredSettings,
-};
+use crate::shard::{LogPlacement, OpenedLog, Placement, Seat, Shard, StoredSeed};
+use crate::spans::{Sampler, Setup, Spans};
 use crate::telemetry::status::ShardReport;
-use crate::wire::server::{ConnectionControl, Ended, Settings as WireSettings, serve};
-use crate::wire::status::Code;
+use crate::wire::server::{ConnectionControl, Ended, Settings as WireSettings, serve, serve_tls};
+use crate::wire::tls::ServerTls;
+
+use super::traces;
+use settings::{
+    Live, notification_settings, ping_host, queue_limits, shard_settings, stored_settings,
+    wire_settings,
+};
 
 /// How long connections may take to say goodbye, and then to be closed.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -33,15 +41,15 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// How often it is looked whether they are gone.
 const GOODBYE_STEP: Duration = Duration::from_millis(2);
 
-/// What the unfinished messages of one connection may hold at least, when the limit of a message
-/// is small: many of them may arrive side by side.
-const GATHER_BYTES_MIN: usize = 32 << 20;
+/// How long the records of accesses may take to be written.
+const RECORDS_END: Duration = Duration::from_secs(1);
 
 /// What other threads ask of an executor.
 #[derive(Debug)]
 pub(super) enum Control {
     /// Serve this connection.
     Accepted {
+        port: Port,
         stream: TcpStream,
         peer: SocketAddr,
         load: Load,
@@ -50,6 +58,8 @@ pub(super) enum Control {
     Status(mpsc::Sender<ShardReport>),
     /// Ask this routing table from now on.
     Routing(RoutingTable),
+    /// Go by these settings from now on, as far as they can change.
+    Reload(Arc<Config>),
     /// Take nothing new: end subscriptions and publish streams, refuse new requests.
     Drain,
     /// Say how many unary calls are in progress.
@@ -58,19 +68,46 @@ pub(super) enum Control {
     Goodbye,
 }
 
+/// The ports of the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Port {
+    Grpc,
+    Http(http::Port),
+}
+
+/// Facts of the process that every executor knows.
+#[derive(Clone)]
+pub(super) struct Facts {
+    /// The machine's host name.
+    pub machine: Arc<str>,
+    pub started_at_ns: i64,
+    pub watches: Arc<[Arc<Watch>]>,
+    pub tls: Option<Tls>,
+}
+
+/// What the broker shows of itself on the ports that speak TLS.
+#[derive(Clone, Debug)]
+pub(super) struct Tls {
+    /// HTTP/2 only.
+    pub grpc: Arc<ServerTls>,
+    /// HTTP/2 and HTTP/1.1.
+    pub rest: Arc<ServerTls>,
+}
+
 /// What an executor is made of.
 pub(super) struct Seed {
     pub count: u16,
     pub seat: Seat,
     pub inbox: Inbox<Control>,
-    pub config: Config,
+    pub config: Arc<Config>,
+    pub facts: Facts,
     pub slots: ringmq_storage::Placement,
     pub placement: LogPlacement,
     pub logs: Vec<OpenedLog>,
     pub fs: Arc<dyn Fs>,
     pub routing: RoutingTable,
+    pub spans: Option<Arc<Setup>>,
     pub file_hook: Option<fn() -> Rc<dyn FileHook>>,
-    pub started_at_ns: i64,
     pub ready: mpsc::Sender<()>,
 }
 
@@ -93,7 +130,13 @@ impl Placement for BySlot {
 struct Executor {
     shard: Rc<Shard>,
     service: Rc<GrpcService>,
+    notifications: Rc<Notifications>,
+    spans: Option<Rc<Spans>>,
+    http: Rc<http::Contexts>,
+    /// What the policies of channels go by.
+    live: Live,
     wire: Rc<WireSettings>,
+    tls: Option<Tls>,
     connections: RefCell<Slab<ConnectionControl>>,
     done: Notify,
 }
@@ -105,19 +148,21 @@ pub(super) async fn main(id: usize, seed: Seed) {
         seat,
         inbox,
         config,
+        facts,
         slots,
         placement: log_placement,
         logs,
         fs,
         routing,
+        spans,
         file_hook,
-        started_at_ns,
         ready,
     } = seed;
     let id = ShardId::new(u16::try_from(id).unwrap_or(u16::MAX));
     let placement = Box::new(BySlot { slots, count });
+    let live: Live = Rc::new(RefCell::new(config.clone()));
     let stored = StoredSeed {
-        settings: stored_settings(&config, file_hook),
+        settings: stored_settings(&live, file_hook),
         placement: log_placement,
         logs,
         fs,
@@ -125,19 +170,7 @@ pub(super) async fn main(id: usize, seed: Seed) {
     let shard = Shard::new(id, count, shard_settings(&config), placement, stored);
     shard.set_routing_table(routing);
     shard.run(seat).await;
-    let info = ServerInfo {
-        host: ping_host(&config.host),
-        started_at_seconds: started_at_ns / 1_000_000_000,
-    };
-    let executor = Rc::new(Executor {
-        service: Rc::new(
-            GrpcService::new(shard.clone(), info).with_queue_limits(queue_limits(&config.queue)),
-        ),
-        shard,
-        wire: Rc::new(wire_settings(&config)),
-        connections: RefCell::default(),
-        done: Notify::new(),
-    });
+    let executor = Rc::new(Executor::new(shard, count, live, facts, spans));
     // Weak: what the runtime keeps of this must not outlive it with the shard in hand.
     let counting = Rc::downgrade(&executor.shard);
     rt::on_turn(move |turn| {
@@ -158,19 +191,77 @@ pub(super) async fn main(id: usize, seed: Seed) {
 }
 
 impl Executor {
+    /// Puts the services around a shard that runs.
+    fn new(
+        shard: Rc<Shard>,
+        count: u16,
+        live: Live,
+        facts: Facts,
+        spans: Option<Arc<Setup>>,
+    ) -> Self {
+        let config = live.borrow().clone();
+        let info = ServerInfo {
+            host: ping_host(&config.host),
+            started_at_seconds: facts.started_at_ns / 1_000_000_000,
+        };
+        let process = http::Process {
+            host: info.host.as_str().into(),
+            machine: facts.machine,
+            started_at_ns: facts.started_at_ns,
+            executors: count,
+            watches: facts.watches,
+        };
+        let wanted = notification_settings(&config);
+        let notifications = Notifications::start(shard.clone(), wanted, grpc::report_encoding());
+        let spans = spans.map(|setup| traces::start(setup, &shard));
+        let service = GrpcService::new(shard.clone(), info)
+            .with_queue_limits(queue_limits(&config.queue))
+            .with_notifications(notifications.clone())
+            .with_spans(spans.clone());
+        let service = Rc::new(service);
+        let wire = Rc::new(wire_settings(&config));
+        let http = http::Context {
+            shard: shard.clone(),
+            service: service.clone(),
+            config,
+            process,
+            wire: wire.clone(),
+            snapshot: Rc::default(),
+        };
+        Self {
+            service,
+            notifications,
+            spans,
+            http: Rc::new(http::Contexts::new(http)),
+            live,
+            shard,
+            wire,
+            tls: facts.tls,
+            connections: RefCell::default(),
+            done: Notify::new(),
+        }
+    }
+
     fn control(self: &Rc<Self>, control: Control) {
         match control {
-            Control::Accepted { stream, peer, load } => {
-                rt::spawn(
-                    Queue::Serve,
-                    "connection",
-                    self.clone().serve(stream, peer, load),
-                );
+            Control::Accepted {
+                port,
+                stream,
+                peer,
+                load,
+            } => {
+                let queue = match port {
+                    Port::Grpc => Queue::Serve,
+                    Port::Http(port) => port.queue(),
+                };
+                let serving = self.clone().serve(port, stream, peer, load);
+                rt::spawn(queue, "connection", serving);
             }
             Control::Status(answer) => {
-                let _asker_may_be_gone = answer.send(self.status());
+                let _asker_may_be_gone = answer.send(self.shard.report());
             }
             Control::Routing(table) => self.shard.set_routing_table(table),
+            Control::Reload(config) => self.reload(config),
             Control::Drain => self.shard.drain(),
             Control::CallsInProgress(answer) => {
                 let _asker_may_be_gone = answer.send(self.service.active_calls());
@@ -179,45 +270,7 @@ impl Executor {
         }
     }
 
-    fn status(&self) -> ShardReport {
-        let tasks = rt::task_stats();
-        self.shard.counters.tasks.set(tasks.live);
-        let counted = self.shard.counters.task_panics.value();
-        self.shard
-            .counters
-            .task_panics
-            .add(tasks.panics.saturating_sub(counted));
-        // Kept by the runtime seam, which knows no counters.
-        let traffic = rt::traffic();
-        let (received, sent) = (
-            &self.shard.counters.received_bytes,
-            &self.shard.counters.sent_bytes,
-        );
-        received.add(traffic.received.saturating_sub(received.value()));
-        sent.add(traffic.sent.saturating_sub(sent.value()));
-        let counters = self.shard.counters();
-        let latencies = self.shard.latencies.snapshot();
-        ShardReport {
-            shard: self.shard.id().number(),
-            connections: self.connections.borrow().len(),
-            subscriptions: counters.subscriptions_events
-                + counters.subscriptions_events_store
-                + counters.subscriptions_commands
-                + counters.subscriptions_queries,
-            pending: counters.requests_pending,
-            tasks: tasks.live,
-            task_panics: tasks.panics,
-            timers: counters.timers,
-            delivery_buffer_bytes: counters.delivery_buffer_bytes,
-            turns: latencies.executor_turn.summary(),
-            stalls: counters.executor_stalls,
-            watchdog: None,
-            latencies,
-            counters,
-        }
-    }
-
-    async fn serve(self: Rc<Self>, stream: TcpStream, peer: SocketAddr, load: Load) {
+    async fn serve(self: Rc<Self>, port: Port, stream: TcpStream, peer: SocketAddr, load: Load) {
         let conn = match Conn::from_std(stream) {
             Ok(conn) => conn,
             Err(error) => {
@@ -233,15 +286,67 @@ impl Executor {
             control.drain();
         }
         let key = self.connections.borrow_mut().insert(control.clone());
-        let ended = serve(conn, peer, self.service.clone(), self.wire.clone(), control).await;
+        match port {
+            Port::Grpc => {
+                let (service, wire) = (self.service.clone(), self.wire.clone());
+                let ended = match self.tls.as_ref().map(|tls| tls.grpc.clone()) {
+                    None => serve(conn, peer, service, wire, control).await,
+                    Some(tls) => serve_tls(conn, tls, peer, service, wire, control).await,
+                };
+                self.ended(peer, &ended);
+            }
+            Port::Http(port) => {
+                // Boxed: a connection of gRPC should not carry the room for it.
+                let tls = match port {
+                    http::Port::Rest => self.tls.as_ref().map(|tls| tls.rest.clone()),
+                    http::Port::Api => None,
+                };
+                let serving = http::serve(port, conn, tls, peer, self.http.clone(), control);
+                self.ended_http(peer, &Box::pin(serving).await);
+            }
+        }
         self.connections.borrow_mut().remove(key);
         counters.connections.decrement();
         drop(load);
-        self.count_ended(&ended);
+    }
+
+    /// What runs goes on as it began; what begins from now on goes by these settings.
+    fn reload(&self, config: Arc<Config>) {
+        let store = &config.store;
+        let (positions, channels) = (store.subscription_expiry, store.max_purge_inactive);
+        self.shard.set_ages(positions, channels);
+        self.service.set_queue_limits(queue_limits(&config.queue));
+        self.http.reconfigure(&config);
+        self.notifications
+            .set_settings(notification_settings(&config));
+        let telemetry = &config.telemetry;
+        let sampler = Sampler::new(telemetry.sampler.word(), telemetry.sampling_ratio);
+        if let (Some(spans), Some(sampler)) = (&self.spans, sampler) {
+            spans.set_sampler(sampler);
+        }
+        *self.live.borrow_mut() = config;
+    }
+
+    fn ended(&self, peer: SocketAddr, ended: &Ended) {
+        self.count_ended(ended);
         match ended {
             Ended::PeerClosed | Ended::Drained => tracing::debug!(%peer, "connection closed"),
             ended => tracing::info!(%peer, reason = %ended, "connection ended"),
         }
+    }
+
+    fn ended_http(&self, peer: SocketAddr, ended: &http::Ended) {
+        let counters = &self.shard.counters;
+        let counter = match ended {
+            http::Ended::Closed => &counters.connections_closed_by_peer,
+            http::Ended::Drained => &counters.connections_closed_shutdown,
+            http::Ended::Timeout => &counters.connections_closed_keepalive,
+            http::Ended::Tls(_) => &counters.connections_refused_handshake,
+            http::Ended::Broken(_) => &counters.connections_closed_error,
+        };
+        counter.increment();
+        // Broken off is what browsers and scrapers do all day.
+        tracing::debug!(%peer, reason = ?ended, "connection ended");
     }
 
     fn count_ended(&self, ended: &Ended) {
@@ -269,8 +374,12 @@ impl Executor {
                 rt::sleep(GOODBYE_STEP).await;
             }
         }
+        self.notifications.finish(RECORDS_END).await;
         // Behind the last confirmation of a client, which may come until its connection ends.
         self.shard.close_logs().await;
+        if let Some(spans) = &self.spans {
+            spans.finish(traces::FAREWELL).await;
+        }
         let took_ms = rt::now().since(began).as_millis();
         tracing::debug!(shard = %self.shard.id(), took_ms, "executor ends");
         self.done.raise();
@@ -285,104 +394,5 @@ impl Executor {
             .map(|(_, control)| control.clone())
             .collect();
         controls.iter().for_each(act);
-    }
-}
-
-/// The node's name as the reference tells it: without dots, and never beginning with a digit.
-fn ping_host(host: &str) -> String {
-    let name = host.replace('.', "_");
-    match name.chars().next() {
-        Some(first) if first.is_ascii_digit() => format!("kubemq-{name}"),
-        _ => name,
-    }
-}
-
-fn shard_settings(config: &Config) -> Settings {
-    Settings {
-        subscriber_buffer_bytes: config.grpc.subscriber_buffer_bytes,
-        delivery_buffer_bytes_max: config.engine.delivery_buffer_bytes_max,
-        pending_requests_max: config.engine.pending_requests_max,
-        match_cache_entries: config.engine.match_cache_entries,
-        query_cache_bytes: config.engine.query_cache_bytes,
-        lane: LaneBounds {
-            messages_max: config.engine.mesh_lane_messages_max,
-            bytes_max: config.engine.mesh_lane_bytes_max,
-        },
-        fail_fast: config.requests.fail_fast,
-    }
-}
-
-fn stored_settings(config: &Config, file_hook: Option<fn() -> Rc<dyn FileHook>>) -> StoredSettings {
-    let store = &config.store;
-    let (policies, queues) = (store.clone(), config.queue.clone());
-    StoredSettings {
-        strict: store.sync == Sync::Strict,
-        sync_interval: store.sync_interval,
-        inflight_bytes_max: store.inflight_bytes_max,
-        framing: crate::grpc::stored_framing(),
-        queue_framing: crate::grpc::queue_framing(config.queue.body_md5),
-        policy: Box::new(move |channel| channel_policy(&policies, &queues, channel)),
-        cursor_expiry: store.subscription_expiry,
-        purge_inactive: store.max_purge_inactive,
-        file_hook: file_hook.map(|make| make()),
-    }
-}
-
-/// What the contract's calls of queues may ask for.
-const fn queue_limits(queues: &config::Queue) -> QueueLimits {
-    QueueLimits {
-        messages_max: queues.messages_max,
-        wait_max: queues.wait_max,
-        wait_default: queues.wait_default,
-        expiration_max: queues.expiration_max,
-        delay_max: queues.delay_max,
-        receives_max: queues.receives_max,
-        visibility_max: queues.visibility_max,
-        visibility_default: queues.visibility_default,
-    }
-}
-
-/// What a channel is allowed, by the settings and their rules.
-fn channel_policy(store: &Store, queues: &config::Queue, channel: &str) -> ChannelPolicy {
-    let limits = store.limits_for(channel);
-    let rules = queues.rules_for(store, channel);
-    ChannelPolicy {
-        limits: Limits {
-            channels_max: store.channels_max,
-            messages_max: limits.messages_max,
-            bytes_max: limits.bytes_max,
-            drop_oldest: limits.when_full == WhenFull::DropOldest,
-            ..Limits::default()
-        },
-        retention: limits.retention,
-        receivers_max: usize::try_from(store.subscribers_max).unwrap_or(usize::MAX),
-        queue: QueuePolicy {
-            in_place: rules.redelivery == Redelivery::InPlace,
-            visibility: rules.visibility,
-            visibility_max: queues.visibility_max,
-            receives_max: queues.receives_max,
-            dead_letter: rules.dead_letter_queue,
-        },
-    }
-}
-
-fn wire_settings(config: &Config) -> WireSettings {
-    let grpc = &config.grpc;
-    WireSettings {
-        stream_window_bytes: grpc.initial_window_bytes,
-        connection_window_bytes: grpc.connection_window_bytes,
-        concurrent_streams_max: grpc.max_concurrent_streams,
-        message_bytes_max: grpc.body_limit,
-        gather_bytes_max: grpc.body_limit.saturating_mul(2).max(GATHER_BYTES_MIN),
-        keepalive_time: grpc.keepalive_time,
-        keepalive_timeout: grpc.keepalive_timeout,
-        handshake_timeout: grpc.handshake_timeout,
-        connection_age_max: grpc.max_connection_age,
-        // A handler that panicked, in the reference's words.
-        abandoned: (
-            Code::Unknown,
-            "Error 200: server crushed and recovered".into(),
-        ),
-        ..WireSettings::default()
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::mpsc;
 
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 /// What a signal asks for.
@@ -13,11 +13,13 @@ pub(super) enum Event {
     Stop(&'static str),
     /// SIGUSR1: log what the broker counts.
     Status,
+    /// SIGHUP: read the settings again.
+    Reload,
 }
 
 /// Starts to listen for signals, on a thread of its own.
 pub(super) fn watch() -> io::Result<mpsc::Receiver<Event>> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGHUP])?;
     let (tx, rx) = mpsc::channel();
     std::thread::Builder::new()
         .name("signals".into())
@@ -26,6 +28,7 @@ pub(super) fn watch() -> io::Result<mpsc::Receiver<Event>> {
                 let event = match signal {
                     SIGTERM => Event::Stop("SIGTERM"),
                     SIGINT => Event::Stop("SIGINT"),
+                    SIGHUP => Event::Reload,
                     _ => Event::Status,
                 };
                 if tx.send(event).is_err() {

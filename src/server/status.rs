@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::executor::Control;
-use crate::net::Loads;
+use super::listen::PortLoads;
 use crate::rt::heartbeat::Heartbeat;
 use crate::rt::inbox::InboxSender;
 use crate::telemetry::status::{ShardReport, StatusReport, Watchdog};
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) fn collect(
     inboxes: &[InboxSender<Control>],
     heartbeat: &Heartbeat,
-    loads: &Loads,
+    loads: &PortLoads,
 ) -> StatusReport {
     let (tx, rx) = mpsc::channel();
     for inbox in inboxes {
