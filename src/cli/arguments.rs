@@ -1,128 +1,160 @@
 //! What may stand on the command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{
+    Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
+};
 
-use super::VERSION;
+use super::connection::ConnectionArgs;
+use super::output::OutputArgs;
+use super::{VERSION, channels, examples, pubsub, queues, requests, top};
 use crate::config::{self, Allowed, DEFAULT_FILE, FlagValue, Key, Sources, Unit};
 
-/// A message broker that speaks the KubeMQ protocol.
+/// A message broker that speaks the KubeMQ protocol, and a client for any server that does.
 #[derive(Debug, Parser)]
-#[command(name = "ringmq", version = VERSION, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(name = "ringmq", version = VERSION, max_term_width = 100, after_help = examples::ROOT)]
 pub(super) struct Arguments {
     #[command(subcommand)]
     pub(super) command: Option<Command>,
     #[command(flatten)]
-    pub(super) settings: SettingFlags,
+    settings: SettingFlags,
 }
-
-const AFTER_HELP: &str = "\
-Settings are read from the defaults, a TOML file, the environment and the flags; later ones win.
-`ringmq config` shows all of them with their names and where each value comes from.";
 
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub(super) enum Command {
     /// Run the broker until SIGTERM or SIGINT; what is done without a command
-    #[command(visible_alias = "serve")]
-    Server,
+    #[command(visible_alias = "serve", after_help = examples::SERVER)]
+    Server(SettingFlags),
     /// Run the broker and send it an event, a command and a query, to see it work
-    Demo,
+    #[command(after_help = examples::DEMO)]
+    Demo(SettingFlags),
     /// Print every setting: its value, where that comes from, and its names
+    #[command(after_help = examples::CONFIG)]
     Config {
+        #[command(subcommand)]
+        task: Option<ConfigTask>,
         /// How to print them
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
+        #[command(flatten)]
+        settings: SettingFlags,
     },
     /// Look at a store that no broker has open, or divide it anew
+    #[command(after_help = examples::STORE)]
     Store {
         #[command(subcommand)]
         task: StoreTask,
-    },
-    /// Look at the queues of a running broker, empty them, send dead letters back
-    Queue {
         #[command(flatten)]
-        broker: Broker,
-        #[command(subcommand)]
-        task: QueueTask,
+        settings: SettingFlags,
+    },
+    /// Send and receive messages of queues; look at queues, empty them, send dead letters back
+    #[command(visible_alias = "queue", after_help = examples::QUEUES)]
+    Queues(Remote<queues::Task>),
+    /// Send events, and print them as they come
+    #[command(after_help = examples::EVENTS)]
+    Events(Remote<pubsub::EventsTask>),
+    /// Send events that are stored, and print them from where you say
+    #[command(alias = "events_store", after_help = examples::EVENTS_STORE)]
+    EventsStore(Remote<pubsub::EventsStoreTask>),
+    /// Send commands, and answer them
+    #[command(after_help = examples::COMMANDS)]
+    Commands(Remote<requests::CommandsTask>),
+    /// Send queries, and answer them
+    #[command(after_help = examples::QUERIES)]
+    Queries(Remote<requests::QueriesTask>),
+    /// List, make, delete and empty channels
+    #[command(after_help = examples::CHANNELS)]
+    Channels(Remote<channels::Task>),
+    /// Say whether a broker is well, which one it is, and how much there is in it
+    #[command(after_help = examples::STATUS)]
+    Status(RemoteArgs),
+    /// Show live what is going on in a broker
+    #[command(after_help = examples::TOP)]
+    Top {
+        #[command(flatten)]
+        top: top::TopArgs,
+        #[command(flatten)]
+        remote: RemoteArgs,
+    },
+    /// Print what completes commands in a shell
+    #[command(after_help = examples::COMPLETIONS)]
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
     },
     /// Print the version
+    #[command(after_help = examples::VERSION)]
     Version,
 }
 
-/// The broker that `ringmq queue` talks to.
+/// A command that talks to a broker, and what it does there.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
-pub(super) struct Broker {
-    /// Host, or host and port of its gRPC service [default: 127.0.0.1 and the setting grpc.port]
-    #[arg(long, global = true)]
-    pub(super) address: Option<String>,
-    /// Token, if the broker asks for one [env: RINGMQ_TOKEN]
-    #[arg(long, global = true)]
-    pub(super) token: Option<String>,
+pub(super) struct Remote<T: Subcommand> {
+    #[command(subcommand)]
+    pub(super) task: T,
+    #[command(flatten)]
+    pub(super) remote: RemoteArgs,
 }
 
-/// What `ringmq queue` does.
-#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
-pub(super) enum QueueTask {
-    /// Print the queues with what is in them
-    List {
-        /// Only those whose names hold this text
-        #[arg(long, default_value = "", hide_default_value = true)]
-        search: String,
-    },
-    /// Print all that is known of a queue
-    Info {
-        /// The queue
-        queue: String,
-    },
-    /// Print the first messages of a queue, one JSON object a line; they stay
-    Peek {
-        /// The queue
-        queue: String,
-        /// How many at most
-        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
-        max: u16,
-    },
-    /// Remove all messages that nobody is working on
-    Purge {
-        /// The queue
-        queue: String,
-    },
-    /// Send dead letters back; those that a consumer has stay
-    Redrive {
-        /// The queue that they are in
-        #[arg(long)]
-        from: String,
-        /// The queue that they go to [default: each to the one that it came from]
-        #[arg(long, default_value = "", hide_default_value = true)]
-        to: String,
-        /// Messages a second, as 100 or 100/s [default: as fast as it goes]
-        #[arg(long, default_value = "0", hide_default_value = true, value_parser = rate)]
-        rate: u64,
-        /// How many at most [default: all that are there]
-        #[arg(long, default_value_t = 0, hide_default_value = true)]
-        max: u64,
-    },
+/// The flags of all commands that talk to a broker.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub(super) struct RemoteArgs {
+    #[command(flatten)]
+    pub(super) connection: ConnectionArgs,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
 }
 
-fn rate(text: &str) -> Result<u64, String> {
-    let number = text.strip_suffix("/s").unwrap_or(text);
-    let wrong = |_| "it must be a whole number, as 100 or 100/s".to_owned();
-    number.parse().map_err(wrong)
+impl Arguments {
+    /// The whole command line, as clap sees it.
+    pub(super) fn line() -> clap::Command {
+        // The flags of the settings reach down into the commands that know them, and no further.
+        Self::command().mut_args(|argument| argument.global(false))
+    }
+
+    /// Reads a command line; the first word is the program's name.
+    pub(super) fn read<I, T>(words: I) -> Result<Self, clap::Error>
+    where
+        I: IntoIterator<Item = T>,
+        T: Into<OsString> + Clone,
+    {
+        let matches = Self::line().try_get_matches_from(words)?;
+        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut Self::line()))
+    }
+
+    /// The flags of the settings. Those before a command that knows them have reached it.
+    pub(super) fn settings(&self) -> SettingFlags {
+        let settings = match &self.command {
+            Some(
+                Command::Server(settings)
+                | Command::Demo(settings)
+                | Command::Config { settings, .. }
+                | Command::Store { settings, .. },
+            ) => settings,
+            _ => &self.settings,
+        };
+        settings.clone()
+    }
 }
 
 /// What `ringmq store` does with the store that `--data` or the settings name.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub(super) enum StoreTask {
     /// Print what is in it: logs, segments, channels, positions
+    #[command(after_help = examples::STORE_INFO)]
     Info {
         /// As one JSON object, for programs
         #[arg(long)]
         json: bool,
     },
     /// Read every byte of it and list what is damaged; changes nothing
+    #[command(after_help = examples::STORE_VERIFY)]
     Verify,
     /// Print the messages of a channel, one JSON object a line
+    #[command(after_help = examples::STORE_DUMP)]
     Dump {
         /// The channel
         #[arg(long)]
@@ -138,6 +170,7 @@ pub(super) enum StoreTask {
         to: Option<u64>,
     },
     /// Rewrite it into another number of logs; needs as much free space as it has live data
+    #[command(after_help = examples::STORE_RESHARD)]
     Reshard {
         /// How many logs, at best as many as the broker has cores
         #[arg(long, value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -154,6 +187,23 @@ pub(super) enum DumpKind {
     Queues,
 }
 
+/// What `ringmq config` does instead of printing all settings.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub(super) enum ConfigTask {
+    /// Say what a setting does, what it may be, what it is and where that comes from
+    #[command(after_help = examples::CONFIG_EXPLAIN)]
+    Explain {
+        /// Its key, in any spelling, or its environment variable or flag
+        key: String,
+    },
+    /// Say whether a broker would start with a file, and what is wrong with it
+    #[command(after_help = examples::CONFIG_CHECK)]
+    Check {
+        /// The file; the environment does not count
+        file: PathBuf,
+    },
+}
+
 /// How `ringmq config` prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
@@ -161,13 +211,15 @@ pub(super) enum Format {
     Table,
     /// A file that sets the same, with origins as comments
     Toml,
+    /// The same in YAML
+    Yaml,
     /// One object, for programs
     Json,
 }
 
 /// The flags of the settings: those that the table of settings names, `--set` for all others, and
 /// `--config`. They may stand before and after the command.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct SettingFlags {
     file: Option<PathBuf>,
     flags: Vec<FlagValue>,
@@ -274,14 +326,20 @@ fn value_name(key: &Key) -> &'static str {
     match key.allowed {
         Allowed::OneOf(_) => "WORD",
         Allowed::Path | Allowed::OptionalPath => "PATH",
-        Allowed::Address => "ADDRESS",
+        Allowed::Address | Allowed::OptionalAddress => "ADDRESS",
         Allowed::CpuList => "CPUS",
-        Allowed::OptionalWord | Allowed::OptionalChannel => "NAME",
+        Allowed::Word | Allowed::OptionalWord | Allowed::Channel | Allowed::OptionalChannel => {
+            "NAME"
+        }
+        Allowed::List(..) => "LIST",
+        Allowed::Pairs => "PAIRS",
+        Allowed::Ratio => "RATIO",
         Allowed::ChannelRules => "RULES",
         Allowed::RoutingTable => "JSON",
+        Allowed::Pem => "PEM",
         Allowed::Empty => "NOTHING",
         Allowed::Range(..) if key.unit == Unit::None => "PORT",
-        Allowed::Range(..) | Allowed::PowerOfTwo(..) => "NUMBER",
+        Allowed::Range(..) | Allowed::OptionalRange(..) | Allowed::PowerOfTwo(..) => "NUMBER",
     }
 }
 
@@ -290,21 +348,27 @@ mod tests {
     use super::*;
 
     fn parse(line: &[&str]) -> Result<Arguments, clap::Error> {
-        Arguments::try_parse_from([&["ringmq"], line].concat())
+        Arguments::read([&["ringmq"], line].concat())
+    }
+
+    fn flags(line: &[&str]) -> Vec<FlagValue> {
+        parse(line).unwrap().settings().flags
     }
 
     #[test]
     fn command_line_is_consistent() {
-        use clap::CommandFactory;
-        Arguments::command().debug_assert();
+        Arguments::line().debug_assert();
     }
 
     #[test]
     fn server_is_what_nothing_means() {
         assert_eq!(parse(&[]).unwrap().command, None);
-        assert_eq!(parse(&["serve"]).unwrap().command, Some(Command::Server));
+        let server = Some(Command::Server(SettingFlags::default()));
+        assert_eq!(parse(&["serve"]).unwrap().command, server);
         let json = Some(Command::Config {
+            task: None,
             format: Format::Json,
+            settings: SettingFlags::default(),
         });
         assert_eq!(
             parse(&["config", "--format", "json"]).unwrap().command,
@@ -318,17 +382,101 @@ mod tests {
             ["--grpc-port", "1", "server"],
             ["server", "--grpc-port", "1"],
         ] {
-            let flags = parse(&line).unwrap().settings.flags;
             let value = "1".to_owned();
             let expected = FlagValue::Setting {
                 key: "grpc.port",
                 flag: "--grpc-port",
                 value,
             };
-            assert_eq!(flags, [expected]);
+            assert_eq!(flags(&line), [expected]);
         }
-        let settings = parse(&["--config", "a.toml"]).unwrap().settings;
-        assert_eq!(settings.file, Some(PathBuf::from("a.toml")));
+        for line in [
+            &["--config", "a.toml"][..],
+            &["--config", "a.toml", "config"],
+            &["store", "verify", "--config", "a.toml"],
+            &["--config", "a.toml", "queues", "list"],
+        ] {
+            let settings = parse(line).unwrap().settings();
+            assert_eq!(settings.file, Some(PathBuf::from("a.toml")), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn commands_that_talk_to_a_broker_do_not_show_its_settings() {
+        let help = parse(&["queues", "send", "--help"])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            help.contains("--address") && !help.contains("--grpc-port"),
+            "{help}"
+        );
+        let flags = flags(&["--grpc-port", "7", "queues", "list"]);
+        assert_eq!(flags.len(), 1);
+    }
+
+    /// Every command, with its path.
+    fn commands(command: &clap::Command, path: &str, found: &mut Vec<(String, String)>) {
+        for sub in command
+            .get_subcommands()
+            .filter(|sub| sub.get_name() != "help")
+        {
+            let path = format!("{path} {}", sub.get_name());
+            let end = sub.get_after_help().map(ToString::to_string);
+            found.push((path.clone(), end.unwrap_or_default()));
+            commands(sub, &path, found);
+        }
+    }
+
+    #[test]
+    fn every_help_ends_with_examples_of_its_command() {
+        let mut found = Vec::new();
+        commands(&Arguments::line(), "ringmq", &mut found);
+        assert!(found.len() > 40, "{}", found.len());
+        for (path, end) in found {
+            assert!(end.starts_with("EXAMPLES\n"), "{path}");
+            assert!(end.contains(&path), "{path}");
+        }
+    }
+
+    /// What an example says up to a comment, a pipe or a redirection can be read.
+    #[test]
+    fn examples_are_command_lines() {
+        let mut found = Vec::new();
+        commands(&Arguments::line(), "ringmq", &mut found);
+        let mut checked = 0;
+        for (path, end) in found {
+            for line in end.lines().skip(1) {
+                let Some(at) = line.find("ringmq ") else {
+                    continue;
+                };
+                let line = &line[at..];
+                let line = line.split("   ").next().unwrap();
+                let end = [" | ", " > ", " && ", " < "]
+                    .iter()
+                    .filter_map(|end| line.find(end));
+                let line = &line[..end.min().unwrap_or(line.len())];
+                let words = words(line);
+                if let Err(error) = Arguments::read(&words) {
+                    panic!("{path}: {line}\n{error}");
+                }
+                checked += 1;
+            }
+        }
+        assert!(checked > 80, "{checked}");
+    }
+
+    /// Splits at blanks outside of quotation marks, as a shell does.
+    fn words(line: &str) -> Vec<String> {
+        let (mut words, mut quoted) = (vec![String::new()], false);
+        for character in line.chars() {
+            match character {
+                '\'' => quoted = !quoted,
+                ' ' if !quoted => words.push(String::new()),
+                other => words.last_mut().unwrap().push(other),
+            }
+        }
+        words.retain(|word| !word.is_empty());
+        words
     }
 
     #[test]
@@ -339,9 +487,11 @@ mod tests {
             &["--data", "d", "store", "reshard", "--logs=4"],
         ] {
             let arguments = parse(line).unwrap();
-            let task = reshard.clone();
-            assert_eq!(arguments.command, Some(Command::Store { task }));
-            assert_eq!(arguments.settings.flags.len(), 1);
+            assert_eq!(arguments.settings().flags.len(), 1);
+            let Some(Command::Store { task, .. }) = arguments.command else {
+                panic!("{arguments:?}");
+            };
+            assert_eq!(task, reshard);
         }
         for wrong in [
             &["store"][..],
@@ -356,47 +506,58 @@ mod tests {
     }
 
     #[test]
-    fn redrive_takes_a_pace_in_two_spellings() {
-        for rate in ["100", "100/s"] {
-            let line = ["queue", "redrive", "--from", "dead", "--rate", rate];
+    fn the_old_name_of_queues_still_works() {
+        for name in ["queue", "queues"] {
+            let line = [name, "redrive", "--from", "dead", "--rate", "100/s"];
             let command = parse(&line).unwrap().command;
-            let Some(Command::Queue { broker, task }) = command else {
+            let Some(Command::Queues(remote)) = command else {
                 panic!("{command:?}");
             };
-            assert_eq!(broker.address, None);
-            let expected = QueueTask::Redrive {
-                from: "dead".to_owned(),
-                to: String::new(),
-                rate: 100,
-                max: 0,
+            let queues::Task::Redrive(args) = remote.task else {
+                panic!("{:?}", remote.task);
             };
-            assert_eq!(task, expected);
+            assert_eq!((args.from.as_str(), args.to.as_str()), ("dead", ""));
+            assert_eq!((args.rate, args.max), (100, 0));
         }
         for wrong in [
             &["queue"][..],
             &["queue", "redrive"],
             &["queue", "redrive", "--from", "dead", "--rate", "100/m"],
             &["queue", "peek", "q", "--max", "0"],
+            &["queues", "send", "q", "body", "--file", "f"],
+            &["queues", "send", "q", "body", "--lines"],
+            &["queues", "stream", "q", "--auto", "resend"],
+            &["commands", "receive", "c", "--response", "a", "--exec", "b"],
+            &["channels", "create", "queues"],
+            &["channels", "create", "topics", "a"],
+            &["completions", "tcsh"],
         ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }
     }
 
     #[test]
+    fn flags_of_the_connection_may_stand_anywhere_behind_the_family() {
+        for line in [
+            ["queues", "--address", "h:1", "list"],
+            ["queues", "list", "--address", "h:1"],
+        ] {
+            let Some(Command::Queues(remote)) = parse(&line).unwrap().command else {
+                panic!("{line:?}");
+            };
+            assert!(!remote.remote.connection.wants_ports());
+        }
+    }
+
+    #[test]
     fn last_of_a_repeated_flag_counts() {
-        let flags = parse(&["server", "--cores", "1", "--cores", "2"])
-            .unwrap()
-            .settings
-            .flags;
+        let flags = flags(&["server", "--cores", "1", "--cores", "2"]);
         assert!(matches!(flags.as_slice(), [FlagValue::Setting { value, .. }] if value == "2"));
     }
 
     #[test]
     fn any_setting_can_be_assigned_repeatedly() {
-        let flags = parse(&["demo", "--set", "a=1", "--set", "b=-2"])
-            .unwrap()
-            .settings
-            .flags;
+        let flags = flags(&["demo", "--set", "a=1", "--set", "b=-2"]);
         let expected = ["a=1", "b=-2"].map(|text| FlagValue::Assignment(text.to_owned()));
         assert_eq!(flags, expected);
     }
@@ -405,7 +566,7 @@ mod tests {
     fn every_flag_of_the_table_is_understood() {
         for key in config::keys() {
             let Some(flag) = key.flag else { continue };
-            let flags = parse(&[flag, "-1"]).unwrap().settings.flags;
+            let flags = flags(&[flag, "-1"]);
             assert!(
                 matches!(flags.as_slice(), [FlagValue::Setting { key: name, .. }]
                     if *name == key.name),

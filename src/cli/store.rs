@@ -15,7 +15,6 @@ mod present;
 mod reshard;
 mod state;
 mod survey;
-pub(super) mod text;
 mod verify;
 mod walk;
 
@@ -27,7 +26,7 @@ use ringmq_storage::Store;
 use ringmq_storage::fs::{Fs, RealFs};
 
 use super::arguments::StoreTask;
-use super::{answer, exit};
+use super::{answer, exit, text};
 use crate::config::Config;
 
 /// Why a tool gave up.

@@ -1,6 +1,9 @@
 //! Numbers, times and tables for people; base64 for programs.
 
-use std::fmt::Write;
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use comfy_table::{CellAlignment, Table};
 
 /// Bytes in the largest unit that leaves something before the point.
 pub(in crate::cli) fn bytes(bytes: u64) -> String {
@@ -44,56 +47,80 @@ fn date(days: u64) -> (u64, u64, u64) {
     (round * 400 + year + next, month, day)
 }
 
-/// Rows under a head, in columns; those that hold numbers are aligned to the right.
-pub(in crate::cli) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
-    let mut widths = head.map(|cell| cell.chars().count());
-    let mut numbers = [true; N];
-    for row in rows {
-        for ((width, number), cell) in widths.iter_mut().zip(&mut numbers).zip(row) {
-            *width = cell.chars().count().max(*width);
-            *number &= cell.starts_with(|c: char| c.is_ascii_digit()) || cell == "-";
-        }
-    }
-    let mut text = String::new();
-    let head = head.map(str::to_owned);
-    for row in std::iter::once(&head).chain(rows) {
-        let mut line = String::new();
-        for ((cell, width), number) in row.iter().zip(widths).zip(numbers) {
-            let _infallible = if number {
-                write!(line, "  {cell:>width$}")
-            } else {
-                write!(line, "  {cell:<width$}")
-            };
-        }
-        text += line.trim_end();
-        text.push('\n');
-    }
-    text
+/// A moment in UTC, as RFC 3339 has it, to the millisecond.
+pub(in crate::cli) fn time_ms(unix_ns: u64) -> String {
+    let millis = unix_ns / 1_000_000 % 1_000;
+    let seconds = time(unix_ns);
+    format!("{}.{millis:03}Z", seconds.trim_end_matches('Z'))
 }
 
-const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+/// Seconds as `3d 4h`, `4h 5m`, `5m 6s` or `6s`.
+pub(in crate::cli) fn span(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m {}s", seconds % 60),
+        (0, _, _) => format!("{hours}h {minutes}m"),
+        _ => format!("{days}d {hours}h"),
+    }
+}
+
+/// So many of something.
+pub(in crate::cli) fn counted(count: u64, what: &str) -> String {
+    let end = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{end}")
+}
+
+/// Rows under a head, in columns; those that hold numbers are aligned to the right.
+pub(in crate::cli) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
+    let mut table = plain_table(head.to_vec());
+    for (at, column) in table.column_iter_mut().enumerate() {
+        let mut cells = rows.iter().filter_map(|row| row.get(at));
+        if cells.all(|cell| is_number(cell)) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    for row in rows {
+        table.add_row(row.iter());
+    }
+    format!("{}\n", table.trim_fmt())
+}
+
+fn is_number(cell: &str) -> bool {
+    cell.starts_with(|c: char| c.is_ascii_digit()) || cell == "-"
+}
+
+/// A table without lines, two blanks before each column.
+pub(in crate::cli) fn plain_table(head: Vec<&str>) -> Table {
+    let mut table = Table::new();
+    table
+        .load_preset(comfy_table::presets::NOTHING)
+        .set_header(head);
+    for column in table.column_iter_mut() {
+        column.set_padding((2, 0));
+    }
+    table
+}
 
 /// Standard base64 with padding.
 pub(in crate::cli) fn base64(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let mut three = [0; 3];
-        for (place, byte) in three.iter_mut().zip(group) {
-            *place = *byte;
-        }
-        let [a, b, c] = three;
-        let bits = u32::from_be_bytes([0, a, b, c]);
-        for place in 0..4 {
-            let digit = usize::try_from(bits >> (18 - 6 * place) & 63).unwrap_or(0);
-            let digit = DIGITS.get(digit).copied().unwrap_or(b'=');
-            text.push(if place <= group.len() {
-                char::from(digit)
-            } else {
-                '='
-            });
-        }
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// A text of somebody else's, without what would move the cursor of a terminal or worse.
+pub(in crate::cli) fn harmless(text: &str) -> Cow<'_, str> {
+    let harms = |c: char| c.is_control() && c != '\n' && c != '\t';
+    if !text.contains(harms) {
+        return Cow::Borrowed(text);
     }
-    text
+    let shown = |c: char| {
+        if harms(c) {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            c
+        }
+    };
+    Cow::Owned(text.chars().map(shown).collect())
 }
 
 #[cfg(test)]
@@ -124,20 +151,17 @@ mod tests {
     }
 
     #[test]
-    fn base64_is_that_of_rfc_4648() {
-        let vectors = [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("fooba", "Zm9vYmE="),
-            ("foobar", "Zm9vYmFy"),
-        ];
-        for (plain, expected) in vectors {
-            assert_eq!(base64(plain.as_bytes()), expected);
-        }
-        assert_eq!(base64(&[0xff, 0xfe, 0xfd]), "//79");
+    fn spans_have_two_units() {
+        let shown = [0, 59, 61, 3_600, 90_061].map(span);
+        assert_eq!(shown, ["0s", "59s", "1m 1s", "1h 0m", "1d 1h"]);
+        assert_eq!([1, 2].map(|n| counted(n, "event")), ["1 event", "2 events"]);
+        assert_eq!(time_ms(1_250_000_000), "1970-01-01T00:00:01.250Z");
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        assert_eq!(harmless("a\n\tb"), "a\n\tb");
+        assert_eq!(harmless("\u{1b}[2Jx"), "\u{fffd}[2Jx");
     }
 
     #[test]
