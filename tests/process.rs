@@ -29,6 +29,8 @@ mod limits;
 mod many;
 #[path = "process/queues.rs"]
 mod queues;
+#[path = "process/reload.rs"]
+mod reload;
 #[path = "process/restart.rs"]
 mod restart;
 #[path = "process/resume.rs"]

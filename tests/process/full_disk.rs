@@ -3,7 +3,8 @@
 //! The file system is a tmpfs in a mount namespace. Where the machine does not allow that, the
 //! tests say so and pass.
 
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -102,6 +103,22 @@ impl SmallDisk {
         assert!(output.status.success(), "{text}");
         assert!(text.contains("sound"), "{text}");
     }
+}
+
+/// What a probe is answered on the management port of the broker on this disk.
+fn probe(disk: &SmallDisk, path: &str) -> (u16, String) {
+    let addresses = std::fs::read_to_string(disk.folder.path().join("addresses")).unwrap();
+    let addresses: serde_json::Value = serde_json::from_str(&addresses).unwrap();
+    let mut stream = TcpStream::connect(addresses["api"].as_str().unwrap()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let head = "HTTP/1.1\r\nHost: localhost\r\nConnection: close";
+    let request = format!("GET {path} {head}\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap();
+    (status.parse().unwrap(), body.to_owned())
 }
 
 fn stop(mut broker: Process) {
@@ -204,6 +221,13 @@ fn full_disk_refuses_new_events_and_ends_by_itself() {
         stored.iter().sum::<u64>() > 100,
         "some were stored: {stored:?}"
     );
+    let (status, reasons) = probe(&disk, "/ready");
+    assert_eq!(status, 500, "{reasons}");
+    let states = r#""is_healthy":true,"is_ready":false"#;
+    assert!(reasons.contains(states), "{reasons}");
+    let why = "no space for the next segment";
+    assert!(reasons.contains(why), "{reasons}");
+    assert_eq!(probe(&disk, "/health"), (200, "healthy".to_owned()));
 
     // Readers go on, and positions move; plain events do not care.
     for (number, count) in stored.iter().enumerate().filter(|(_, count)| **count > 0) {
@@ -232,6 +256,8 @@ fn full_disk_refuses_new_events_and_ends_by_itself() {
             "the position moved on the full disk"
         );
     }
+    let ready = poll(RECOVERY, || (probe(&disk, "/ready").0 == 200).then_some(()));
+    assert!(ready.is_some(), "{:?}", probe(&disk, "/ready"));
     drop(peer);
     broker.kill();
     disk.assert_sound();
@@ -273,4 +299,52 @@ fn oldest_events_make_room_for_ever() {
     }
     stop(broker);
     disk.assert_sound();
+}
+
+/// A file system may take away again what it gave, as a failing disk does: then a write fails, and
+/// the broker says that it is not healthy.
+#[test]
+fn a_log_that_has_failed_makes_the_broker_unhealthy() {
+    let Some(disk) = SmallDisk::mount(48) else {
+        return;
+    };
+    let (mut broker, address) = disk.start(&[]);
+    let mut peer = Peer::connect(address);
+    assert_eq!(publish(&mut peer, &channel(0), 0), Ok(()));
+    assert_eq!(probe(&disk, "/health"), (200, "healthy".to_owned()));
+    take_reserved_space(&disk.outside("data"));
+    let mut filler = std::fs::File::create(disk.outside("filler")).unwrap();
+    let piece = vec![7; 64 << 10];
+    while filler.write_all(&piece).is_ok() {}
+    let failed = poll(RECOVERY, || {
+        let refused = publish(&mut peer, &channel(0), 1).err()?;
+        refused.contains("failed").then_some(refused)
+    });
+    assert!(failed.is_some(), "a write fails:\n{}", broker.output());
+    assert_eq!(probe(&disk, "/health"), (500, "not healthy".to_owned()));
+    let (status, reasons) = probe(&disk, "/ready");
+    assert_eq!(status, 500);
+    let states = r#""is_healthy":false,"is_ready":false"#;
+    assert!(reasons.contains(states), "{reasons}");
+    assert!(reasons.contains("takes no more writes"), "{reasons}");
+    broker.kill();
+}
+
+/// Makes holes of what segments have reserved behind their first half MiB.
+fn take_reserved_space(folder: &Path) {
+    use rustix::fs::FallocateFlags;
+    const KEPT: u64 = 512 << 10;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            take_reserved_space(&path);
+            continue;
+        }
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        let len = file.metadata().unwrap().len();
+        if len > KEPT {
+            let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            rustix::fs::fallocate(&file, hole, KEPT, len - KEPT).unwrap();
+        }
+    }
 }
