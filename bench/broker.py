@@ -12,6 +12,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 BINARIES = ROOT / "target" / "release"
 
 
+# Whatever is free.
+FREE_PORTS = ["--grpc-port", "0", "--rest-port", "0", "--api-port", "0"]
+
+
 class Broker:
     """A broker on a store of its own; its log lines are kept."""
 
@@ -19,7 +23,7 @@ class Broker:
         self.log = open(pathlib.Path(folder) / "broker.log", "a")
         addresses = pathlib.Path(folder) / "addresses.json"
         addresses.unlink(missing_ok=True)
-        command = [BINARIES / "ringmq", "server", "--bind", "127.0.0.1", "--grpc-port", "0", "--cores", str(cores)]
+        command = [BINARIES / "ringmq", "server", "--bind", "127.0.0.1", *FREE_PORTS, "--cores", str(cores)]
         command += ["--data", pathlib.Path(folder) / "data", "--addresses-file", addresses, *settings]
         began = time.monotonic()
         self.process = subprocess.Popen(pinned(cpu, command), stderr=self.log, stdout=subprocess.DEVNULL)
@@ -28,7 +32,8 @@ class Broker:
                 sys.exit("the broker did not start; see its log")
             time.sleep(0.001)
         self.started_ms = (time.monotonic() - began) * 1e3
-        self.address = json.loads(addresses.read_text())["grpc"]
+        self.addresses = json.loads(addresses.read_text())
+        self.address = self.addresses["grpc"]
 
     def end(self, how=signal.SIGTERM):
         self.process.send_signal(how)

@@ -62,6 +62,10 @@ impl Server {
             "127.0.0.1",
             "--grpc-port",
             "0",
+            "--rest-port",
+            "0",
+            "--api-port",
+            "0",
             "--cores",
             "1",
         ]);
