@@ -161,6 +161,18 @@ fn pages_of_other_sites_may_not_ask() {
         (vec![("Host", "localhost.evil.example:8080")], 403),
         (vec![("Origin", "http://evil.example")], 403),
         (vec![("Origin", "null")], 403),
+        (vec![("Host", "0.0.0.0:8080")], 403),
+        // Without an origin, as a page may ask that reads no answer.
+        (vec![("Sec-Fetch-Site", "cross-site")], 403),
+        (vec![("Sec-Fetch-Site", "same-site")], 403),
+        (vec![("Sec-Fetch-Site", "same-origin")], 200),
+        (
+            vec![
+                ("Sec-Fetch-Site", "cross-site"),
+                ("Sec-Fetch-Mode", "navigate"),
+            ],
+            200,
+        ),
         (vec![("Origin", "http://localhost:1")], 403),
         (vec![("Origin", own.as_str())], 200),
         (

@@ -58,6 +58,13 @@ pub(super) fn check(exchange: &Exchange) -> Result<Admitted, Box<Response>> {
         return Err(refuse(FOREIGN_HOST));
     }
     let Some(origin) = exchange.head.headers.get("origin") else {
+        // A page of another site may ask without its origin, and use what asking does. Browsers
+        // say where it comes from all the same (Fetch Metadata).
+        let site = exchange.header("sec-fetch-site").unwrap_or_default();
+        let follows_link = exchange.header("sec-fetch-mode") == Some("navigate");
+        if matches!(site, "cross-site" | "same-site") && !follows_link {
+            return Err(refuse(FOREIGN_ORIGIN));
+        }
         return Ok(Admitted { origin: None });
     };
     match origin.to_str().map(|text| relation(text, host, allowed)) {
@@ -92,7 +99,7 @@ impl Admitted {
     }
 }
 
-fn is_local(peer: SocketAddr) -> bool {
+pub(super) fn is_local(peer: SocketAddr) -> bool {
     peer.ip().to_canonical().is_loopback()
 }
 
@@ -105,7 +112,9 @@ fn is_own_host(host: &str, allowed: &[String]) -> bool {
         let last = name.rsplit('.').next().unwrap_or_default();
         last.eq_ignore_ascii_case("localhost")
     };
-    let is_address = name.parse::<IpAddr>().is_ok();
+    // The unspecified address leads here too, and browsers tell it less of where they come from.
+    let address = name.parse::<IpAddr>();
+    let is_address = address.is_ok_and(|address| !address.is_unspecified());
     let is_allowed = |origin: &String| {
         authority_of(origin)
             .is_some_and(|authority| host_name(authority).eq_ignore_ascii_case(name))

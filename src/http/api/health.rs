@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::super::body::Body;
 use super::super::exchange::{Exchange, Response, text};
-use super::json;
+use super::{access, json};
 use crate::shard::Readiness;
 
 #[derive(Serialize)]
@@ -34,7 +34,7 @@ pub(super) async fn ready(exchange: &Exchange) -> Response {
     let answer = Answer {
         is_healthy: readiness.is_healthy(),
         is_ready: readiness.is_ready(),
-        reasons: reasons(&readiness),
+        reasons: reasons(&readiness, access::is_local(exchange.peer)),
     };
     let status = if answer.is_ready {
         StatusCode::OK
@@ -56,9 +56,15 @@ async fn readiness(exchange: &Exchange) -> Readiness {
     all
 }
 
-fn reasons(readiness: &Readiness) -> Vec<String> {
+/// Why the broker is not ready. The whole of it, with paths, is for those who are on the machine.
+fn reasons(readiness: &Readiness, whole: bool) -> Vec<String> {
     let mut reasons = Vec::new();
     for (log, reason) in &readiness.failed {
+        let reason = if whole {
+            reason
+        } else {
+            "the broker's log says why"
+        };
         reasons.push(format!(
             "log {log} has failed and takes no more writes: {reason}; check the disk, then restart"
         ));
@@ -82,13 +88,13 @@ mod tests {
 
     #[test]
     fn every_trouble_has_its_reason() {
-        assert!(reasons(&Readiness::default()).is_empty());
+        assert!(reasons(&Readiness::default(), true).is_empty());
         let all = Readiness {
             draining: true,
             failed: vec![(2, "sync of segment 4: I/O error".to_owned())],
             full: vec![0, 1],
         };
-        let reasons = reasons(&all);
+        let reasons = reasons(&all, true);
         assert_eq!(reasons.len(), 3);
         assert!(reasons[0].contains("log 2") && reasons[0].contains("I/O error"));
         assert!(reasons[1].contains("0, 1"));
