@@ -7,7 +7,8 @@
 //! Series of a channel are written for the `metrics.channels_max` that were used last, by classes
 //! of age in which names decide, so that two scrapes show the same ones. The others are summed in
 //! the series with an empty channel: the sums over all series are exact. With `?channels=0` nothing
-//! of channels is written and no channel is looked at.
+//! of channels is written and no channel is looked at. So many scrapes are sent at a time
+//! (`sending`), since each holds what it has gathered.
 //!
 //! # Costs
 //! One walk over all channels, on each core in slices of its background queue, and a text that is
@@ -17,6 +18,7 @@ mod broker;
 mod channels;
 mod gather;
 mod reference;
+mod sending;
 mod steps;
 mod text;
 
@@ -44,6 +46,10 @@ pub(super) async fn handle(exchange: Exchange) -> Response {
             }
         },
     };
+    if !sending::has_room() {
+        let busy = "as many scrapes are being sent as may be: try again in a moment\n";
+        return text(StatusCode::SERVICE_UNAVAILABLE, busy);
+    }
     let scrape = match gather(&exchange.context, max).await {
         Ok(scrape) => scrape,
         Err(busy) => return text(StatusCode::SERVICE_UNAVAILABLE, format!("{busy}\n")),

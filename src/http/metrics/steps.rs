@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::gather::{CHANNELS, Scrape};
 use super::text::{Format, Kind, Text};
-use super::{broker, channels, reference};
+use super::{broker, channels, reference, sending};
 use crate::engine::clients::{FailureFacts, UseFacts};
 use crate::http::body::Body;
 use crate::model::Kind as ChannelKind;
@@ -212,7 +212,8 @@ impl Exposition {
     }
 
     /// The body that sends it, at a pace that leaves the core to others.
-    pub(super) fn into_body(mut self) -> Body {
+    pub(super) fn into_body(self) -> Body {
+        let sent = sending::begin(self);
         let mut pause: Option<Sleep> = None;
         Body::stream(move |cx: &mut Context<'_>| {
             if let Some(sleep) = &mut pause {
@@ -221,8 +222,13 @@ impl Exposition {
                 }
                 pause = None;
             }
-            let piece = self.next();
-            if piece.is_some() && !self.ended {
+            let mut sent = sent.borrow_mut();
+            // Gone when it took too long and others wanted its place.
+            let Some(exposition) = sent.as_mut() else {
+                return Poll::Ready(None);
+            };
+            let piece = exposition.next();
+            if piece.is_some() && !exposition.ended {
                 pause = Some(Sleep::new(PAUSE));
             }
             Poll::Ready(piece.map(Bytes::from))
