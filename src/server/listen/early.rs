@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::rt;
+
 /// How often it is looked whether the executors are there.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -42,10 +44,15 @@ impl Early {
             .name("early answers".into())
             .spawn(move || {
                 while !stopped.load(Ordering::Relaxed) {
-                    if is_readable(&listener)
-                        && let Ok((stream, _)) = listener.accept()
-                    {
-                        let _client_may_be_gone = answer(stream);
+                    if !is_readable(&listener) {
+                        continue;
+                    }
+                    match listener.accept() {
+                        Ok((stream, _)) => {
+                            let _client_may_be_gone = answer(stream);
+                        }
+                        // No descriptors are free, as a rule: not again at once.
+                        Err(_) => std::thread::park_timeout(LOOK_EVERY),
                     }
                 }
             })?;
@@ -77,11 +84,17 @@ fn is_readable(listener: &TcpListener) -> bool {
 }
 
 fn answer(mut stream: TcpStream) -> io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
+    // For all of the head: the start waits for it.
+    let began = rt::now();
     let mut head = Vec::new();
     let mut piece = [0; 1024];
     while !head.windows(4).any(|end| end == b"\r\n\r\n") && head.len() < HEAD_BYTES_MAX {
+        let left = PATIENCE.saturating_sub(rt::now().since(began));
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
         match stream.read(&mut piece)? {
             0 => return Ok(()),
             count => head.extend_from_slice(piece.get(..count).unwrap_or_default()),
