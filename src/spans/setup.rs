@@ -143,8 +143,13 @@ impl Setup {
 impl Target {
     fn parse(wanted: &Wanted<'_>) -> Result<Self, SetupError> {
         let endpoint = wanted.endpoint;
+        // What stands before an @ may be a password.
+        let shown = match endpoint.rsplit_once('@') {
+            Some((_, host)) => format!("***@{host}"),
+            None => endpoint.to_owned(),
+        };
         let refused = || SetupError::Endpoint {
-            endpoint: endpoint.to_owned(),
+            endpoint: shown.clone(),
         };
         let (secure, rest) = match endpoint.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),

@@ -41,7 +41,7 @@ impl Backoff {
         let half_ns = u64::try_from(own.as_nanos() / 2).unwrap_or(u64::MAX);
         let shorter = Duration::from_nanos(jitter % half_ns.max(1));
         let pause = asked.unwrap_or_else(|| own.saturating_sub(shorter));
-        (now.since(self.began) + pause <= PATIENCE).then_some(pause)
+        (now.since(self.began).saturating_add(pause) <= PATIENCE).then_some(pause)
     }
 }
 
@@ -53,6 +53,12 @@ mod tests {
 
     fn at(seconds: u64) -> Instant {
         Instant::default().after(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_collector_that_asks_for_eternity_is_given_up() {
+        let mut backoff = Backoff::new(at(0));
+        assert_eq!(backoff.next(at(9), Some(Duration::MAX), 0), None);
     }
 
     #[test]
