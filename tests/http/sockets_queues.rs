@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::broker::{HttpBroker, base64};
+use crate::broker::{HttpBroker, PATIENCE, base64};
+use crate::harness::poll;
 use crate::sockets::{Socket, wait_gone};
 
 /// Longer than any test takes: what comes back comes back before it.
@@ -35,6 +36,19 @@ fn assert_empty(broker: &HttpBroker, channel: &str) {
     });
     let data = broker.post("/queue/receive", &request).data();
     assert_eq!(received(&data), [], "{data}");
+}
+
+/// Waits until so many messages can be had: what came back and what was sent on is on its way.
+fn wait_visible(broker: &HttpBroker, channel: &str, count: usize) {
+    let request = json!({
+        "ClientID": "c", "Channel": channel, "MaxNumberOfMessages": 100, "WaitTimeSeconds": 1,
+        "IsPeak": true,
+    });
+    let seen = poll(PATIENCE, || {
+        let data = broker.post("/queue/receive", &request).data();
+        (received(&data).len() >= count).then_some(())
+    });
+    assert!(seen.is_some(), "{count} messages do not show in {channel}");
 }
 
 /// The messages of an answer.
@@ -296,6 +310,7 @@ fn transactions_come_down_and_are_settled_by_ranges() {
     );
     socket.leave();
     // The one that was returned is behind the one that was never settled.
+    wait_visible(&broker, "down", 2);
     assert_eq!(receive(&broker, "down", 10), pairs(&[("m5", 1), ("m3", 2)]));
     assert_eq!(receive(&broker, "aside", 10), pairs(&[("m4", 1)]));
     broker.end();
