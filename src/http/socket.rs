@@ -8,6 +8,9 @@ use bytes::{Buf, Bytes};
 use crate::rt::Conn;
 use crate::wire::{Budget, Transport};
 
+/// What is sealed at once: a record of TLS.
+const SEALED_BYTES: usize = 16 << 10;
+
 /// A connection's bytes, both ways. Polled by one task.
 #[derive(Debug)]
 pub(crate) struct Socket {
@@ -19,6 +22,8 @@ pub(crate) struct Socket {
     blocked: bool,
     /// Bytes that have gone to the peer, to see whether there is progress.
     written: u64,
+    /// Bytes that TLS has sealed and the kernel has not taken: they are not written yet.
+    owed: usize,
 }
 
 impl Socket {
@@ -35,6 +40,7 @@ impl Socket {
             budget: Budget::new(),
             blocked: false,
             written: 0,
+            owed: 0,
         }
     }
 
@@ -67,14 +73,19 @@ impl Socket {
         read
     }
 
-    /// Hands over what the peer takes of `buf`.
+    /// Hands over what the peer takes of `buf`. Taken means that the kernel has it, behind TLS too:
+    /// whoever is told so lets go of what the bytes carried. While it is pending, the next call
+    /// begins with the same bytes.
     pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         ready!(self.budget.poll_write(cx));
-        let written = self.transport.poll_write(cx, buf);
+        let written = match self.transport {
+            Transport::Plain(_) => self.transport.poll_write(cx, buf),
+            Transport::Tls(_) => self.poll_write_sealed(cx, buf),
+        };
         self.account(written)
     }
 
@@ -85,14 +96,30 @@ impl Socket {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         ready!(self.budget.poll_write(cx));
-        let written = self.transport.poll_write_vectored(cx, bufs);
+        let written = match self.transport {
+            Transport::Plain(_) => self.transport.poll_write_vectored(cx, bufs),
+            Transport::Tls(_) => {
+                let first = bufs.iter().find(|buf| !buf.is_empty());
+                self.poll_write_sealed(cx, first.map_or(&[], |buf| buf))
+            }
+        };
         self.account(written)
+    }
+
+    /// Seals some of `buf` and waits until the kernel has taken it.
+    fn poll_write_sealed(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.owed == 0 {
+            let some = buf.get(..SEALED_BYTES).unwrap_or(buf);
+            self.owed = ready!(self.transport.poll_write(cx, some))?;
+        }
+        ready!(self.transport.poll_flush(cx))?;
+        Poll::Ready(Ok(std::mem::take(&mut self.owed)))
     }
 
     /// Ready when all that was handed over is with the kernel.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = self.transport.poll_flush(cx);
-        self.blocked |= flushed.is_pending();
+        self.blocked = flushed.is_pending();
         flushed
     }
 
