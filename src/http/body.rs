@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::wire::Alarm;
+use crate::wire::framing::GatherLimit;
 use crate::wire::local::LocalCall;
 
 /// Bodies up to this size are gathered without asking the allocator twice.
@@ -21,6 +23,8 @@ pub(crate) struct RequestBody {
     incoming: Incoming,
     /// How long all of it may take.
     timeout: Duration,
+    /// What all bodies of the connection that are being read may hold.
+    limit: Rc<GatherLimit>,
 }
 
 /// A body that was not read.
@@ -38,8 +42,12 @@ pub(crate) enum BodyError {
 }
 
 impl RequestBody {
-    pub(super) const fn new(incoming: Incoming, timeout: Duration) -> Self {
-        Self { incoming, timeout }
+    pub(super) const fn new(incoming: Incoming, timeout: Duration, limit: Rc<GatherLimit>) -> Self {
+        Self {
+            incoming,
+            timeout,
+            limit,
+        }
     }
 
     /// Reads all of it, up to `max` bytes.
@@ -50,7 +58,7 @@ impl RequestBody {
             return Err(BodyError::TooLarge);
         }
         let mut limit = Alarm::new(self.timeout);
-        let mut gathered = Gathered::default();
+        let mut gathered = Gathered::new(self.limit.clone());
         loop {
             let frame = std::future::poll_fn(|cx| {
                 let frame = Pin::new(&mut self.incoming).poll_frame(cx);
@@ -68,10 +76,9 @@ impl RequestBody {
                 Some(Ok(frame)) => {
                     // Trailers say nothing that we ask for.
                     if let Ok(data) = frame.into_data() {
-                        if gathered.len() + data.len() > max {
+                        if gathered.len() + data.len() > max || !gathered.add(data) {
                             return Err(BodyError::TooLarge);
                         }
-                        gathered.add(data);
                     }
                 }
             }
@@ -79,22 +86,44 @@ impl RequestBody {
     }
 }
 
-/// A body in one piece; one that came in one piece is not copied.
-#[derive(Default)]
+/// A body in one piece; one that came in one piece is not copied. Counted with the others of its
+/// connection until it is whole.
 struct Gathered {
     first: Bytes,
     all: BytesMut,
+    limit: Rc<GatherLimit>,
+    taken: usize,
+}
+
+impl Drop for Gathered {
+    fn drop(&mut self) {
+        self.limit.give_back(self.taken);
+    }
 }
 
 impl Gathered {
+    fn new(limit: Rc<GatherLimit>) -> Self {
+        Self {
+            first: Bytes::new(),
+            all: BytesMut::new(),
+            limit,
+            taken: 0,
+        }
+    }
+
     fn len(&self) -> usize {
         self.first.len() + self.all.len()
     }
 
-    fn add(&mut self, data: Bytes) {
+    /// Adds a piece; false when the connection holds too much already.
+    fn add(&mut self, data: Bytes) -> bool {
+        if !self.limit.take(data.len()) {
+            return false;
+        }
+        self.taken += data.len();
         if self.len() == 0 {
             self.first = data;
-            return;
+            return true;
         }
         if self.all.is_empty() {
             let first = std::mem::take(&mut self.first);
@@ -102,13 +131,14 @@ impl Gathered {
             self.all.extend_from_slice(&first);
         }
         self.all.extend_from_slice(&data);
+        true
     }
 
-    fn finish(self) -> Bytes {
+    fn finish(mut self) -> Bytes {
         if self.all.is_empty() {
-            self.first
+            std::mem::take(&mut self.first)
         } else {
-            self.all.freeze()
+            std::mem::take(&mut self.all).freeze()
         }
     }
 }

@@ -109,6 +109,7 @@ pub async fn serve(
     contexts: Rc<Contexts>,
     control: ConnectionControl,
 ) -> Ended {
+    let _told_whatever_happens = MarkEnded(control.clone());
     let context = contexts.current();
     let config = &context.config.rest;
     let shared = Rc::new(Shared {
@@ -133,8 +134,16 @@ pub async fn serve(
         Ok(socket) => run(&shared, socket, &control).await,
         Err(ended) => ended,
     };
-    control.mark_ended();
     ended
+}
+
+/// Wakes those who wait for an answer of the peer, however the connection ends.
+struct MarkEnded(ConnectionControl);
+
+impl Drop for MarkEnded {
+    fn drop(&mut self) {
+        self.0.mark_ended();
+    }
 }
 
 /// The handshake of TLS, which ends when the broker does.
@@ -331,7 +340,11 @@ async fn answer(
     let (head, incoming) = request.into_parts();
     let exchange = Exchange {
         head,
-        body: RequestBody::new(incoming, shared.times.read),
+        body: RequestBody::new(
+            incoming,
+            shared.times.read,
+            shared.client.gather_limit().clone(),
+        ),
         context: shared.contexts.current(),
         peer: shared.peer,
         client: shared.client.clone(),

@@ -82,6 +82,23 @@ impl GatherLimit {
         })
     }
 
+    /// Counts bytes of a message that does not come through a decoder; false when there is no room
+    /// for them.
+    pub(crate) fn take(&self, bytes: usize) -> bool {
+        let held = self.held_bytes.get().saturating_add(bytes);
+        let fits = held <= self.bytes_max;
+        if fits {
+            self.held_bytes.set(held);
+        }
+        fits
+    }
+
+    /// Gives back what was taken.
+    pub(crate) fn give_back(&self, bytes: usize) {
+        self.held_bytes
+            .set(self.held_bytes.get().saturating_sub(bytes));
+    }
+
     /// Bytes that incomplete messages hold.
     #[must_use]
     pub fn held_bytes(&self) -> usize {

@@ -80,6 +80,11 @@ impl LocalClient {
         self.shared.peer
     }
 
+    /// What unfinished messages of this client may hold together.
+    pub(crate) fn gather_limit(&self) -> &Rc<GatherLimit> {
+        &self.shared.gather_limit
+    }
+
     /// What the service asks of the connection.
     #[must_use]
     pub fn control(&self) -> &ConnectionControl {

@@ -12,6 +12,11 @@ use crate::wire::status::{Code, Status};
 /// What the service may leave unread before the caller is held back; one message more always goes.
 const UNREAD_BYTES_MAX: usize = 1 << 20;
 
+/// What a message counts for: with its place, since very many may be empty.
+const fn weight(message: &Bytes) -> usize {
+    message.len() + 64
+}
+
 /// One task that waits.
 #[derive(Debug, Default)]
 struct Waiter(RefCell<Option<Waker>>);
@@ -60,7 +65,7 @@ pub(crate) struct Pipe {
 impl Pipe {
     pub(super) fn send(&self, message: Bytes) {
         debug_assert!(!self.ended.get(), "nothing is sent behind the end");
-        let bytes = self.unread_bytes.get() + message.len();
+        let bytes = self.unread_bytes.get() + weight(&message);
         self.unread_bytes.set(bytes);
         self.requests.borrow_mut().push_back(message);
         self.reader.wake();
@@ -143,7 +148,7 @@ impl Pipe {
     pub(crate) fn try_request(&self) -> Result<Option<Bytes>, Status> {
         let message = self.requests.borrow_mut().pop_front();
         if let Some(message) = message {
-            let left = self.unread_bytes.get().saturating_sub(message.len());
+            let left = self.unread_bytes.get().saturating_sub(weight(&message));
             self.unread_bytes.set(left);
             if left < UNREAD_BYTES_MAX {
                 self.room.wake();
@@ -175,6 +180,8 @@ impl Pipe {
         if self.reset.get() {
             return Err(Gone);
         }
+        // Enough for one answer: a caller that is still in a part of a message says so again.
+        self.starves.set(false);
         self.answers.borrow_mut().push_back(chunk);
         self.caller.wake();
         Ok(())
