@@ -81,6 +81,7 @@ pub(crate) fn program(arguments: &[&str]) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("RINGMQ_")) {
         command.env_remove(name);
     }
+    command.env_remove("NO_COLOR");
     command
 }
 
