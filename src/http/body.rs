@@ -75,10 +75,10 @@ impl RequestBody {
                 Some(Err(_broken)) => return Err(BodyError::Broken),
                 Some(Ok(frame)) => {
                     // Trailers say nothing that we ask for.
-                    if let Ok(data) = frame.into_data() {
-                        if gathered.len() + data.len() > max || !gathered.add(data) {
-                            return Err(BodyError::TooLarge);
-                        }
+                    if let Ok(data) = frame.into_data()
+                        && (gathered.len() + data.len() > max || !gathered.add(data))
+                    {
+                        return Err(BodyError::TooLarge);
                     }
                 }
             }

@@ -130,11 +130,10 @@ pub async fn serve(
         None => Ok(Socket::plain(conn)),
         Some(tls) => Box::pin(accept(conn, &tls, &shared, &control)).await,
     };
-    let ended = match socket {
+    match socket {
         Ok(socket) => run(&shared, socket, &control).await,
         Err(ended) => ended,
-    };
-    ended
+    }
 }
 
 /// Wakes those who wait for an answer of the peer, however the connection ends.

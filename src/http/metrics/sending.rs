@@ -17,9 +17,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A scrape that is being sent; `None` once its place was wanted.
 pub(super) type Sent = Rc<RefCell<Option<Exposition>>>;
 
+/// When a scrape began to be sent, and the scrape while it is.
+type Since = (Instant, Weak<RefCell<Option<Exposition>>>);
+
 thread_local! {
-    static SENDING: RefCell<Vec<(Instant, Weak<RefCell<Option<Exposition>>>)>> =
-        const { RefCell::new(Vec::new()) };
+    static SENDING: RefCell<Vec<Since>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Whether another scrape may begin. Ends those that take too long when there are too many.
