@@ -47,6 +47,7 @@ mod vitals;
 mod tests;
 
 pub(crate) use alarm::Alarm;
+pub(crate) use control::MarkEnded;
 pub(crate) use cork::{Budget, TlsConn, Transport};
 pub use outlet::Gone;
 pub(crate) use reactor_turn::ReactorTurn;

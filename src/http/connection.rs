@@ -37,7 +37,7 @@ use crate::rt::{self, Conn, Instant, Queue};
 use crate::wire::local::LocalClient;
 use crate::wire::server::ConnectionControl;
 use crate::wire::tls::{self, ServerTls};
-use crate::wire::{Alarm, TlsConn, Transport};
+use crate::wire::{Alarm, MarkEnded, TlsConn, Transport};
 
 /// The opening of HTTP/2 (RFC 9113, section 3.4).
 const HTTP2_OPENING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -133,15 +133,6 @@ pub async fn serve(
     match socket {
         Ok(socket) => run(&shared, socket, &control).await,
         Err(ended) => ended,
-    }
-}
-
-/// Wakes those who wait for an answer of the peer, however the connection ends.
-struct MarkEnded(ConnectionControl);
-
-impl Drop for MarkEnded {
-    fn drop(&mut self) {
-        self.0.mark_ended();
     }
 }
 

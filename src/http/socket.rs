@@ -82,8 +82,8 @@ impl Socket {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         ready!(self.budget.poll_write(cx));
-        let written = match self.transport {
-            Transport::Plain(_) => self.transport.poll_write(cx, buf),
+        let written = match &mut self.transport {
+            Transport::Plain(conn) => conn.poll_write(cx, buf),
             Transport::Tls(_) => self.poll_write_sealed(cx, buf),
         };
         self.account(written)
@@ -96,8 +96,8 @@ impl Socket {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         ready!(self.budget.poll_write(cx));
-        let written = match self.transport {
-            Transport::Plain(_) => self.transport.poll_write_vectored(cx, bufs),
+        let written = match &mut self.transport {
+            Transport::Plain(conn) => conn.poll_write_vectored(cx, bufs),
             Transport::Tls(_) => {
                 let first = bufs.iter().find(|buf| !buf.is_empty());
                 self.poll_write_sealed(cx, first.map_or(&[], |buf| buf))

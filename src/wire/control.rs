@@ -195,6 +195,15 @@ impl Drop for Doubt<'_> {
     }
 }
 
+/// Tells those who wait for the connection that it is gone, also when its task panics.
+pub(crate) struct MarkEnded(pub(crate) ConnectionControl);
+
+impl Drop for MarkEnded {
+    fn drop(&mut self) {
+        self.0.mark_ended();
+    }
+}
+
 /// Waits for the answer to a ping; see [`ConnectionControl::ping`].
 #[derive(Debug)]
 pub struct Ping {

@@ -75,21 +75,6 @@ impl Transport {
         }
     }
 
-    /// Writes several pieces, of which the first may be all that is taken.
-    pub(crate) fn poll_write_vectored(
-        &mut self,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Plain(conn) => conn.poll_write_vectored(cx, bufs),
-            Self::Tls(conn) => {
-                let first = bufs.iter().find(|buf| !buf.is_empty());
-                conn.poll_write(cx, first.map_or(&[], |buf| buf))
-            }
-        }
-    }
-
     /// Ready when all that was taken is with the socket.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {

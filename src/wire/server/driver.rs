@@ -15,6 +15,7 @@ use super::respond::refusal;
 use super::{Call, ConnectionControl, Ended, Service, Settings, Shared};
 use crate::rt::{self, Conn, Instant};
 use crate::wire::alarm::Alarm;
+use crate::wire::control::MarkEnded;
 use crate::wire::cork::{Cork, Side, TlsConn, Transport};
 use crate::wire::framing::GatherLimit;
 use crate::wire::outlet::Chunk;
@@ -109,15 +110,6 @@ async fn run<S: Service>(
     control.mark_ended();
     cork.close().await;
     ended
-}
-
-/// Tells those who wait for the connection that it is gone, also when its task panics.
-struct MarkEnded(ConnectionControl);
-
-impl Drop for MarkEnded {
-    fn drop(&mut self) {
-        self.0.mark_ended();
-    }
 }
 
 /// The HTTP/2 opening, within its time.
