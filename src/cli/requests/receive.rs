@@ -94,8 +94,14 @@ pub(super) async fn run(session: &Session, args: ReceiveArgs, kind: RequestType)
         };
         let (session, args, at_work) = (session.clone(), Rc::clone(&args), at_work.clone());
         rt::spawn(Queue::Serve, "responder", async move {
-            let answered = execute(&command, &request).await;
-            respond(&session, &args, request, answered).await;
+            if let Some(answered) = execute(&command, &request).await {
+                respond(&session, &args, request, answered).await;
+            } else {
+                session.output.complain(&format!(
+                    "the command took longer than {} ms and was ended: nobody waits for it any more",
+                    request.timeout
+                ));
+            }
             drop(at_work);
         });
     }
@@ -141,8 +147,9 @@ async fn ask(session: &Session, typed: &mut Typed) -> Answered {
         .ok_or_else(|| "nobody answers here any more".to_owned())
 }
 
-/// A program's answer. One that takes longer than the answer may is ended.
-async fn execute(command: &str, request: &Request) -> Answered {
+/// A program's answer. One that takes longer than the answer may is ended, and none comes from it:
+/// its requester is told of the time that ran out, and by the broker.
+async fn execute(command: &str, request: &Request) -> Option<Answered> {
     let child = Command::new("/bin/sh")
         .args(["-c", command])
         .env("RINGMQ_CHANNEL", &request.channel)
@@ -154,18 +161,21 @@ async fn execute(command: &str, request: &Request) -> Answered {
         // Of its own: Ctrl-C is for us, and what it has started ends with it.
         .process_group(0)
         .spawn();
-    let child = child.map_err(|error| format!("the command cannot be run: {error}"))?;
+    let child = match child {
+        Ok(child) => child,
+        Err(error) => return Some(Err(format!("the command cannot be run: {error}"))),
+    };
     let group = Pid::from_child(&child);
     let body = request.body.clone();
     let work = async {
         let done = rt::blocking(move || converse(child, &body)).await;
-        done.unwrap_or_else(|| Err("the command could not be watched".to_owned()))
+        Some(done.unwrap_or_else(|| Err("the command could not be watched".to_owned())))
     };
     let limit = async {
         let ms = u64::try_from(request.timeout).unwrap_or(0);
         rt::sleep(Duration::from_millis(ms)).await;
         let _it_has_ended = kill_process_group(group, Signal::KILL);
-        Err(format!("the command took longer than {ms} ms"))
+        None
     };
     futures_lite::future::or(work, limit).await
 }
