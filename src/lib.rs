@@ -16,6 +16,7 @@ pub mod net;
 pub mod notifications;
 pub mod routing;
 pub mod rt;
+pub mod security;
 pub mod server;
 pub mod shard;
 pub mod spans;

@@ -26,6 +26,8 @@ use super::outlet::Chunk;
 use super::server::{Call, Service, Settings, Shared};
 use super::status::{Code, Status};
 
+use crate::model::identity::Identity;
+
 pub(crate) use pipe::Pipe;
 
 /// One client inside the process: to its calls it is what a connection is to those of the wire.
@@ -35,6 +37,7 @@ pub struct LocalClient {
     service: Rc<dyn Service>,
     shared: Rc<Shared>,
     metadata: Vec<(&'static str, HeaderValue)>,
+    identity: Option<Rc<Identity>>,
 }
 
 impl std::fmt::Debug for LocalClient {
@@ -58,6 +61,7 @@ impl LocalClient {
         let gather_limit = GatherLimit::new(settings.gather_bytes_max);
         let shared = Shared {
             peer,
+            certificate: None,
             control,
             settings,
             gather_limit,
@@ -66,12 +70,19 @@ impl LocalClient {
             service,
             shared: Rc::new(shared),
             metadata: Vec::new(),
+            identity: None,
         }
     }
 
     /// Gives the calls to come this metadata; the key is lower case.
     pub fn add_metadata(&mut self, key: &'static str, value: HeaderValue) {
         self.metadata.push((key, value));
+    }
+
+    /// Makes the calls to come in the name of somebody who was recognised: the service does not
+    /// look again.
+    pub fn set_identity(&mut self, identity: Rc<Identity>) {
+        self.identity = Some(identity);
     }
 
     /// The address of the peer.
@@ -102,7 +113,12 @@ impl LocalClient {
         }
         let (head, ()) = request.into_parts();
         let pipe = Rc::new(Pipe::default());
-        let call = Call::local(head, pipe.clone(), self.shared.clone());
+        let call = Call::local(
+            head,
+            pipe.clone(),
+            self.shared.clone(),
+            self.identity.clone(),
+        );
         let local = LocalCall {
             pipe,
             decoder: MessageDecoder::new(

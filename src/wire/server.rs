@@ -13,6 +13,7 @@ pub use call::{Call, MessageReader};
 pub use driver::{serve, serve_tls};
 pub use respond::{Responder, ResponseStream};
 
+use crate::model::identity::CertificateNames;
 pub use crate::wire::control::{ConnectionControl, Ping};
 use crate::wire::framing::{GatherLimit, MESSAGE_BYTES_MAX};
 use crate::wire::outlet::OutputLimits;
@@ -108,6 +109,8 @@ impl Settings {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) peer: SocketAddr,
+    /// The names that the peer has proved by a certificate.
+    pub(crate) certificate: Option<Rc<CertificateNames>>,
     pub(crate) control: ConnectionControl,
     pub(crate) settings: Rc<Settings>,
     pub(crate) gather_limit: Rc<GatherLimit>,

@@ -12,6 +12,7 @@ use http::request::Parts;
 
 use super::respond::Way;
 use super::{ConnectionControl, Responder, Shared};
+use crate::model::identity::{CertificateNames, Identity};
 use crate::rt::Instant;
 use crate::wire::framing::Encoding;
 use crate::wire::inlet::Inlet;
@@ -27,6 +28,8 @@ pub struct Call {
     way: Way,
     shared: Rc<Shared>,
     deadline: Option<Instant>,
+    /// Who calls, when the transport has found that out.
+    identity: Option<Rc<Identity>>,
 }
 
 /// Where the messages of a call come from.
@@ -50,17 +53,24 @@ impl Call {
             way: Way::Stream(respond),
             shared,
             deadline,
+            identity: None,
         }
     }
 
     /// A call that was opened inside the process.
-    pub(crate) fn local(head: Parts, pipe: Rc<Pipe>, shared: Rc<Shared>) -> Self {
+    pub(crate) fn local(
+        head: Parts,
+        pipe: Rc<Pipe>,
+        shared: Rc<Shared>,
+        identity: Option<Rc<Identity>>,
+    ) -> Self {
         Self {
             head,
             brought: Brought::Local(pipe.clone()),
             way: Way::Local(pipe),
             shared,
             deadline: None,
+            identity,
         }
     }
 
@@ -87,6 +97,18 @@ impl Call {
     #[must_use]
     pub fn peer(&self) -> SocketAddr {
         self.shared.peer
+    }
+
+    /// The names that the client has proved by the certificate of its connection.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&Rc<CertificateNames>> {
+        self.shared.certificate.as_ref()
+    }
+
+    /// Who calls, when the transport has found that out: the service does not look again.
+    #[must_use]
+    pub const fn identity(&self) -> Option<&Rc<Identity>> {
+        self.identity.as_ref()
     }
 
     /// The connection that carries the call.

@@ -95,6 +95,7 @@ async fn run<S: Service>(
     let gather_limit = GatherLimit::new(settings.gather_bytes_max);
     let shared = Shared {
         peer,
+        certificate: None,
         control: control.clone(),
         settings,
         gather_limit,

@@ -1,0 +1,190 @@
+//! Who is it, and may they.
+//!
+//! ```text
+//!   token, key, certificate ─► authentication ─► Identity ─► binding ─► authorization ─► limits
+//!                              (who is it)                  (as whom)   (may they)       (how much)
+//! ```
+//!
+//! The rules are read and checked on a thread of their own, put together as one [`Rules`], and
+//! swapped whole on every executor: a call sees the old ones or the new ones, never a mixture.
+//! What is configured is enforced; a rule that cannot be read keeps the broker from starting, and
+//! keeps a reload from taking place.
+//!
+//! # Threading
+//! One [`Security`] for each executor. [`Rules`] are shared by all and never change; what changes,
+//! such as caches and buckets, belongs to the executor.
+
+pub mod authentication;
+pub mod policy;
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::model::Kind;
+use crate::model::identity::{CertificateNames, Identity, Proof};
+use crate::rt::Notify;
+
+use authentication::Authenticator;
+use policy::Policy;
+
+/// What a client shows of itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Credentials<'a> {
+    /// The value of `authorization` as it came over gRPC, or behind `Bearer ` over HTTP.
+    pub token: Option<&'a str>,
+    /// The names in the certificate of its connection.
+    pub certificate: Option<&'a CertificateNames>,
+}
+
+/// Why somebody was not recognised; the text is what the client is told.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unauthenticated(pub Cow<'static, str>);
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Resource {
+    /// Messages of a kind.
+    Messages(Kind),
+    /// The broker itself and its channels as things: lists, creation, deletion, purges, settings.
+    Management,
+}
+
+/// What is to be done with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Receive, subscribe, peek, look.
+    Read,
+    /// Send, acknowledge all, change.
+    Write,
+}
+
+/// One thing that somebody wants to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt<'a> {
+    /// What it is done to.
+    pub resource: Resource,
+    /// What is done.
+    pub action: Action,
+    /// The client id of the message, after binding.
+    pub client_id: &'a str,
+    /// The channel; that of a subscription may hold wildcards, and stands for all that it matches.
+    pub channel: &'a str,
+}
+
+/// Somebody may not do what was asked for. The client is told nothing more than that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// No rule allows it, or one forbids it.
+    #[error("access denied to resource")]
+    Policy,
+    /// The client id belongs to somebody else.
+    #[error("the client id is not the one that this identity may use")]
+    ClientId,
+}
+
+/// How client ids of messages are tied to who sends them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Binding {
+    /// Not at all: whoever speaks may call itself as it likes.
+    #[default]
+    Off,
+    /// An id that is not the identity's is refused; a missing one is filled in.
+    Checked,
+    /// The identity's id replaces whatever the message says.
+    Forced,
+}
+
+/// All rules together, as they were read. They never change.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// `None`: nobody is asked who it is.
+    pub authentication: Option<Arc<Authenticator>>,
+    /// `None`: everybody may do everything.
+    pub authorization: Option<Arc<Policy>>,
+    /// How ids are bound; counts only for an identity that has one.
+    pub binding: Binding,
+}
+
+/// The rules as one executor applies them.
+#[derive(Debug, Default)]
+pub struct Security {
+    rules: RefCell<Arc<Rules>>,
+    changed: Rc<Notify>,
+}
+
+impl Security {
+    /// Begins with these rules.
+    #[must_use]
+    pub fn new(rules: Arc<Rules>) -> Rc<Self> {
+        Rc::new(Self {
+            rules: RefCell::new(rules),
+            changed: Rc::default(),
+        })
+    }
+
+    /// Goes by these rules from now on.
+    pub fn replace(&self, rules: Arc<Rules>) {
+        *self.rules.borrow_mut() = rules;
+        self.changed.raise();
+    }
+
+    /// The rules that count now.
+    #[must_use]
+    pub fn rules(&self) -> Arc<Rules> {
+        self.rules.borrow().clone()
+    }
+
+    /// Finds out who calls.
+    ///
+    /// # Errors
+    /// [`Unauthenticated`], when somebody has to be recognised and was not.
+    pub fn authenticate(
+        &self,
+        credentials: &Credentials<'_>,
+        now_ns: i64,
+    ) -> Result<Rc<Identity>, Unauthenticated> {
+        match &self.rules.borrow().authentication {
+            Some(authenticator) => authenticator.authenticate(credentials, now_ns).map(Rc::new),
+            None => Ok(Rc::new(self.unasked(credentials))),
+        }
+    }
+
+    fn unasked(&self, credentials: &Credentials<'_>) -> Identity {
+        let mut identity = Identity::anonymous();
+        if let Some(certificate) = credentials.certificate {
+            identity.proof = Proof::Certificate;
+            identity.name = certificate.common_name.clone();
+        }
+        identity
+    }
+
+    /// Whether somebody may do something.
+    ///
+    /// # Errors
+    /// [`Denied::Policy`].
+    pub fn authorize(&self, identity: &Identity, attempt: &Attempt<'_>) -> Result<(), Denied> {
+        match &self.rules.borrow().authorization {
+            Some(policy) if !policy.allows(identity, attempt) => Err(Denied::Policy),
+            _ => Ok(()),
+        }
+    }
+
+    /// The client id that counts for a message that says `given`.
+    ///
+    /// # Errors
+    /// [`Denied::ClientId`].
+    pub fn client_id<'a>(&self, identity: &'a Identity, given: &'a str) -> Result<&'a str, Denied> {
+        let Some(bound) = identity.client_id.as_deref() else {
+            return Ok(given);
+        };
+        match self.rules.borrow().binding {
+            Binding::Off => Ok(given),
+            Binding::Forced => Ok(bound),
+            Binding::Checked if given.is_empty() || given == bound => Ok(bound),
+            Binding::Checked => Err(Denied::ClientId),
+        }
+    }
+}
