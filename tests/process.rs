@@ -35,6 +35,8 @@ mod reload;
 mod restart;
 #[path = "process/resume.rs"]
 mod resume;
+#[path = "process/sandbox.rs"]
+mod sandbox;
 #[path = "process/start.rs"]
 mod start;
 #[path = "process/stop.rs"]
