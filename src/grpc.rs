@@ -26,6 +26,7 @@ pub use observe::report_encoding;
 
 use crate::notifications::Notifications;
 use crate::rt::{self, Queue};
+use crate::security::Security;
 use crate::shard::{Framing, Shard};
 use crate::spans::Spans;
 use crate::wire::server::{Call, Service};
@@ -70,6 +71,7 @@ pub struct GrpcService {
     notifications: Option<Rc<Notifications>>,
     spans: Option<Rc<Spans>>,
     observer: Rc<Observer>,
+    security: Rc<Security>,
 }
 
 impl std::fmt::Debug for GrpcService {
@@ -94,7 +96,15 @@ impl GrpcService {
             queue_limits: RefCell::default(),
             notifications: None,
             spans: None,
+            security: Rc::default(),
         }
+    }
+
+    /// Sets the rules that every call goes by; otherwise there are none.
+    #[must_use]
+    pub fn with_security(mut self, security: Rc<Security>) -> Self {
+        self.security = security;
+        self
     }
 
     /// Sets what the contract bounds; otherwise it is what clients know as defaults.

@@ -6,6 +6,7 @@ pub mod listen;
 mod logs;
 mod reload;
 mod routing;
+mod security;
 mod signals;
 mod status;
 mod tls;
@@ -28,12 +29,13 @@ use crate::rt::heartbeat::Heartbeat;
 use crate::rt::inbox::{InboxSender, inbox};
 use crate::rt::start::{Executors, Plan};
 use crate::rt::{self, probe};
+use crate::security::Rules;
 use crate::shard::Seat;
 use crate::spans::Setup;
 
 use executor::{Control, Facts, Seed};
 use listen::PortLoads;
-use reload::Reload;
+use reload::{Reload, Watched};
 use signals::Event;
 
 /// What the process is to do.
@@ -156,6 +158,7 @@ impl Broker {
         let early = ports.answer_early()?;
         let plans = plans(config);
         let (table, watch) = routing::load(&config.routing)?;
+        let (rules, sources) = security::load(config)?;
         let machine: Arc<str> = Machine::read().host_name.into();
         let spans = traces::setup(config, &machine)?;
         let fs: Arc<dyn Fs> = Arc::new(RealFs);
@@ -164,6 +167,7 @@ impl Broker {
             store: &store,
             fs: &fs,
             table: &table,
+            rules: &rules,
             facts: Facts {
                 machine,
                 started_at_ns: rt::unix_ns(),
@@ -174,7 +178,11 @@ impl Broker {
             extensions,
         };
         let (executors, inboxes) = start_executors(config, &plans, logs, &parts)?;
-        let reload = Reload::start(Arc::new(config.clone()), watch, inboxes.clone())
+        let watched = Watched {
+            routing: watch,
+            security: sources,
+        };
+        let reload = Reload::start(Arc::new(config.clone()), watched, inboxes.clone())
             .map_err(|error| Failed::new(exit::UNAVAILABLE, &error))?;
         let heartbeat = Heartbeat::start(inboxes.clone(), parts.facts.watches.clone())
             .map_err(|error| Failed::new(exit::UNAVAILABLE, &error))?;
@@ -327,6 +335,7 @@ struct Parts<'a> {
     store: &'a Store,
     fs: &'a Arc<dyn Fs>,
     table: &'a RoutingTable,
+    rules: &'a Arc<Rules>,
     facts: Facts,
     spans: Option<Arc<Setup>>,
     extensions: Extensions,
@@ -358,6 +367,7 @@ fn start_executors(
             logs,
             fs: parts.fs.clone(),
             routing: parts.table.clone(),
+            rules: parts.rules.clone(),
             spans: parts.spans.clone(),
             file_hook: parts.extensions.file_hook,
             ready: ready_tx.clone(),

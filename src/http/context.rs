@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::snapshot::SharedSnapshot;
 use crate::config::Config;
 use crate::rt::heartbeat::Watch;
+use crate::security::Security;
 use crate::shard::Shard;
 use crate::wire::server::{ConnectionControl, Service, Settings};
 
@@ -33,6 +34,8 @@ pub struct Context {
     pub shard: Rc<Shard>,
     /// The service whose calls REST and the sockets make.
     pub service: Rc<dyn Service>,
+    /// Who may do what; the same as the service goes by.
+    pub security: Rc<Security>,
     /// The configuration that counts now.
     pub config: Arc<Config>,
     /// Facts of the process.

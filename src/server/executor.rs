@@ -23,6 +23,7 @@ use crate::rt::file::FileHook;
 use crate::rt::heartbeat::Watch;
 use crate::rt::inbox::Inbox;
 use crate::rt::{self, Conn, Notify, Queue};
+use crate::security::{Rules, Security};
 use crate::shard::{LogPlacement, OpenedLog, Placement, Seat, Shard, StoredSeed};
 use crate::spans::{Sampler, Setup, Spans};
 use crate::telemetry::status::ShardReport;
@@ -58,6 +59,8 @@ pub(super) enum Control {
     Status(mpsc::Sender<ShardReport>),
     /// Ask this routing table from now on.
     Routing(RoutingTable),
+    /// Recognise and allow by these rules from now on.
+    Security(Arc<Rules>),
     /// Go by these settings from now on, as far as they can change.
     Reload(Arc<Config>),
     /// Take nothing new: end subscriptions and publish streams, refuse new requests.
@@ -106,6 +109,7 @@ pub(super) struct Seed {
     pub logs: Vec<OpenedLog>,
     pub fs: Arc<dyn Fs>,
     pub routing: RoutingTable,
+    pub rules: Arc<Rules>,
     pub spans: Option<Arc<Setup>>,
     pub file_hook: Option<fn() -> Rc<dyn FileHook>>,
     pub ready: mpsc::Sender<()>,
@@ -130,6 +134,7 @@ impl Placement for BySlot {
 struct Executor {
     shard: Rc<Shard>,
     service: Rc<GrpcService>,
+    security: Rc<Security>,
     notifications: Rc<Notifications>,
     spans: Option<Rc<Spans>>,
     http: Rc<http::Contexts>,
@@ -154,6 +159,7 @@ pub(super) async fn main(id: usize, seed: Seed) {
         logs,
         fs,
         routing,
+        rules,
         spans,
         file_hook,
         ready,
@@ -170,7 +176,8 @@ pub(super) async fn main(id: usize, seed: Seed) {
     let shard = Shard::new(id, count, shard_settings(&config), placement, stored);
     shard.set_routing_table(routing);
     shard.run(seat).await;
-    let executor = Rc::new(Executor::new(shard, count, live, facts, spans));
+    let security = Security::new(rules);
+    let executor = Rc::new(Executor::new(shard, count, live, facts, security, spans));
     // Weak: what the runtime keeps of this must not outlive it with the shard in hand.
     let counting = Rc::downgrade(&executor.shard);
     rt::on_turn(move |turn| {
@@ -197,6 +204,7 @@ impl Executor {
         count: u16,
         live: Live,
         facts: Facts,
+        security: Rc<Security>,
         spans: Option<Arc<Setup>>,
     ) -> Self {
         let config = live.borrow().clone();
@@ -217,12 +225,14 @@ impl Executor {
         let service = GrpcService::new(shard.clone(), info)
             .with_queue_limits(queue_limits(&config.queue))
             .with_notifications(notifications.clone())
+            .with_security(security.clone())
             .with_spans(spans.clone());
         let service = Rc::new(service);
         let wire = Rc::new(wire_settings(&config));
         let http = http::Context {
             shard: shard.clone(),
             service: service.clone(),
+            security: security.clone(),
             config,
             process,
             wire: wire.clone(),
@@ -230,6 +240,7 @@ impl Executor {
         };
         Self {
             service,
+            security,
             notifications,
             spans,
             http: Rc::new(http::Contexts::new(http)),
@@ -261,6 +272,7 @@ impl Executor {
                 let _asker_may_be_gone = answer.send(self.shard.report());
             }
             Control::Routing(table) => self.shard.set_routing_table(table),
+            Control::Security(rules) => self.security.replace(rules),
             Control::Reload(config) => self.reload(config),
             Control::Drain => self.shard.drain(),
             Control::CallsInProgress(answer) => {

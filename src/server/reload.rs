@@ -1,15 +1,17 @@
-//! What changes while the broker runs: settings when SIGHUP asks, the routing table with its file.
+//! What changes while the broker runs: settings when SIGHUP asks, the routing table and the rules of
+//! who may do what with their sources.
 //!
-//! Both are read on a thread of their own, since a file may hang. A reload is all or nothing: a
-//! configuration or a routing table that is bad is told of, and everything stays as it is.
+//! All are read on a thread of their own, since a file may hang. A reload is all or nothing: a
+//! configuration, a routing table or a rule that is bad is told of, and everything stays as it is.
 
 use std::sync::{Arc, mpsc};
 
 use super::executor::Control;
-use super::routing;
+use super::{routing, security};
 use crate::config::{Change, Config};
 use crate::routing::Watch;
 use crate::rt::inbox::InboxSender;
+use crate::rt::{self, Instant};
 use crate::telemetry::log;
 
 /// Reloads when it is asked to. Ends when dropped.
@@ -18,19 +20,28 @@ pub(super) struct Reload {
     ask: mpsc::Sender<()>,
 }
 
+/// What is looked at from time to time.
+#[derive(Debug)]
+pub(super) struct Watched {
+    pub routing: Watch,
+    pub security: security::Sources,
+}
+
 impl Reload {
-    /// Begins to wait, and to look for changes of the routing table.
+    /// Begins to wait, and to look for changes of what is watched.
     pub(super) fn start(
         config: Arc<Config>,
-        watch: Watch,
+        watched: Watched,
         executors: Vec<InboxSender<Control>>,
     ) -> std::io::Result<Self> {
         let (ask, asked) = mpsc::channel();
-        let reloader = Reloader {
+        let mut reloader = Reloader {
             config,
-            watch,
+            watched,
+            routing_due: None,
             executors,
         };
+        reloader.routing_looked_at();
         std::thread::Builder::new()
             .name("reload".to_owned())
             .spawn(move || reloader.run(&asked))?;
@@ -47,15 +58,18 @@ impl Reload {
 struct Reloader {
     /// What counts now.
     config: Arc<Config>,
-    watch: Watch,
+    watched: Watched,
+    /// When the routing table is to be looked at again.
+    routing_due: Option<Instant>,
     executors: Vec<InboxSender<Control>>,
 }
 
 impl Reloader {
     fn run(mut self, asked: &mpsc::Receiver<()>) {
         loop {
-            let asked = match routing::looks_every(&self.config.routing) {
-                Some(every) => asked.recv_timeout(every),
+            let due = [self.routing_due, self.watched.security.due()];
+            let asked = match due.into_iter().flatten().min() {
+                Some(due) => asked.recv_timeout(due.since(rt::now())),
                 None => asked.recv().map_err(mpsc::RecvTimeoutError::from),
             };
             match asked {
@@ -66,9 +80,25 @@ impl Reloader {
         }
     }
 
-    /// Looks whether the routing table has changed.
+    /// Looks whether something has changed that is due to be looked at.
     fn look(&mut self) {
-        match self.watch.poll() {
+        let now = rt::now();
+        if self.routing_due.is_some_and(|due| due <= now) {
+            self.look_at_routing();
+            self.routing_looked_at();
+        }
+        if let Some(rules) = self.watched.security.look(now) {
+            self.tell(|| Control::Security(rules.clone()));
+        }
+    }
+
+    fn routing_looked_at(&mut self) {
+        let every = routing::looks_every(&self.config.routing);
+        self.routing_due = every.map(|every| rt::now().after(every));
+    }
+
+    fn look_at_routing(&mut self) {
+        match self.watched.routing.poll() {
             Ok(None) => {}
             Ok(Some(table)) => {
                 tracing::info!(entries = table.len(), "routing table replaced");
@@ -100,9 +130,16 @@ impl Reloader {
                 return;
             }
         };
+        let security = security::Sources::read(&merged);
         log::set_level(merged.log.level.filter());
         self.config = Arc::new(merged);
-        self.watch = watch;
+        self.watched = Watched {
+            routing: watch,
+            security,
+        };
+        self.routing_looked_at();
+        let rules = self.watched.security.rules();
+        self.tell(|| Control::Security(rules.clone()));
         self.tell(|| Control::Routing(table.clone()));
         self.tell(|| Control::Reload(self.config.clone()));
         for finding in &self.config.provenance.warnings {
