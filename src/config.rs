@@ -11,8 +11,8 @@
 //!
 //! Who configures the reference keeps the names: its keys in any spelling, its environment
 //! variables, its numbers for log levels. Its keys without effect here are accepted with a
-//! warning, except those that ask for protection: these are refused, because nobody should run
-//! unprotected without knowing it.
+//! warning, except those that promise what is not kept: these are refused, because nobody should
+//! rely on it.
 
 mod base64;
 mod check;
@@ -23,6 +23,7 @@ mod fold;
 mod key;
 pub mod machine;
 mod origin;
+mod protection;
 mod reference;
 mod reload;
 mod routing;
@@ -40,11 +41,13 @@ pub use cpus::CpuList;
 pub use error::{Error, Problem};
 pub use fold::{Effective, Meaning, Unused};
 pub use key::{
-    Allowed, Compression, ExportProtocol, Key, ListOf, LogFormat, LogLevel, Redelivery, Sampler,
-    Sync, Unit, WhenFull,
+    Allowed, CertificateField, ClientCertificates, ClientIdBinding, Compression, ExportProtocol,
+    Key, ListOf, LogFormat, LogLevel, Redelivery, Sampler, SignatureType, Sync, TlsVersion,
+    TokenSource, Unit, WhenFull,
 };
 pub use machine::{Finding, Machine};
 pub use origin::{FileSource, Origin, Place};
+pub use protection::{KeySource, PolicyData, PolicySource};
 pub use reference::ReferenceKey;
 pub use reload::Change;
 pub use routing::{NoUrl, RoutingData};
@@ -52,8 +55,8 @@ pub use rules::{ChannelLimits, ChannelRule, ChannelRules, QueueRules};
 pub use secret::Secret;
 pub use security::{PemSource, PemText};
 pub use settings::{
-    Api, Audit, Cors, Engine, Grpc, Log, Metrics, Notification, Queue, Requests, Rest, Routing,
-    Security, Server, Store, Telemetry,
+    Api, ApiAuth, Audit, Authentication, Authorization, Cors, Encryption, Engine, Grpc, Limits,
+    Log, Metrics, Notification, Queue, Requests, Rest, Routing, Security, Server, Store, Telemetry,
 };
 pub use source::{DEFAULT_FILE, FlagValue, Sources};
 
@@ -71,8 +74,14 @@ pub struct Config {
     pub rest: Rest,
     /// The management service.
     pub api: Api,
-    /// The identity of the ports that clients use.
+    /// TLS: the identity of the broker, and whose certificates it takes.
     pub security: Security,
+    /// Who is it.
+    pub authentication: Authentication,
+    /// What may they do.
+    pub authorization: Authorization,
+    /// How much of it.
+    pub limits: Limits,
     /// The engine. `cores` is what this machine allows if nobody set it, and never 0.
     pub engine: Engine,
     /// Commands and queries.

@@ -18,9 +18,12 @@ pub mod authentication;
 pub mod policy;
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use slab::Slab;
 
 use crate::model::Kind;
 use crate::model::identity::{CertificateNames, Identity, Proof};
@@ -109,26 +112,87 @@ pub struct Rules {
 }
 
 /// The rules as one executor applies them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Security {
     rules: RefCell<Arc<Rules>>,
-    changed: Rc<Notify>,
+    /// Whether anybody is asked who it is: looked at for each call.
+    authenticates: Cell<bool>,
+    /// Whether the rules forbid anything: looked at for each message.
+    authorizes: Cell<bool>,
+    generation: Cell<u64>,
+    watching: RefCell<Slab<Notify>>,
+    /// Everybody, while nobody is asked.
+    anonymous: Rc<Identity>,
+}
+
+impl Default for Security {
+    fn default() -> Self {
+        Self {
+            rules: RefCell::default(),
+            authenticates: Cell::new(false),
+            authorizes: Cell::new(false),
+            generation: Cell::new(0),
+            watching: RefCell::default(),
+            anonymous: Rc::new(Identity::anonymous()),
+        }
+    }
 }
 
 impl Security {
     /// Begins with these rules.
     #[must_use]
     pub fn new(rules: Arc<Rules>) -> Rc<Self> {
-        Rc::new(Self {
-            rules: RefCell::new(rules),
-            changed: Rc::default(),
-        })
+        let security = Rc::new(Self::default());
+        security.replace(rules);
+        security
     }
 
     /// Goes by these rules from now on.
     pub fn replace(&self, rules: Arc<Rules>) {
+        self.authenticates.set(rules.authentication.is_some());
+        self.authorizes.set(rules.authorization.is_some());
         *self.rules.borrow_mut() = rules;
-        self.changed.raise();
+        self.generation.set(self.generation.get() + 1);
+        let watching = self.watching.borrow();
+        watching.iter().for_each(|(_, changed)| changed.raise());
+    }
+
+    /// Grows with each replacement of the rules: what was decided before counts no more.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.get()
+    }
+
+    /// Whether anybody is asked who it is. Otherwise [`authenticate`](Self::authenticate) takes
+    /// everybody, and looks at no token.
+    #[must_use]
+    pub fn authenticates(&self) -> bool {
+        self.authenticates.get()
+    }
+
+    /// How the client ids of messages are bound.
+    #[must_use]
+    pub fn binding(&self) -> Binding {
+        self.rules.borrow().binding
+    }
+
+    /// Whether there are rules that say who may do what. Without them
+    /// [`authorize`](Self::authorize) allows everything.
+    #[must_use]
+    pub fn authorizes(&self) -> bool {
+        self.authorizes.get()
+    }
+
+    /// Watches for replacements of the rules; for streams that outlive them.
+    #[must_use]
+    pub fn watch(self: &Rc<Self>) -> Changes {
+        let changed = Notify::new();
+        let index = self.watching.borrow_mut().insert(changed.clone());
+        Changes {
+            security: self.clone(),
+            index,
+            changed,
+        }
     }
 
     /// The rules that count now.
@@ -148,17 +212,19 @@ impl Security {
     ) -> Result<Rc<Identity>, Unauthenticated> {
         match &self.rules.borrow().authentication {
             Some(authenticator) => authenticator.authenticate(credentials, now_ns).map(Rc::new),
-            None => Ok(Rc::new(self.unasked(credentials))),
+            None => Ok(self.unasked(credentials)),
         }
     }
 
-    fn unasked(&self, credentials: &Credentials<'_>) -> Identity {
-        let mut identity = Identity::anonymous();
-        if let Some(certificate) = credentials.certificate {
-            identity.proof = Proof::Certificate;
-            identity.name = certificate.common_name.clone();
+    fn unasked(&self, credentials: &Credentials<'_>) -> Rc<Identity> {
+        match credentials.certificate {
+            None => self.anonymous.clone(),
+            Some(certificate) => Rc::new(Identity {
+                proof: Proof::Certificate,
+                name: certificate.common_name.clone(),
+                ..Identity::anonymous()
+            }),
         }
-        identity
     }
 
     /// Whether somebody may do something.
@@ -186,5 +252,26 @@ impl Security {
             Binding::Checked if given.is_empty() || given == bound => Ok(bound),
             Binding::Checked => Err(Denied::ClientId),
         }
+    }
+}
+
+/// Tells one task of every replacement of the rules; unregisters when dropped.
+#[derive(Debug)]
+pub struct Changes {
+    security: Rc<Security>,
+    index: usize,
+    changed: Notify,
+}
+
+impl Changes {
+    /// Ready when the rules were replaced since it was asked last.
+    pub fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.changed.poll(cx)
+    }
+}
+
+impl Drop for Changes {
+    fn drop(&mut self) {
+        self.security.watching.borrow_mut().try_remove(self.index);
     }
 }

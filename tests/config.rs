@@ -123,7 +123,8 @@ fn every_problem_is_told_at_once_with_its_remedy() {
     let mut command = ringmq(directory.path(), &["--log-level", "loud"]);
     command
         .env("SECURITY_CERT_FILENAME", "/tls.crt")
-        .env("AUTHENTICATION_ENABLE", "true");
+        .env("AUTHENTICATION_ENABLE", "true")
+        .env("CLUSTER_ENABLE", "true");
     let (code, text, errors) = run(&mut command);
     assert_eq!((code, text.as_str()), (Some(CONFIG), ""));
     assert_golden("refusal.txt", &errors);

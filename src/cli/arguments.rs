@@ -324,7 +324,7 @@ fn setting_argument(key: &'static Key, long: &'static str) -> Arg {
 
 fn value_name(key: &Key) -> &'static str {
     match key.allowed {
-        Allowed::OneOf(_) => "WORD",
+        Allowed::OneOf(_) | Allowed::OptionalOneOf(_) => "WORD",
         Allowed::Path | Allowed::OptionalPath => "PATH",
         Allowed::Address | Allowed::OptionalAddress => "ADDRESS",
         Allowed::CpuList => "CPUS",
@@ -335,8 +335,10 @@ fn value_name(key: &Key) -> &'static str {
         Allowed::Pairs => "PAIRS",
         Allowed::Ratio => "RATIO",
         Allowed::ChannelRules => "RULES",
-        Allowed::RoutingTable => "JSON",
+        Allowed::JsonArray => "JSON",
         Allowed::Pem => "PEM",
+        Allowed::OptionalUrl => "URL",
+        Allowed::Text => "TEXT",
         Allowed::Empty => "NOTHING",
         Allowed::Range(..) if key.unit == Unit::None => "PORT",
         Allowed::Range(..) | Allowed::OptionalRange(..) | Allowed::PowerOfTwo(..) => "NUMBER",

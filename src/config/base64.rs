@@ -21,6 +21,16 @@ pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
     DECODER.decode(digits).ok()
 }
 
+/// Reads a JSON array, also one in base64; an empty text stays empty.
+pub(super) fn json_array(text: &str) -> Option<String> {
+    // No JSON array is base64, and no base64 begins with a bracket.
+    if text.is_empty() || text.starts_with('[') {
+        return Some(text.to_owned());
+    }
+    let json = String::from_utf8(decode(text)?).ok()?;
+    json.trim_start().starts_with('[').then_some(json)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,8 +7,8 @@ use super::error::{Error, Problem};
 use super::fold::{Effective, Fold, Layers, Unused};
 use super::machine::{Finding, Machine};
 use super::settings::{
-    Api, Audit, Broker, Engine, Grpc, Log, Metrics, Node, Notification, Queue, Requests, Rest,
-    Routing, Security, Server, Store, Telemetry,
+    Api, Audit, Authentication, Authorization, Broker, Engine, Grpc, Limits, Log, Metrics, Node,
+    Notification, Queue, Requests, Rest, Routing, Security, Server, Store, Telemetry,
 };
 use super::source::Sources;
 use super::{Config, Provenance};
@@ -25,6 +25,7 @@ pub(super) fn load(sources: &Sources) -> Result<Config, Error> {
     check_cpus(&config.engine, &sources.machine, &mut layers.problems);
     config.routing.check(&mut layers.problems);
     config.security.check(&mut layers.problems);
+    config.check_protection(&mut layers.problems);
     if !layers.problems.is_empty() {
         return Err(Error::new(layers.problems));
     }
@@ -60,7 +61,8 @@ fn fold_all(fold: &mut Fold<'_>) -> (Config, LeftOpen) {
         Rest::fold(fold),
         Api::fold(fold),
     );
-    let security = Security::fold(fold);
+    let (security, authentication) = (Security::fold(fold), Authentication::fold(fold));
+    let (authorization, limits) = (Authorization::fold(fold), Limits::fold(fold));
     let (engine, requests) = (Engine::fold(fold), Requests::fold(fold));
     let Broker { max_payload } = Broker::fold(fold);
     let config = Config {
@@ -70,6 +72,9 @@ fn fold_all(fold: &mut Fold<'_>) -> (Config, LeftOpen) {
         rest,
         api,
         security,
+        authentication,
+        authorization,
+        limits,
         engine,
         requests,
         store: Store::fold(fold),
@@ -260,7 +265,7 @@ impl Config {
         }
         warnings.extend(self.routing.unused_table());
         warnings.extend(self.origins());
-        warnings.extend(self.security.plain_management(self.api.enable));
+        self.warn_of_protection(&mut warnings);
         warnings.extend(self.too_much_memory(machine));
         self.provenance.warnings.extend(warnings);
     }

@@ -90,18 +90,15 @@ pub enum Problem {
         /// The variable.
         name: &'static str,
     },
-    /// Protection was asked for that this version does not have.
-    #[error(
-        "{key} is set ({origin}), but this version cannot enforce {what}: \
-         refusing to start without it; remove the setting to run unprotected"
-    )]
-    Unenforceable {
-        /// The key.
-        key: &'static str,
-        /// Where it is set.
-        origin: Origin,
-        /// What it asks for.
+    /// Protection was asked for without what it takes.
+    #[error("{set} is set, but nothing says {what}: set {remedy}")]
+    Incomplete {
+        /// What is set.
+        set: &'static str,
+        /// What is not said.
         what: &'static str,
+        /// The settings that would say it.
+        remedy: &'static str,
     },
     /// Something was asked for that this version does not do, and that somebody may rely on.
     #[error("{key} is set ({origin}): {why}")]

@@ -145,7 +145,7 @@ impl Layers {
         self.given.insert(key, given);
     }
 
-    /// Refuses what cannot be enforced; gives back what has no effect.
+    /// Refuses what is promised and not kept; gives back what has no effect.
     pub(super) fn take_reference_keys(&mut self) -> Vec<Unused> {
         let mut unused = Vec::new();
         for reference in reference::all() {
@@ -164,10 +164,6 @@ impl Layers {
                 Verdict::Warn(protocol) => {
                     self.warnings.push(nothing_listens(key, &origin, protocol));
                     unused.push(Unused { key, origin, note });
-                }
-                Verdict::Unenforceable(what) => {
-                    let problem = Problem::Unenforceable { key, origin, what };
-                    self.problems.push(problem);
                 }
                 Verdict::Refuse => {
                     let why = note;

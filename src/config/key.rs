@@ -4,6 +4,9 @@ mod setting;
 mod words;
 
 pub(super) use setting::{Setting, parse_bytes, parse_channel, show_bytes};
+pub use words::protection::{
+    CertificateField, ClientCertificates, ClientIdBinding, SignatureType, TlsVersion, TokenSource,
+};
 pub use words::{
     Compression, ExportProtocol, LogFormat, LogLevel, Redelivery, Sampler, Sync, WhenFull,
 };
@@ -82,6 +85,8 @@ pub enum Allowed {
     PowerOfTwo(u64, u64),
     /// One of these words.
     OneOf(&'static [&'static str]),
+    /// One of these words, or empty for none.
+    OptionalOneOf(&'static [&'static str]),
     /// A number from 0 to 1.
     Ratio,
     /// A word without white space or control characters; not empty.
@@ -108,10 +113,14 @@ pub enum Allowed {
     OptionalChannel,
     /// Limits for channels by pattern, or empty for none.
     ChannelRules,
-    /// A routing table as JSON, also in base64; or empty for none.
-    RoutingTable,
+    /// A JSON array, also in base64; or empty for none.
+    JsonArray,
     /// PEM, also in base64; or empty for none.
     Pem,
+    /// An address of HTTP or HTTPS without a password, also in base64; or empty for none.
+    OptionalUrl,
+    /// Any text.
+    Text,
     /// Nothing: the key is known, and what it asks for is not served.
     Empty,
 }
@@ -123,6 +132,8 @@ pub enum ListOf {
     Origins,
     /// Names in HTTP: of methods, of headers.
     Names,
+    /// Words without white space or control characters.
+    Words,
 }
 
 impl Key {
@@ -142,6 +153,7 @@ impl Key {
                 format!("a power of two, {} to {}", show_bytes(min), show_bytes(max))
             }
             Allowed::OneOf(words) => words.join(", "),
+            Allowed::OptionalOneOf(words) => format!("{}, or empty", words.join(", ")),
             Allowed::Ratio => "a number from 0 to 1".to_owned(),
             Allowed::Word => "a word without white space".to_owned(),
             Allowed::OptionalWord => "a word without white space, or empty".to_owned(),
@@ -153,8 +165,11 @@ impl Key {
                 let text = "origins as https://example.com, with commas between them";
                 format!("{text}{}", if min == 0 { "; or empty" } else { "" })
             }
-            Allowed::List(ListOf::Names, min) => {
-                let text = "names with commas between them";
+            Allowed::List(what, min) => {
+                let text = match what {
+                    ListOf::Words => "words with commas between them",
+                    _ => "names with commas between them",
+                };
                 format!("{text}{}", if min == 0 { "; or empty" } else { "" })
             }
             Allowed::Pairs => "name=value, with commas between them; or empty".to_owned(),
@@ -162,8 +177,12 @@ impl Key {
             Allowed::Channel => "a channel".to_owned(),
             Allowed::OptionalChannel => "a channel, or empty".to_owned(),
             Allowed::ChannelRules => "rules, see below; or empty".to_owned(),
-            Allowed::RoutingTable => "a JSON array, also in base64; or empty".to_owned(),
+            Allowed::JsonArray => "a JSON array, also in base64; or empty".to_owned(),
             Allowed::Pem => "PEM, also in base64; or empty".to_owned(),
+            Allowed::OptionalUrl => {
+                "https://… or http://… without a password, also in base64; or empty".to_owned()
+            }
+            Allowed::Text => "any text".to_owned(),
             Allowed::Empty => "empty".to_owned(),
         }
     }

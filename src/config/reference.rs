@@ -1,9 +1,9 @@
 //! Keys of the reference that have no effect here, yet.
 //!
 //! A configuration that works with the reference is accepted, and what of it does nothing is said
-//! in one warning. The exceptions are settings that somebody relies on: protection that is not
-//! enforced, copies on other nodes that nobody keeps, a port that is to be closed and stays open.
-//! With one of these the broker refuses to start.
+//! in one warning. The exceptions are settings that somebody relies on: copies on other nodes that
+//! nobody keeps, a port that is to be closed and stays open. With one of these the broker refuses
+//! to start.
 
 mod connectors;
 
@@ -28,8 +28,6 @@ pub(super) enum Standing {
     NotNeeded,
     /// Unless it is false it switches on this protocol, which is not spoken.
     Missing(&'static str),
-    /// Unless it is false it asks for something that cannot be enforced, named here.
-    RefusedUnlessFalse(&'static str),
     /// Unless it is false it asks for what the note says is not done.
     RefusedOn,
     /// Unless it is true it asks for what the note says is not done.
@@ -45,15 +43,13 @@ pub(super) enum Verdict {
     Accept,
     /// A warning of its own: nothing speaks this protocol.
     Warn(&'static str),
-    /// No start: this cannot be enforced.
-    Unenforceable(&'static str),
     /// No start, for the reason in the note.
     Refuse,
 }
 
 impl ReferenceKey {
     /// What `value` asks for. A switch that is neither on nor off counts as the worse: in doubt
-    /// the broker does not run unprotected.
+    /// the broker does not run.
     pub(super) fn verdict(&self, value: &str) -> Verdict {
         let value = value.trim();
         let is = |words: [&str; 5]| words.iter().any(|word| word.eq_ignore_ascii_case(value));
@@ -64,12 +60,9 @@ impl ReferenceKey {
         match self.standing {
             Standing::NoEffect => Verdict::List,
             Standing::NotNeeded => Verdict::Accept,
-            Standing::Missing(_) | Standing::RefusedUnlessFalse(_) | Standing::RefusedOn if off => {
-                Verdict::Accept
-            }
+            Standing::Missing(_) | Standing::RefusedOn if off => Verdict::Accept,
             Standing::RefusedOff if on => Verdict::Accept,
             Standing::Missing(protocol) => Verdict::Warn(protocol),
-            Standing::RefusedUnlessFalse(what) => Verdict::Unenforceable(what),
             Standing::RefusedOn | Standing::RefusedOff => Verdict::Refuse,
         }
     }
@@ -101,15 +94,7 @@ macro_rules! keys {
 }
 use keys;
 
-const AUTHENTICATION: Standing = Standing::RefusedUnlessFalse("authentication");
-const AUTHORIZATION: Standing = Standing::RefusedUnlessFalse("authorization");
-const API_AUTHENTICATION: Standing =
-    Standing::RefusedUnlessFalse("authentication of the management port");
-
-const UNPROTECTED: &str = "refused when it asks for protection, which this version does not have";
-const TOKENS: &str = "counts with authentication only, which this version does not have";
-const POLICIES: &str = "counts with authorization only, which this version does not have";
-const SESSIONS: &str = "counts with sessions of the management port only, which do not exist";
+const SESSIONS: &str = "sessions live in memory, and end with the broker";
 const BUFFERS: &str = "buffers are counted in bytes here: grpc.subscriber_buffer_bytes";
 const ALWAYS_ON: &str = "the gRPC service is always on; close its port to others by server.bind \
     or a firewall";
@@ -130,35 +115,13 @@ const AUDIT: &str = "records are removed by their age, audit.retention_hours";
 const LICENCE: &str = "no licence is needed";
 
 pub(super) const KEYS: &[ReferenceKey] = keys! {
-    AUTHENTICATION, UNPROTECTED => { "authentication.enable" "AUTHENTICATION_ENABLE"; }
-    AUTHORIZATION, UNPROTECTED => { "authorization.enable" "AUTHORIZATION_ENABLE"; }
-    API_AUTHENTICATION, UNPROTECTED => { "api.auth.enable" "API_AUTH_ENABLE"; }
     Standing::RefusedOn, REPLICATION => { "cluster.enable" "CLUSTER_ENABLE"; }
     Standing::RefusedOn, CLEAN => { "store.clean_store" "STORE_CLEAN_STORE"; }
     Standing::RefusedOff, ALWAYS_ON => {
         "connectors.grpc.enable" "CONNECTORS_GRPC_ENABLE";
     }
 
-    Standing::NoEffect, TOKENS => {
-        "authentication.type" "AUTHENTICATION_TYPE";
-        "authentication.config" "AUTHENTICATION_CONFIG";
-        "authentication.jwt_config.key" "AUTHENTICATION_JWT_CONFIG_KEY";
-        "authentication.jwt_config.file_path" "AUTHENTICATION_JWT_CONFIG_FILE_PATH";
-        "authentication.jwt_config.signature_type" "AUTHENTICATION_JWT_CONFIG_SIGNATURE_TYPE";
-    }
-    Standing::NoEffect, POLICIES => {
-        "authorization.policy_data" "AUTHORIZATION_POLICY_DATA";
-        "authorization.file_path" "AUTHORIZATION_FILE_PATH";
-        "authorization.url" "AUTHORIZATION_URL";
-        "authorization.auto_reload" "AUTHORIZATION_AUTO_RELOAD";
-    }
-    Standing::NoEffect, SESSIONS => {
-        "api.auth.session_idle_minutes" "API_AUTH_SESSION_IDLE_MINUTES";
-        "api.auth.session_absolute_hours" "API_AUTH_SESSION_ABSOLUTE_HOURS";
-        "api.auth.store_path" "API_AUTH_STORE_PATH";
-        "api.auth.trusted_tls_proxy" "API_AUTH_TRUSTED_TLS_PROXY";
-        "api.admin_username" "KUBEMQ_API_ADMIN_USERNAME";
-    }
+    Standing::NoEffect, SESSIONS => { "api.auth.store_path" "API_AUTH_STORE_PATH"; }
     Standing::NoEffect, BUFFERS => {
         "grpc.sub_buff_size" "GRPC_SUB_BUFF_SIZE";
         "connectors.grpc.sub_buff_size" "CONNECTORS_GRPC_SUB_BUFF_SIZE";
@@ -253,13 +216,12 @@ mod tests {
     }
 
     #[test]
-    fn only_a_clear_no_switches_authentication_off() {
+    fn only_a_clear_no_switches_a_promise_off() {
         for off in ["false", "False", "0", "no", "off", "F", " false "] {
-            assert_eq!(verdict("authentication.enable", off), Verdict::Accept);
+            assert_eq!(verdict("cluster.enable", off), Verdict::Accept);
         }
         for on in ["true", "1", "yes", "maybe", "ture"] {
-            let refused = Verdict::Unenforceable("authentication");
-            assert_eq!(verdict("authentication.enable", on), refused, "{on}");
+            assert_eq!(verdict("cluster.enable", on), Verdict::Refuse, "{on}");
         }
     }
 
@@ -291,7 +253,6 @@ mod tests {
             "connectors.ce.",
             "connectors.mcp.",
             "connectors.mqtt.",
-            "api.admin_username",
         ];
         for key in all() {
             let rule = key.name.replace('.', "_").to_uppercase();

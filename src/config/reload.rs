@@ -14,8 +14,10 @@ use super::{Config, Provenance};
 /// A setting that is not what it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The setting; [`Key::live`] says whether the change counts already.
+    /// The setting.
     pub key: &'static Key,
+    /// Whether the change counts already, and not from the next start on.
+    pub counts: bool,
     /// What it was.
     pub before: String,
     /// What the sources say now.
@@ -38,14 +40,18 @@ impl Config {
             let settings = self.provenance.settings.iter();
             settings.zip(&next.provenance.settings)
         };
-        let changes = pairs().filter_map(|(before, after)| change(before, after));
+        let counts = |key: &Key| key.live && (self.keeps_tls(next) || !is_tls(key));
+        let changes = pairs().filter_map(|(before, after)| {
+            let counts = counts(before.key);
+            change(before, after, counts)
+        });
         let changes = changes.collect();
         let settings = pairs().map(|(before, after)| {
             debug_assert_eq!(
                 before.key.name, after.key.name,
                 "all settings, in one order"
             );
-            if before.key.live { after } else { before }.clone()
+            if counts(before.key) { after } else { before }.clone()
         });
         let provenance = Provenance {
             settings: settings.collect(),
@@ -75,14 +81,31 @@ impl Config {
         self.telemetry.take_live(&next.telemetry);
         self.notification.take_live(&next.notification);
         self.audit.take_live(&next.audit);
-        self.security.take_live(&next.security);
+        if self.keeps_tls(next) {
+            self.security.take_live(&next.security);
+        }
+        self.authentication.take_live(&next.authentication);
+        self.authorization.take_live(&next.authorization);
+        self.limits.take_live(&next.limits);
+    }
+
+    /// Whether the ports go on as they are. With another certificate one does; without any, or
+    /// with the first one, it would be another port.
+    fn keeps_tls(&self, next: &Self) -> bool {
+        self.security.has_tls() == next.security.has_tls()
     }
 }
 
-fn change(before: &Effective, after: &Effective) -> Option<Change> {
+/// Whether a setting is one of TLS.
+fn is_tls(key: &Key) -> bool {
+    key.name.starts_with("security.")
+}
+
+fn change(before: &Effective, after: &Effective, counts: bool) -> Option<Change> {
     let same = before.value == after.value && before.hidden == after.hidden;
     (!same).then(|| Change {
         key: before.key,
+        counts,
         before: before.shown(),
         after: after.shown(),
     })
@@ -115,7 +138,7 @@ mod tests {
         let (merged, changes) = before.reloaded(&next);
         let told: Vec<_> = changes
             .iter()
-            .map(|change| (change.key.name, change.key.live, &*change.after))
+            .map(|change| (change.key.name, change.counts, &*change.after))
             .collect();
         let expected = [
             ("grpc.port", false, "8"),
@@ -134,6 +157,31 @@ mod tests {
         };
         assert_eq!(shown("grpc.port").as_deref(), Some("7"));
         assert_eq!(shown("store.max_messages").as_deref(), Some("5"));
+    }
+
+    #[test]
+    fn certificates_change_and_tls_itself_waits() {
+        let tls = |name: &str| {
+            load(&[
+                &format!("security.cert.filename=/{name}.pem"),
+                "security.key.filename=/key.pem",
+            ])
+        };
+        let plain = load(&[]);
+        let told = |changes: Vec<super::Change>| -> Vec<_> {
+            let told = changes.iter();
+            told.map(|change| (change.key.name, change.counts))
+                .collect()
+        };
+        let (merged, changes) = tls("old").reloaded(&tls("new"));
+        assert_eq!(merged.security, tls("new").security);
+        assert_eq!(told(changes), [("security.cert.filename", true)]);
+        for (before, after) in [(&plain, &tls("new")), (&tls("new"), &plain)] {
+            let (merged, changes) = before.reloaded(after);
+            assert_eq!(merged.security, before.security);
+            let waiting = ["security.cert.filename", "security.key.filename"];
+            assert_eq!(told(changes), waiting.map(|name| (name, false)));
+        }
     }
 
     #[test]

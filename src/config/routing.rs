@@ -20,12 +20,7 @@ impl RoutingData {
 
 impl Setting for RoutingData {
     fn parse(text: &str, _key: &Key) -> Option<Self> {
-        // No JSON array is base64, and no base64 begins with a bracket.
-        if text.is_empty() || text.starts_with('[') {
-            return Some(Self(text.to_owned()));
-        }
-        let json = String::from_utf8(base64::decode(text)?).ok()?;
-        json.trim_start().starts_with('[').then_some(Self(json))
+        base64::json_array(text).map(Self)
     }
 }
 

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use super::base64;
 use super::error::Problem;
 use super::key::{Key, Setting};
-use super::machine::Finding;
 use super::secret::Secret;
 use super::settings::Security;
 
@@ -61,10 +60,16 @@ impl Security {
         source(&self.key_data, self.key_filename.as_ref())
     }
 
-    /// The authorities of clients; with them each client has to show a certificate.
+    /// The authorities of clients; with them each client is asked for a certificate.
     #[must_use]
     pub fn authorities(&self) -> PemSource {
         source(&self.ca_data, self.ca_filename.as_ref())
+    }
+
+    /// The lists of certificates that these authorities have revoked.
+    #[must_use]
+    pub fn revocations(&self) -> PemSource {
+        source(&self.crl_data, self.crl_filename.as_ref())
     }
 
     /// Whether the ports of clients speak TLS.
@@ -73,7 +78,8 @@ impl Security {
         self.certificate() != PemSource::None
     }
 
-    /// Whether clients have to show a certificate.
+    /// Whether clients are asked for a certificate; whether they must show one says
+    /// `client_certificates`.
     #[must_use]
     pub fn wants_clients(&self) -> bool {
         self.authorities() != PemSource::None
@@ -95,17 +101,9 @@ impl Security {
         if has(self.authorities()) && !certificate {
             wants("security.ca", "security.cert");
         }
-    }
-
-    pub(super) fn plain_management(&self, served: bool) -> Option<Finding> {
-        (self.has_tls() && served).then(|| {
-            Finding::warning(
-                "the management port speaks no TLS in this version".to_owned(),
-                "bind it to the loopback (api.bind = \"127.0.0.1\"), or leave it to a proxy; all \
-                 but health and metrics answers only this machine"
-                    .to_owned(),
-            )
-        })
+        if has(self.revocations()) && !has(self.authorities()) {
+            wants("security.crl", "security.ca");
+        }
     }
 }
 
@@ -165,6 +163,7 @@ mod tests {
             ("SECURITY_CERT_FILENAME", "security.key"),
             ("SECURITY_KEY_FILENAME", "security.cert"),
             ("SECURITY_CA_FILENAME", "security.cert"),
+            ("SECURITY_CRL_FILENAME", "security.ca"),
         ] {
             let error = load(&[(set, "/x.pem")]).unwrap_err();
             assert!(error.contains(missing), "{error}");
@@ -182,8 +181,10 @@ mod tests {
             warnings.any(|found| found.what.contains("management port"))
         };
         assert!(told(&load(&tls).unwrap()));
-        let off = [&tls[..], &[("API_ENABLE", "false")]].concat();
-        assert!(!told(&load(&off).unwrap()));
+        for off in [("API_ENABLE", "false"), ("API_TLS", "true")] {
+            let off = [&tls[..], &[off]].concat();
+            assert!(!told(&load(&off).unwrap()));
+        }
         assert!(!told(&load(&[]).unwrap()));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! This list is the only one. It makes the checked types, the fold over the layers, the flags, the
 //! output of `ringmq config` and, by a test, the table in `docs/configuration.md`. Its sections
-//! stand in files by subject: `services`, `engine`, `stored`, `insight`.
+//! stand in files by subject: `services`, `security`, `engine`, `stored`, `insight`.
 
 use super::key::{Allowed, Key};
 
@@ -101,21 +101,29 @@ macro_rules! settings {
 
 mod engine;
 mod insight;
+mod security;
 mod services;
 mod stored;
 
 pub(super) use engine::Broker;
 pub use engine::{Engine, Requests};
 pub use insight::{Audit, Log, Metrics, Notification, Telemetry};
+pub use security::{Authentication, Authorization, Limits, Security};
 pub(super) use services::Node;
-pub use services::{Api, Cors, Grpc, Rest, Security, Server};
-pub use stored::{Queue, Routing, Store};
+pub use services::{Api, ApiAuth, Cors, Grpc, Rest, Server};
+pub use stored::{Encryption, Queue, Routing, Store};
 
-const PARTS: [&[&Key]; 4] = [services::KEYS, engine::KEYS, stored::KEYS, insight::KEYS];
+const PARTS: [&[&Key]; 5] = [
+    services::KEYS,
+    security::KEYS,
+    engine::KEYS,
+    stored::KEYS,
+    insight::KEYS,
+];
 
 const COUNT: usize = {
-    let [services, engine, stored, insight] = PARTS;
-    services.len() + engine.len() + stored.len() + insight.len()
+    let [services, security, engine, stored, insight] = PARTS;
+    services.len() + security.len() + engine.len() + stored.len() + insight.len()
 };
 
 /// Every setting, section by section.

@@ -158,9 +158,10 @@ impl Reloader {
 
 fn tell_changes(changes: &[Change]) {
     let mut waiting = 0_usize;
-    for Change { key, before, after } in changes {
-        let setting = key.name;
-        if key.live {
+    for change in changes {
+        let Change { before, after, .. } = change;
+        let setting = change.key.name;
+        if change.counts {
             tracing::info!(setting, before, after, "setting changed");
         } else {
             waiting += 1;

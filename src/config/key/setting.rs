@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Allowed, Key, ListOf, Unit};
+use crate::config::base64;
+use crate::config::secret::Secret;
 use crate::model::name;
 
 /// A type that settings have. `parse` accepts exactly what the key allows.
@@ -99,11 +101,23 @@ impl Setting for IpAddr {
     }
 }
 
-/// Empty is none.
+/// A word, or an address. Empty is none.
 impl Setting for Option<String> {
+    fn parse(text: &str, key: &Key) -> Option<Self> {
+        if text.is_empty() {
+            return Some(None);
+        }
+        if key.allowed == Allowed::OptionalUrl {
+            return parse_url(text).map(Some);
+        }
+        is_word(text).then(|| Some(text.to_owned()))
+    }
+}
+
+/// Hidden from now on.
+impl Setting for Secret {
     fn parse(text: &str, _key: &Key) -> Option<Self> {
-        let given = (!text.is_empty()).then(|| text.to_owned());
-        is_word(text).then_some(given)
+        Some(Self::new(text.to_owned()))
     }
 }
 
@@ -206,6 +220,7 @@ impl Setting for Vec<String> {
         let fits = |part: &str| match what {
             ListOf::Origins => part.bytes().all(|byte| byte.is_ascii_graphic()),
             ListOf::Names => part.bytes().all(is_token),
+            ListOf::Words => is_word(part),
         };
         let list: Option<Self> = parts
             .map(|part| fits(part).then(|| part.to_owned()))
@@ -237,6 +252,24 @@ impl Setting for Vec<(String, String)> {
         };
         parts.map(pair).collect()
     }
+}
+
+/// Reads an address, also one in base64, as the operator of the reference writes it. One with a
+/// password is refused: addresses are shown in logs.
+fn parse_url(text: &str) -> Option<String> {
+    let is_url = |text: &str| text.starts_with("https://") || text.starts_with("http://");
+    let url = if is_url(text) {
+        text.to_owned()
+    } else {
+        String::from_utf8(base64::decode(text)?)
+            .ok()?
+            .trim()
+            .to_owned()
+    };
+    let (_, rest) = url.split_once("://").filter(|_| is_url(&url))?;
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let fits = !authority.is_empty() && !authority.contains('@');
+    (fits && url.bytes().all(|byte| byte.is_ascii_graphic())).then_some(url)
 }
 
 /// Whether a text has no white space and no control characters.

@@ -46,6 +46,8 @@ macro_rules! words {
     };
 }
 
+pub(super) mod protection;
+
 words! {
     /// When a stored message is acknowledged.
     Sync {

@@ -1,5 +1,6 @@
 //! What the broker tells about itself.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{BOOL, MINUTES_MAX};
@@ -173,6 +174,13 @@ settings! {
             env: ["AUDIT_CHANNEL"],
             allowed: Allowed::Channel,
             live: true,
+        }
+        /// File that gets a line for each administrative act and each refusal, every line with the
+        /// hash of the one before. Empty: none.
+        log_file: Option<PathBuf> = "" {
+            key: "audit.log_file",
+            env: ["AUDIT_LOG_FILE"],
+            allowed: Allowed::OptionalPath,
         }
     }
 }

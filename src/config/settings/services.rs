@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::{BOOL, GIB, KIB, PORT, SECONDS_MAX};
 use crate::config::fold::Fold;
 use crate::config::key::{Allowed, Key, ListOf, Unit};
-use crate::config::security::PemText;
 
 settings! {
     /// The node.
@@ -260,7 +259,7 @@ settings! {
     }
 
     /// The management service.
-    pub Api {
+    pub Api with auth: ApiAuth {
         /// Whether the management service is served: health, metrics, statistics.
         enable: bool = "true" {
             key: "api.enable",
@@ -281,8 +280,14 @@ settings! {
             flag: "--api-port",
             allowed: PORT,
         }
+        /// Whether it speaks TLS only, with the certificate of `security.cert`.
+        tls: bool = "false" {
+            key: "api.tls",
+            env: ["API_TLS"],
+            allowed: BOOL,
+        }
         /// Origins of other pages that may use it, besides its own. Each as
-        /// `https://example.com`; `*` is ignored, since nobody is asked for a password.
+        /// `https://example.com`; `*` is ignored, since any page could then command the broker.
         allow_origins: Vec<String> = "" {
             key: "api.allow_origins",
             env: ["API_ALLOW_ORIGINS"],
@@ -291,46 +296,48 @@ settings! {
         }
     }
 
-    /// TLS of the gRPC and REST ports: with a certificate and its key they speak nothing else.
-    pub Security {
-        /// PEM file of the certificate of the broker, with those between it and its authority. With
-        /// it the gRPC and the REST port speak TLS only.
-        cert_filename: Option<PathBuf> = "" {
-            key: "security.cert.filename",
-            env: ["SECURITY_CERT_FILENAME"],
-            allowed: Allowed::OptionalPath,
+    /// Who may use the management service.
+    pub ApiAuth {
+        /// Whether whoever uses it has to say who it is, but for health and metrics. `auto`: when
+        /// clients have to, too. `false`: only this machine is answered, and not asked.
+        enable: Option<bool> = "auto" {
+            key: "api.auth.enable",
+            env: ["API_AUTH_ENABLE"],
+            allowed: Allowed::OneOf(&["auto", "true", "false"]),
+            live: true,
         }
-        /// The same certificates as PEM, or as PEM in base64; counts more than the file.
-        cert_data: PemText = "" {
-            key: "security.cert.data",
-            env: ["SECURITY_CERT_DATA"],
-            allowed: Allowed::Pem,
+        /// How long a session stays open that is not used.
+        session_idle: Duration = "30" {
+            key: "api.auth.session_idle_minutes",
+            env: ["API_AUTH_SESSION_IDLE_MINUTES"],
+            allowed: Allowed::Range(1, 44_640),
+            unit: Unit::Minutes,
+            live: true,
         }
-        /// PEM file of the key of that certificate.
-        key_filename: Option<PathBuf> = "" {
-            key: "security.key.filename",
-            env: ["SECURITY_KEY_FILENAME"],
-            allowed: Allowed::OptionalPath,
+        /// How long a session stays open at most.
+        session_absolute: Duration = "12" {
+            key: "api.auth.session_absolute_hours",
+            env: ["API_AUTH_SESSION_ABSOLUTE_HOURS"],
+            allowed: Allowed::Range(1, 8_760),
+            unit: Unit::Hours,
+            live: true,
         }
-        /// The same key as PEM, or as PEM in base64; counts more than the file.
-        key_data: PemText = "" {
-            key: "security.key.data",
-            env: ["SECURITY_KEY_DATA"],
-            allowed: Allowed::Pem,
-            secret: true,
+        /// Whether a proxy in front of the port speaks TLS with browsers: the cookies of sessions
+        /// are then for TLS only.
+        trusted_tls_proxy: bool = "false" {
+            key: "api.auth.trusted_tls_proxy",
+            env: ["API_AUTH_TRUSTED_TLS_PROXY"],
+            allowed: BOOL,
+            live: true,
         }
-        /// PEM file of the authorities of clients. With it every client has to show a certificate
-        /// that one of them has issued.
-        ca_filename: Option<PathBuf> = "" {
-            key: "security.ca.filename",
-            env: ["SECURITY_CA_FILENAME"],
-            allowed: Allowed::OptionalPath,
-        }
-        /// The same authorities as PEM, or as PEM in base64; counts more than the file.
-        ca_data: PemText = "" {
-            key: "security.ca.data",
-            env: ["SECURITY_CA_DATA"],
-            allowed: Allowed::Pem,
+        /// Name of the one, as its token or key says, who may use all of it whatever the policy
+        /// says. Without a policy nobody else may. Empty: whoever the policy allows, and without a
+        /// policy whoever was recognised.
+        admin_username: Option<String> = "" {
+            key: "api.admin_username",
+            env: ["API_ADMIN_USERNAME", "KUBEMQ_API_ADMIN_USERNAME"],
+            allowed: Allowed::OptionalWord,
+            live: true,
         }
     }
 }

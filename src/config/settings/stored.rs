@@ -9,10 +9,11 @@ use crate::config::fold::Fold;
 use crate::config::key::{Allowed, Key, Redelivery, Sync, Unit, WhenFull};
 use crate::config::routing::{NoUrl, RoutingData};
 use crate::config::rules::ChannelRules;
+use crate::config::secret::Secret;
 
 settings! {
     /// The store.
-    pub Store {
+    pub Store with encryption: Encryption {
         /// Directory of the store; made when it is missing. One broker holds it at a time.
         path: PathBuf = "./data" {
             key: "store.store_path",
@@ -140,6 +141,30 @@ settings! {
         }
     }
 
+    /// What of the store is sealed.
+    pub Encryption {
+        /// Whether segments of the log, and what is kept beside them, are encrypted from now on.
+        /// Those that were written before are read as they are.
+        enable: bool = "false" {
+            key: "store.encryption.enable",
+            env: ["STORE_ENCRYPTION_ENABLE"],
+            allowed: BOOL,
+        }
+        /// File with the master keys, one a line: the first writes, all of them read. Empty: none.
+        key_file: Option<PathBuf> = "" {
+            key: "store.encryption.key_file",
+            env: ["STORE_ENCRYPTION_KEY_FILE"],
+            allowed: Allowed::OptionalPath,
+        }
+        /// The same keys in place of a file.
+        key: Secret = "" {
+            key: "store.encryption.key",
+            env: ["STORE_ENCRYPTION_KEY"],
+            allowed: Allowed::Text,
+            secret: true,
+        }
+    }
+
     /// Queues.
     pub Queue {
         /// Messages that one unary call may receive. A call that asks for more is refused.
@@ -258,7 +283,7 @@ settings! {
         data: RoutingData = "" {
             key: "routing.data",
             env: ["ROUTING_DATA"],
-            allowed: Allowed::RoutingTable,
+            allowed: Allowed::JsonArray,
             live: true,
         }
         /// File with the routing table. Empty: none.

@@ -22,7 +22,9 @@ fn other_value(key: &Key) -> &'static str {
         Allowed::Address | Allowed::OptionalAddress => "127.0.0.1",
         Allowed::List(ListOf::Origins, _) => "https://a.example",
         Allowed::Pairs => "name=value",
-        Allowed::RoutingTable => "[]",
+        Allowed::JsonArray => "[]",
+        Allowed::OptionalOneOf(words) => words.first().expect("there is a word"),
+        Allowed::OptionalUrl => "https://a.example",
         Allowed::Pem => "-----BEGIN CERTIFICATE-----",
         _ => "other",
     }
@@ -107,7 +109,6 @@ fn promises_that_are_not_kept_are_no_start() {
         ("CLUSTER_ENABLE", "true", "keeps no copies on other nodes"),
         ("STORE_CLEAN_STORE", "true", "deletes no store"),
         ("CONNECTORS_GRPC_ENABLE", "false", "always on"),
-        ("AUTHENTICATION_ENABLE", "true", "cannot enforce"),
     ];
     for (name, value, why) in cases {
         let text = World::new().env(name, value).refusal();
