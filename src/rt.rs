@@ -41,7 +41,8 @@ pub use net::{Conn, Traffic, traffic};
 pub use notify::Notify;
 pub use poller::sleep_until;
 pub use task::{
-    Queue, Sleep, TaskStats, blocking, blocking_ended, reactor_yield, sleep, spawn, task_stats,
+    Queue, Sleep, TaskStats, blocking, blocking_ended, give_way, reactor_yield, sleep, spawn,
+    task_stats,
 };
 pub use turn::{busy_ns, on_turn};
 

@@ -152,11 +152,11 @@ impl Broker {
         }
         probe::probe()
             .map_err(|refused| Failed::new(exit::CONFIG, &refused).with_remedy(refused.remedy()))?;
-        let tls = tls::load(&config.security)?;
+        let plans = plans(config);
+        let tls = tls::load(config, plans.len())?;
         let store = open_store(&config.store.path)?;
         let ports = listen::bind(config)?;
-        let early = ports.answer_early()?;
-        let plans = plans(config);
+        let early = ports.answer_early(tls.as_ref().and_then(|tls| tls.tls().api))?;
         let (table, watch) = routing::load(&config.routing)?;
         let (rules, sources) = security::load(config)?;
         let machine: Arc<str> = Machine::read().host_name.into();
@@ -172,7 +172,7 @@ impl Broker {
                 machine,
                 started_at_ns: rt::unix_ns(),
                 watches: plans.iter().map(|_| Arc::default()).collect(),
-                tls,
+                tls: tls.as_ref().map(tls::Sources::tls),
             },
             spans,
             extensions,
@@ -181,6 +181,7 @@ impl Broker {
         let watched = Watched {
             routing: watch,
             security: sources,
+            tls,
         };
         let reload = Reload::start(Arc::new(config.clone()), watched, inboxes.clone())
             .map_err(|error| Failed::new(exit::UNAVAILABLE, &error))?;

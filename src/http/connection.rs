@@ -33,6 +33,7 @@ use super::context::Contexts;
 use super::exchange::{Exchange, Response, Upgrade};
 use super::socket::Socket;
 use super::websocket::WebSocket;
+use crate::model::identity::CertificateNames;
 use crate::rt::{self, Conn, Instant, Queue};
 use crate::wire::local::LocalClient;
 use crate::wire::server::ConnectionControl;
@@ -110,12 +111,20 @@ pub async fn serve(
     control: ConnectionControl,
 ) -> Ended {
     let _told_whatever_happens = MarkEnded(control.clone());
+    let accepted = match tls {
+        None => Ok((Socket::plain(conn), None)),
+        Some(tls) => Box::pin(accept(conn, &tls, &contexts, &control)).await,
+    };
+    let (socket, certificate) = match accepted {
+        Ok(accepted) => accepted,
+        Err(ended) => return ended,
+    };
     let context = contexts.current();
     let config = &context.config.rest;
     let shared = Rc::new(Shared {
         port,
         peer,
-        client: context.client(peer, control.clone()),
+        client: context.client(peer, certificate, control.clone()),
         times: Times {
             read: config.read_timeout,
             write: config.write_timeout,
@@ -126,31 +135,30 @@ pub async fn serve(
         upgrade: Upgrade::default(),
         contexts,
     });
-    let socket = match tls {
-        None => Ok(Socket::plain(conn)),
-        Some(tls) => Box::pin(accept(conn, &tls, &shared, &control)).await,
-    };
-    match socket {
-        Ok(socket) => run(&shared, socket, &control).await,
-        Err(ended) => ended,
-    }
+    run(&shared, socket, &control).await
 }
+
+/// A socket, and the names that its peer has proved.
+type Accepted = (Socket, Option<Rc<CertificateNames>>);
 
 /// The handshake of TLS, which ends when the broker does.
 async fn accept(
     conn: Conn,
     tls: &ServerTls,
-    shared: &Shared,
+    contexts: &Contexts,
     control: &ConnectionControl,
-) -> Result<Socket, Ended> {
-    let timeout = shared.contexts.current().config.grpc.handshake_timeout;
-    let mut accepting = pin!(TlsConn::accept(conn, tls, timeout));
+) -> Result<Accepted, Ended> {
+    let timeout = contexts.current().config.grpc.handshake_timeout;
+    let mut accepting = pin!(TlsConn::accept(conn, tls, timeout, control));
     std::future::poll_fn(|cx| {
         if control.asked().poll(cx).is_ready() && leaves(control) {
             return Poll::Ready(Err(Ended::Drained));
         }
         accepting.as_mut().poll(cx).map(|accepted| match accepted {
-            Ok(conn) => Ok(Socket::new(Transport::Tls(Box::new(conn)))),
+            Ok(conn) => {
+                let certificate = conn.certificate().cloned();
+                Ok((Socket::new(Transport::Tls(Box::new(conn))), certificate))
+            }
             Err(error) => Err(Ended::Tls(error)),
         })
     })

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::snapshot::SharedSnapshot;
 use crate::config::Config;
+use crate::model::identity::CertificateNames;
 use crate::rt::heartbeat::Watch;
 use crate::security::Security;
 use crate::shard::Shard;
@@ -89,9 +90,10 @@ impl Context {
     pub(crate) fn client(
         &self,
         peer: SocketAddr,
+        certificate: Option<Rc<CertificateNames>>,
         control: ConnectionControl,
     ) -> crate::wire::local::LocalClient {
         let (service, wire) = (self.service.clone(), self.wire.clone());
-        crate::wire::local::LocalClient::new(service, peer, wire, control)
+        crate::wire::local::LocalClient::certified(service, peer, certificate, wire, control)
     }
 }

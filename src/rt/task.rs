@@ -236,8 +236,9 @@ pub async fn blocking_ended() {
 /// Whoever waits for them lets the executor idle in the end, so they cannot starve.
 pub(super) const BLOCKING_NICE: i32 = 5;
 
-/// Lowers the calling thread and moves it off the executors' processors, once.
-fn give_way() {
+/// Lowers the calling thread and moves it off the executors' processors, once. For threads whose
+/// work may wait while an executor has something to do.
+pub fn give_way() {
     thread_local! {
         static LOWERED: Cell<bool> = const { Cell::new(false) };
     }

@@ -57,6 +57,8 @@ pub(super) enum Control {
     },
     /// Say what you count.
     Status(mpsc::Sender<ShardReport>),
+    /// Show this to connections from now on.
+    Tls(Tls),
     /// Ask this routing table from now on.
     Routing(RoutingTable),
     /// Recognise and allow by these rules from now on.
@@ -95,6 +97,8 @@ pub(super) struct Tls {
     pub grpc: Arc<ServerTls>,
     /// HTTP/2 and HTTP/1.1.
     pub rest: Arc<ServerTls>,
+    /// The same on the management port, if it speaks TLS.
+    pub api: Option<Arc<ServerTls>>,
 }
 
 /// What an executor is made of.
@@ -141,7 +145,7 @@ struct Executor {
     /// What the policies of channels go by.
     live: Live,
     wire: Rc<WireSettings>,
-    tls: Option<Tls>,
+    tls: RefCell<Option<Tls>>,
     connections: RefCell<Slab<ConnectionControl>>,
     done: Notify,
 }
@@ -247,7 +251,7 @@ impl Executor {
             live,
             shard,
             wire,
-            tls: facts.tls,
+            tls: RefCell::new(facts.tls),
             connections: RefCell::default(),
             done: Notify::new(),
         }
@@ -270,6 +274,11 @@ impl Executor {
             }
             Control::Status(answer) => {
                 let _asker_may_be_gone = answer.send(self.shard.report());
+            }
+            Control::Tls(tls) => {
+                let again = tls.grpc.clone();
+                *self.tls.borrow_mut() = Some(tls);
+                again.verify_clients_again();
             }
             Control::Routing(table) => self.shard.set_routing_table(table),
             Control::Security(rules) => self.security.replace(rules),
@@ -301,7 +310,8 @@ impl Executor {
         match port {
             Port::Grpc => {
                 let (service, wire) = (self.service.clone(), self.wire.clone());
-                let ended = match self.tls.as_ref().map(|tls| tls.grpc.clone()) {
+                let tls = self.tls.borrow().as_ref().map(|tls| tls.grpc.clone());
+                let ended = match tls {
                     None => serve(conn, peer, service, wire, control).await,
                     Some(tls) => serve_tls(conn, tls, peer, service, wire, control).await,
                 };
@@ -309,10 +319,10 @@ impl Executor {
             }
             Port::Http(port) => {
                 // Boxed: a connection of gRPC should not carry the room for it.
-                let tls = match port {
-                    http::Port::Rest => self.tls.as_ref().map(|tls| tls.rest.clone()),
-                    http::Port::Api => None,
-                };
+                let tls = self.tls.borrow().as_ref().and_then(|tls| match port {
+                    http::Port::Rest => Some(tls.rest.clone()),
+                    http::Port::Api => tls.api.clone(),
+                });
                 let serving = http::serve(port, conn, tls, peer, self.http.clone(), control);
                 self.ended_http(peer, &Box::pin(serving).await);
             }
@@ -366,7 +376,7 @@ impl Executor {
         let counter = match ended {
             Ended::PeerClosed => &counters.connections_closed_by_peer,
             Ended::Drained | Ended::Closed => &counters.connections_closed_shutdown,
-            Ended::HandshakeTimeout => &counters.connections_refused_handshake,
+            Ended::HandshakeTimeout | Ended::Tls(_) => &counters.connections_refused_handshake,
             Ended::KeepaliveTimeout => &counters.connections_closed_keepalive,
             Ended::Flood(_) => &counters.connections_closed_abuse,
             Ended::Protocol { .. } => &counters.protocol_errors,

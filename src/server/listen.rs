@@ -3,6 +3,7 @@
 mod early;
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -12,6 +13,7 @@ use crate::config::Config;
 use crate::http;
 use crate::net::{Acceptor, Loads};
 use crate::rt::inbox::InboxSender;
+use crate::wire::tls::ServerTls;
 
 use early::Early;
 
@@ -131,10 +133,13 @@ impl Ports {
     }
 
     /// Tells those who watch the broker that it is not ready, until the answer is dropped.
-    pub(super) fn answer_early(&self) -> Result<Option<Early>, Failed> {
+    pub(super) fn answer_early(
+        &self,
+        tls: Option<Arc<ServerTls>>,
+    ) -> Result<Option<Early>, Failed> {
         let api = Port::Http(http::Port::Api);
         let found = self.0.iter().find(|(port, ..)| *port == api);
-        let started = found.map(|(_, listener, _)| Early::start(listener));
+        let started = found.map(|(_, listener, _)| Early::start(listener, tls));
         let started = started.transpose();
         started.map_err(|error| Failed::new(exit::UNAVAILABLE, &error))
     }

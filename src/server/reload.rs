@@ -7,7 +7,7 @@
 use std::sync::{Arc, mpsc};
 
 use super::executor::Control;
-use super::{routing, security};
+use super::{routing, security, tls};
 use crate::config::{Change, Config};
 use crate::routing::Watch;
 use crate::rt::inbox::InboxSender;
@@ -25,6 +25,8 @@ pub(super) struct Reload {
 pub(super) struct Watched {
     pub routing: Watch,
     pub security: security::Sources,
+    /// `None`: the ports speak no TLS.
+    pub tls: Option<tls::Sources>,
 }
 
 impl Reload {
@@ -67,7 +69,8 @@ struct Reloader {
 impl Reloader {
     fn run(mut self, asked: &mpsc::Receiver<()>) {
         loop {
-            let due = [self.routing_due, self.watched.security.due()];
+            let tls = self.watched.tls.as_ref().and_then(tls::Sources::due);
+            let due = [self.routing_due, self.watched.security.due(), tls];
             let asked = match due.into_iter().flatten().min() {
                 Some(due) => asked.recv_timeout(due.since(rt::now())),
                 None => asked.recv().map_err(mpsc::RecvTimeoutError::from),
@@ -89,6 +92,9 @@ impl Reloader {
         }
         if let Some(rules) = self.watched.security.look(now) {
             self.tell(|| Control::Security(rules.clone()));
+        }
+        if let Some(tls) = self.watched.tls.as_mut().and_then(|tls| tls.look(now)) {
+            self.tell(|| Control::Tls(tls.clone()));
         }
     }
 
@@ -130,13 +136,25 @@ impl Reloader {
                 return;
             }
         };
+        let tls = self.watched.tls.as_mut();
+        let again = match tls.map(|tls| tls.read_again(&merged.security)).transpose() {
+            Ok(again) => again.flatten(),
+            Err(error) => {
+                tracing::error!(%error, "the configuration is not reloaded; the one before stays");
+                return;
+            }
+        };
         let security = security::Sources::read(&merged);
         log::set_level(merged.log.level.filter());
         self.config = Arc::new(merged);
-        self.watched = Watched {
-            routing: watch,
-            security,
-        };
+        self.watched.routing = watch;
+        self.watched.security = security;
+        if let Some(tls) = &mut self.watched.tls {
+            tls.set_security(&self.config.security);
+            if let Some(tls) = again.map(|again| tls.replace(again)) {
+                self.tell(|| Control::Tls(tls.clone()));
+            }
+        }
         self.routing_looked_at();
         let rules = self.watched.security.rules();
         self.tell(|| Control::Security(rules.clone()));

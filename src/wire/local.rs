@@ -26,7 +26,7 @@ use super::outlet::Chunk;
 use super::server::{Call, Service, Settings, Shared};
 use super::status::{Code, Status};
 
-use crate::model::identity::Identity;
+use crate::model::identity::{CertificateNames, Identity};
 
 pub(crate) use pipe::Pipe;
 
@@ -58,10 +58,22 @@ impl LocalClient {
         settings: Rc<Settings>,
         control: ConnectionControl,
     ) -> Self {
+        Self::certified(service, peer, None, settings, control)
+    }
+
+    /// As [`new`](Self::new), for a peer that has proved the names of a certificate.
+    #[must_use]
+    pub fn certified(
+        service: Rc<dyn Service>,
+        peer: SocketAddr,
+        certificate: Option<Rc<CertificateNames>>,
+        settings: Rc<Settings>,
+        control: ConnectionControl,
+    ) -> Self {
         let gather_limit = GatherLimit::new(settings.gather_bytes_max);
         let shared = Shared {
             peer,
-            certificate: None,
+            certificate,
             control,
             settings,
             gather_limit,
@@ -89,6 +101,12 @@ impl LocalClient {
     #[must_use]
     pub fn peer(&self) -> SocketAddr {
         self.shared.peer
+    }
+
+    /// The names that the peer has proved by the certificate of its connection.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&Rc<CertificateNames>> {
+        self.shared.certificate.as_ref()
     }
 
     /// What unfinished messages of this client may hold together.

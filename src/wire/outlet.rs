@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::wire::framing::PREFIX_BYTES;
 use crate::wire::local::Pipe;
-use crate::wire::status::{Code, GRPC_MESSAGE, GRPC_STATUS, Status};
+use crate::wire::status::{Code, GRPC_MESSAGE, GRPC_RETRY_PUSHBACK_MS, GRPC_STATUS, Status};
 
 /// The other side is gone: the call was reset, or the connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -415,6 +415,10 @@ pub(crate) fn trailers(status: Status) -> HeaderMap {
 /// Adds code and text to headers.
 pub(crate) fn add_status(headers: &mut HeaderMap<HeaderValue>, status: Status) {
     headers.insert(GRPC_STATUS, status.code().header_value());
+    if let Some(after) = status.retry_after() {
+        let ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        headers.insert(GRPC_RETRY_PUSHBACK_MS, ms.into());
+    }
     if let Some(message) = status.into_message_header_value() {
         headers.insert(GRPC_MESSAGE, message);
     }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::HeaderValue;
@@ -126,6 +127,8 @@ impl fmt::Display for Code {
 pub struct Status {
     code: Code,
     message: Cow<'static, str>,
+    /// In milliseconds.
+    retry_after_ms: Option<u32>,
 }
 
 impl Status {
@@ -133,6 +136,7 @@ impl Status {
     pub const OK: Self = Self {
         code: Code::Ok,
         message: Cow::Borrowed(""),
+        retry_after_ms: None,
     };
 
     /// Makes a status; a static text is not copied.
@@ -141,6 +145,7 @@ impl Status {
         Self {
             code,
             message: message.into(),
+            retry_after_ms: None,
         }
     }
 
@@ -150,7 +155,25 @@ impl Status {
         Self {
             code,
             message: Cow::Borrowed(message),
+            retry_after_ms: None,
         }
+    }
+
+    /// Says when another try may succeed: clients of gRPC find it as `grpc-retry-pushback-ms`.
+    #[must_use]
+    pub fn with_retry_after(mut self, after: Option<Duration>) -> Self {
+        self.retry_after_ms = after.map(|after| {
+            let ms = after.as_millis().max(1);
+            u32::try_from(ms).unwrap_or(u32::MAX)
+        });
+        self
+    }
+
+    /// When another try may succeed, in whole milliseconds; `None` when that is not known.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after_ms
+            .map(|ms| Duration::from_millis(ms.into()))
     }
 
     /// The code.
@@ -193,9 +216,12 @@ impl Status {
         let message = trailers
             .get(GRPC_MESSAGE)
             .map(|value| percent_decode(value.as_bytes()));
+        let pushback = trailers.get(GRPC_RETRY_PUSHBACK_MS);
+        let pushback = pushback.and_then(|value| value.to_str().ok());
         Some(Self {
             code,
             message: Cow::Owned(message.unwrap_or_default()),
+            retry_after_ms: pushback.and_then(|text| text.parse().ok()),
         })
     }
 }
@@ -211,6 +237,10 @@ pub(crate) const GRPC_STATUS: http::HeaderName = http::HeaderName::from_static("
 
 /// Name of the header that carries the text.
 pub(crate) const GRPC_MESSAGE: http::HeaderName = http::HeaderName::from_static("grpc-message");
+
+/// Name of the header that says when to try again.
+pub(crate) const GRPC_RETRY_PUSHBACK_MS: http::HeaderName =
+    http::HeaderName::from_static("grpc-retry-pushback-ms");
 
 /// Name of the header that carries an encoded `google.rpc.Status`, in base64.
 pub(crate) const GRPC_STATUS_DETAILS: http::HeaderName =

@@ -1,22 +1,43 @@
 //! TLS: whom a side believes, what it shows, and what it says when it cannot.
 //!
-//! The settings are read once, before the executors start, and shared by all connections; the
-//! connections themselves are a transport of the cork, which drives rustls directly. There is one
-//! version of the rules: TLS 1.2 and 1.3 with the suites that rustls offers, `h2` by ALPN or no
-//! connection; HTTP/1.1 where a port or a client says so.
+//! The settings are read beside the executors and shared by all connections; a server's may be
+//! replaced, and count for the connections that come then. The connections themselves are a
+//! transport of the cork, which drives rustls directly. There is one version of the rules: TLS 1.2
+//! and 1.3 with the suites that rustls offers, `h2` by ALPN or no connection; HTTP/1.1 where a port
+//! or a client says so.
+//!
+//! A server's handshakes are bounded in time and number ([`places`]), and their cryptography is
+//! done beside the executors ([`aside`]). What a client has proved by a certificate holds as long
+//! as the certificate does ([`standing`]).
 
+mod aside;
 mod error;
+mod names;
+mod places;
+mod server;
 mod settings;
+mod standing;
 mod trust;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
+use rustls::{ClientConfig, ClientConnection};
 
+pub use aside::Handshakes;
 pub use error::{Error, SettingsError};
-pub use settings::{ClientTlsSettings, Pem, Protocol, ServerTlsSettings};
+pub(crate) use places::Place;
+pub use server::{ClientCertificates, OldestVersion, ServerTls, ServerTlsSettings};
+pub use settings::{ClientTlsSettings, Pem, Protocol};
+pub(crate) use standing::Standing;
+
+/// The names in a certificate of a client that was verified. `None`: it cannot be read.
+pub(crate) fn names_of(
+    certificate: &rustls::pki_types::CertificateDer<'_>,
+) -> Option<crate::model::identity::CertificateNames> {
+    names::read(certificate)
+}
 
 /// What servers speak inside, and clients unless they say otherwise.
 pub(crate) const ALPN_H2: &[u8] = b"h2";
@@ -86,49 +107,5 @@ impl ClientTls {
         let opened = ClientConnection::new(Arc::clone(&self.config), self.name.clone());
         let session = opened.map_err(|error| Error::from_rustls(error, &self.server_name()))?;
         Ok(rustls::Connection::Client(session))
-    }
-}
-
-/// What a server needs for TLS.
-///
-/// # Threading
-/// As [`ClientTls`].
-#[derive(Clone, Debug)]
-pub struct ServerTls {
-    config: Arc<ServerConfig>,
-    /// HTTP/1.1 is spoken, too.
-    http1: bool,
-}
-
-impl ServerTls {
-    /// Reads the files that `settings` name. Blocks; meant for the start of a process.
-    ///
-    /// # Errors
-    /// [`SettingsError`], which says which file or setting is at fault.
-    pub fn load(settings: &ServerTlsSettings) -> Result<Self, SettingsError> {
-        settings.load()
-    }
-
-    /// The same identity for a port that speaks HTTP/2 and HTTP/1.1; who names no protocol speaks
-    /// the latter.
-    #[must_use]
-    pub fn with_http1(&self) -> Self {
-        let mut config = ServerConfig::clone(&self.config);
-        config.alpn_protocols = vec![ALPN_H2.to_vec(), ALPN_HTTP1.to_vec()];
-        Self {
-            config: Arc::new(config),
-            http1: true,
-        }
-    }
-
-    /// Whether the two sides may go on with what they agreed on.
-    pub(crate) fn accepts(&self, agreed: Option<&[u8]>) -> bool {
-        agreed == Some(ALPN_H2) || self.http1
-    }
-
-    pub(crate) fn session(&self) -> Result<rustls::Connection, Error> {
-        let opened = ServerConnection::new(Arc::clone(&self.config));
-        let session = opened.map_err(|error| Error::from_rustls(error, "the client"))?;
-        Ok(rustls::Connection::Server(session))
     }
 }

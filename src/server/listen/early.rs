@@ -4,7 +4,7 @@
 //! lives and is not ready, rather than a port that does not answer. A thread of its own tells them
 //! so until the executors take over; who connects to another port meanwhile waits in its queue.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::rt;
+use crate::rt::{self, Instant};
+use crate::wire::tls::ServerTls;
 
 /// How often it is looked whether the executors are there.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -32,11 +33,14 @@ pub(in crate::server) struct Early {
 }
 
 impl Early {
-    /// Starts to answer on a clone of `listener`.
+    /// Starts to answer on a clone of `listener`, over TLS if there is an identity to show.
     ///
     /// # Errors
     /// When no thread can be started, or no socket be had.
-    pub(in crate::server) fn start(listener: &TcpListener) -> io::Result<Self> {
+    pub(in crate::server) fn start(
+        listener: &TcpListener,
+        tls: Option<Arc<ServerTls>>,
+    ) -> io::Result<Self> {
         let listener = listener.try_clone()?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
@@ -49,7 +53,7 @@ impl Early {
                     }
                     match listener.accept() {
                         Ok((stream, _)) => {
-                            let _client_may_be_gone = answer(stream);
+                            let _client_may_be_gone = answer(stream, tls.as_deref());
                         }
                         // No descriptors are free, as a rule: not again at once.
                         Err(_) => std::thread::park_timeout(LOOK_EVERY),
@@ -83,24 +87,65 @@ fn is_readable(listener: &TcpListener) -> bool {
     poll(&mut wanted, Some(&wait)).is_ok_and(|ready| ready > 0)
 }
 
-fn answer(mut stream: TcpStream) -> io::Result<()> {
-    stream.set_write_timeout(Some(PATIENCE))?;
-    // For all of the head: the start waits for it.
-    let began = rt::now();
+fn answer(stream: TcpStream, tls: Option<&ServerTls>) -> io::Result<()> {
+    let limited = Limited {
+        stream,
+        began: rt::now(),
+    };
+    let Some(tls) = tls else {
+        return converse(limited);
+    };
+    let session = rustls::ServerConnection::new(tls.config()).map_err(io::Error::other)?;
+    let mut stream = rustls::StreamOwned::new(session, limited);
+    converse(&mut stream)?;
+    stream.conn.send_close_notify();
+    stream.flush()
+}
+
+fn converse(mut stream: impl io::Read + io::Write) -> io::Result<()> {
     let mut head = Vec::new();
     let mut piece = [0; 1024];
     while !head.windows(4).any(|end| end == b"\r\n\r\n") && head.len() < HEAD_BYTES_MAX {
-        let left = PATIENCE.saturating_sub(rt::now().since(began));
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        stream.set_read_timeout(Some(left))?;
         match stream.read(&mut piece)? {
             0 => return Ok(()),
             count => head.extend_from_slice(piece.get(..count).unwrap_or_default()),
         }
     }
     stream.write_all(response(&head).as_bytes())
+}
+
+/// A socket with one limit for all that is said on it: the start waits for it.
+struct Limited {
+    stream: TcpStream,
+    began: Instant,
+}
+
+impl Limited {
+    fn left(&self) -> io::Result<Duration> {
+        let left = PATIENCE.saturating_sub(rt::now().since(self.began));
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(left)
+    }
+}
+
+impl io::Read for Limited {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(Some(self.left()?))?;
+        self.stream.read(buf)
+    }
+}
+
+impl io::Write for Limited {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(Some(self.left()?))?;
+        self.stream.write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
 }
 
 /// What health checks expect of a broker that is not there yet.
@@ -127,6 +172,8 @@ fn response(head: &[u8]) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a broken assumption is a failed test")]
 mod tests {
+    use std::io::Read as _;
+
     use super::*;
 
     fn ask(address: std::net::SocketAddr, path: &str) -> String {
@@ -141,7 +188,7 @@ mod tests {
     fn a_broker_that_starts_is_neither_healthy_nor_ready() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let early = Early::start(&listener).unwrap();
+        let early = Early::start(&listener, None).unwrap();
         for (path, status, body) in [
             ("/health", "500", "not healthy"),
             ("/ready", "500", "{\"is_healthy\":false,\"is_ready\":false}"),
@@ -163,7 +210,7 @@ mod tests {
     #[test]
     fn a_client_that_says_nothing_does_not_hold_the_start_up_for_long() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let early = Early::start(&listener).unwrap();
+        let early = Early::start(&listener, None).unwrap();
         let _silent = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         drop(early);
     }

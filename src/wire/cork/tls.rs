@@ -10,24 +10,34 @@
 //!   from the cork before. So at most one buffer of the cork waits here, sealed.
 //! * **Reading.** The session would read 4 KiB at a time; one large read feeds it piece by piece.
 //!   What it has opened is taken before it is fed again: it refuses more than it has room for.
+//! * **Handshakes.** Those of a server are made in [`handshake`], and their cryptography elsewhere;
+//!   a client's are made here, one at a time.
 //! * **End.** A `close_notify` goes before the end of the socket. One that is missing on the other
 //!   side is no error here: HTTP/2 says itself where its streams end.
 
+mod handshake;
+
 use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use super::pool::{self, ReadBuffer};
+use crate::model::identity::CertificateNames;
 use crate::rt::Conn;
 use crate::wire::alarm::Alarm;
-use crate::wire::tls::{ClientTls, Error, ServerTls};
+use crate::wire::control::ConnectionControl;
+use crate::wire::tls::{ClientTls, Error, ServerTls, Standing};
 
 /// An encrypted connection after its handshake.
 #[derive(Debug)]
 pub(crate) struct TlsConn {
     conn: Conn,
     session: rustls::Connection,
+    /// The names in the certificate that the client has shown, and what it is watched by.
+    certificate: Option<Rc<CertificateNames>>,
+    standing: Option<Standing>,
     /// For messages: the server's name, or "the client".
     peer: Box<str>,
     /// Sealed bytes that the session has not been fed with.
@@ -53,15 +63,20 @@ impl TlsConn {
             .await
     }
 
-    /// The server's side.
+    /// The server's side. A client that shows a certificate is told to leave by `control` when
+    /// that ends.
     pub(crate) async fn accept(
         conn: Conn,
         tls: &ServerTls,
         timeout: Duration,
+        control: &ConnectionControl,
     ) -> Result<Self, Error> {
-        let this = Self::new(conn, tls.session()?, "the client".to_owned());
-        this.shake_hands(timeout, |agreed| tls.accepts(agreed))
-            .await
+        handshake::accept(conn, tls, timeout, control).await
+    }
+
+    /// The names that the client has proved.
+    pub(crate) const fn certificate(&self) -> Option<&Rc<CertificateNames>> {
+        self.certificate.as_ref()
     }
 
     fn new(conn: Conn, mut session: rustls::Connection, peer: String) -> Self {
@@ -70,6 +85,8 @@ impl TlsConn {
         Self {
             conn,
             session,
+            certificate: None,
+            standing: None,
             peer: peer.into_boxed_str(),
             input: None,
             failed: None,

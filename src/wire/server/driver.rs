@@ -13,6 +13,7 @@ use http::{Method, Request, StatusCode};
 
 use super::respond::refusal;
 use super::{Call, ConnectionControl, Ended, Service, Settings, Shared};
+use crate::model::identity::CertificateNames;
 use crate::rt::{self, Conn, Instant};
 use crate::wire::alarm::Alarm;
 use crate::wire::control::MarkEnded;
@@ -40,7 +41,14 @@ pub fn serve<S: Service>(
     settings: Rc<Settings>,
     control: ConnectionControl,
 ) -> impl Future<Output = Ended> {
-    run(Transport::Plain(conn), peer, service, settings, control)
+    run(
+        Transport::Plain(conn),
+        None,
+        peer,
+        service,
+        settings,
+        control,
+    )
 }
 
 /// As [`serve`], over TLS. The handshakes of TLS and HTTP/2 have the time for one each.
@@ -56,7 +64,11 @@ pub async fn serve_tls<S: Service>(
     // Boxed as the opening is.
     let accepting = Box::pin(accept(conn, &tls, &settings, &control));
     match accepting.await {
-        Ok(transport) => run(transport, peer, service, settings, control).await,
+        Ok(conn) => {
+            let certificate = conn.certificate().cloned();
+            let transport = Transport::Tls(conn);
+            run(transport, certificate, peer, service, settings, control).await
+        }
         Err(ended) => ended,
     }
 }
@@ -67,15 +79,16 @@ async fn accept(
     tls: &ServerTls,
     settings: &Settings,
     control: &ConnectionControl,
-) -> Result<Transport, Ended> {
-    let mut accepting = std::pin::pin!(TlsConn::accept(conn, tls, settings.handshake_timeout));
+) -> Result<Box<TlsConn>, Ended> {
+    let timeout = settings.handshake_timeout;
+    let mut accepting = std::pin::pin!(TlsConn::accept(conn, tls, timeout, control));
     std::future::poll_fn(|cx| {
         while control.asked().poll(cx).is_ready() {}
         if control.wants_close() || control.wants_drain() {
             return Poll::Ready(Err(Ended::Closed));
         }
         accepting.as_mut().poll(cx).map(|accepted| match accepted {
-            Ok(conn) => Ok(Transport::Tls(Box::new(conn))),
+            Ok(conn) => Ok(Box::new(conn)),
             Err(tls::Error::Timeout { .. }) => Err(Ended::HandshakeTimeout),
             Err(error) => Err(Ended::Tls(error)),
         })
@@ -85,6 +98,7 @@ async fn accept(
 
 async fn run<S: Service>(
     transport: Transport,
+    certificate: Option<Rc<CertificateNames>>,
     peer: SocketAddr,
     service: Rc<S>,
     settings: Rc<Settings>,
@@ -95,7 +109,7 @@ async fn run<S: Service>(
     let gather_limit = GatherLimit::new(settings.gather_bytes_max);
     let shared = Shared {
         peer,
-        certificate: None,
+        certificate,
         control: control.clone(),
         settings,
         gather_limit,

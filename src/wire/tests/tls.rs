@@ -8,7 +8,9 @@ use std::thread::JoinHandle;
 
 use super::*;
 use crate::wire::client::CallOptions;
-use crate::wire::tls::{ClientTls, ClientTlsSettings, ServerTlsSettings, SettingsError};
+use crate::wire::tls::{
+    ClientTls, ClientTlsSettings, Handshakes, ServerTlsSettings, SettingsError,
+};
 use authority::{Authority, Files};
 
 fn options() -> CallOptions {
@@ -25,12 +27,19 @@ fn noise(length: usize) -> Bytes {
 }
 
 fn server(files: &Files, client_ca: Option<&Authority>) -> Arc<ServerTls> {
-    let settings = ServerTlsSettings {
-        certificate: files.certificate().into(),
-        key: files.key().into(),
+    load(&ServerTlsSettings {
         client_ca: client_ca.map(|ca| ca.file().into()),
-    };
-    Arc::new(ServerTls::load(&settings).unwrap())
+        ..server_settings(files)
+    })
+}
+
+fn server_settings(files: &Files) -> ServerTlsSettings {
+    ServerTlsSettings::new(files.certificate().into(), files.key().into())
+}
+
+fn load(settings: &ServerTlsSettings) -> Arc<ServerTls> {
+    let handshakes = Handshakes::start(16).unwrap();
+    Arc::new(ServerTls::load(settings, &handshakes).unwrap())
 }
 
 fn believing(ca: &Authority, name: &str) -> ClientTlsSettings {

@@ -49,6 +49,26 @@ pub enum SettingsError {
         /// What rustls says.
         reason: rustls::Error,
     },
+    /// A file holds no list of revoked certificates.
+    #[error("no list of revoked certificates in {}: expected PEM (X509 CRL)", path.display())]
+    NoRevocations {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A list of revoked certificates is malformed.
+    #[error("unusable list of revoked certificates in {}: {reason}", path.display())]
+    BadRevocations {
+        /// The file.
+        path: PathBuf,
+        /// What rustls says.
+        reason: String,
+    },
+    /// There is no randomness for the keys of tickets.
+    #[error("no keys for the resumption of TLS sessions: {reason}")]
+    NoTickets {
+        /// What rustls says.
+        reason: rustls::Error,
+    },
     /// A key without its certificate.
     #[error("key {} is given without its certificate", path.display())]
     KeyWithoutCertificate {
@@ -108,6 +128,36 @@ pub enum Error {
         /// Whose.
         peer: String,
     },
+    /// The authority that issued the certificate has taken it back.
+    #[error("certificate of {peer} is revoked")]
+    Revoked {
+        /// Whose.
+        peer: String,
+    },
+    /// No list says whether the certificate is revoked.
+    #[error(
+        "no list of revoked certificates tells of the certificate of {peer}, or of one between it \
+         and its authority: each authority in the chain needs its list"
+    )]
+    UnknownRevocation {
+        /// Whose.
+        peer: String,
+    },
+    /// The list that says whether the certificate is revoked is out of date.
+    #[error(
+        "the list of revoked certificates that tells of the certificate of {peer} is out of date: \
+         fetch a new one from the authority"
+    )]
+    StaleRevocations {
+        /// Whose.
+        peer: String,
+    },
+    /// The certificate is for something else, as for a server when a client shows it.
+    #[error("certificate of {peer} is not made for this use: its extended key usage excludes it")]
+    WrongPurpose {
+        /// Whose.
+        peer: String,
+    },
     /// Another fault of the certificate.
     #[error("certificate of {peer} is not accepted: {reason}")]
     BadCertificate {
@@ -161,6 +211,18 @@ pub enum Error {
          of us, or another one?"
     )]
     ClosedUnheard {
+        /// Who.
+        peer: String,
+    },
+    /// Too many handshakes were under way, and this peer had been slow.
+    #[error("{peer} was slow in its TLS handshake while others waited for a place")]
+    PutOut {
+        /// Who.
+        peer: String,
+    },
+    /// A handshake failed in our own code.
+    #[error("the TLS handshake with {peer} was abandoned")]
+    Abandoned {
         /// Who.
         peer: String,
     },
@@ -228,6 +290,15 @@ impl Error {
                 Self::WrongName { peer, presented }
             }
             CertificateError::UnknownIssuer => Self::UnknownAuthority { peer },
+            CertificateError::Revoked => Self::Revoked { peer },
+            CertificateError::UnknownRevocationStatus => Self::UnknownRevocation { peer },
+            CertificateError::ExpiredRevocationList
+            | CertificateError::ExpiredRevocationListContext { .. } => {
+                Self::StaleRevocations { peer }
+            }
+            CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+                Self::WrongPurpose { peer }
+            }
             // rustls has no variant for it, and it is what everybody meets who makes a
             // certificate in one command.
             CertificateError::Other(other) if other.0.to_string() == CA_AS_PEER => {
@@ -240,7 +311,7 @@ impl Error {
     /// The kind that an I/O error made of this has.
     pub(crate) fn kind(&self) -> io::ErrorKind {
         match self {
-            Self::Timeout { .. } => io::ErrorKind::TimedOut,
+            Self::Timeout { .. } | Self::PutOut { .. } => io::ErrorKind::TimedOut,
             Self::Closed { .. } | Self::ClosedUnheard { .. } => io::ErrorKind::UnexpectedEof,
             Self::Io { reason, .. } => reason.kind(),
             Self::Refused { .. } | Self::CertificateRequired { .. } => {

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject as _};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 
 use super::trust::Anyone;
-use super::{ALPN_H2, ALPN_HTTP1, ClientTls, ServerTls, SettingsError};
+use super::{ALPN_H2, ALPN_HTTP1, ClientTls, SettingsError};
 
 /// What is spoken inside, as ALPN tells the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -132,7 +131,7 @@ impl From<PathBuf> for Pem {
 
 impl Pem {
     /// What messages call it: the file, or the setting.
-    fn place(&self) -> &Path {
+    pub(super) fn place(&self) -> &Path {
         match self {
             Self::File(path) => path,
             Self::Text { name, .. } => Path::new(name),
@@ -159,6 +158,26 @@ impl Pem {
         Ok(certificates)
     }
 
+    /// Lists of revoked certificates, in PEM. At least one.
+    pub(super) fn revocations(
+        &self,
+    ) -> Result<Vec<CertificateRevocationListDer<'static>>, SettingsError> {
+        let place = self.place();
+        let lists: Result<Vec<_>, _> = match self {
+            Self::File(path) => {
+                CertificateRevocationListDer::pem_file_iter(path).and_then(|found| found.collect())
+            }
+            Self::Text { text, .. } => CertificateRevocationListDer::pem_slice_iter(text).collect(),
+        };
+        let lists = lists.map_err(file_error("lists of revoked certificates", place))?;
+        if lists.is_empty() {
+            return Err(SettingsError::NoRevocations {
+                path: place.to_owned(),
+            });
+        }
+        Ok(lists)
+    }
+
     fn key(&self) -> Result<PrivateKeyDer<'static>, SettingsError> {
         let key = match self {
             Self::File(path) => PrivateKeyDer::from_pem_file(path),
@@ -168,48 +187,8 @@ impl Pem {
     }
 }
 
-/// How a server does TLS.
-#[derive(Clone, Debug)]
-pub struct ServerTlsSettings {
-    /// The server's certificate, with those between it and the authority behind it.
-    pub certificate: Pem,
-    /// Its key.
-    pub key: Pem,
-    /// The authorities of clients: each has to show a certificate of theirs. `None`: clients show
-    /// none.
-    pub client_ca: Option<Pem>,
-}
-
-impl ServerTlsSettings {
-    pub(super) fn load(&self) -> Result<ServerTls, SettingsError> {
-        let provider = provider();
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .expect("the provider has suites for both versions");
-        let builder = match &self.client_ca {
-            None => builder.with_no_client_auth(),
-            Some(authorities) => {
-                let roots = Arc::new(given_roots(authorities)?);
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
-                    .build()
-                    .expect("there is an authority, and no revocation list");
-                builder.with_client_cert_verifier(verifier)
-            }
-        };
-        let (chain, private) = identity(&self.certificate, &self.key)?;
-        let mut config = builder
-            .with_single_cert(chain, private)
-            .map_err(|reason| bad_identity(&self.certificate, &self.key, reason))?;
-        config.alpn_protocols = vec![ALPN_H2.to_vec()];
-        Ok(ServerTls {
-            config: Arc::new(config),
-            http1: false,
-        })
-    }
-}
-
 /// Named, not installed for the whole process: two libraries that install one break each other.
-fn provider() -> Arc<CryptoProvider> {
+pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
@@ -231,7 +210,7 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, SettingsError> {
     Ok(roots)
 }
 
-fn given_roots(authorities: &Pem) -> Result<RootCertStore, SettingsError> {
+pub(super) fn given_roots(authorities: &Pem) -> Result<RootCertStore, SettingsError> {
     let mut roots = RootCertStore::empty();
     for certificate in authorities.certificates("CA certificates")? {
         let added = roots.add(certificate);
@@ -243,7 +222,7 @@ fn given_roots(authorities: &Pem) -> Result<RootCertStore, SettingsError> {
     Ok(roots)
 }
 
-fn identity(
+pub(super) fn identity(
     certificate: &Pem,
     key: &Pem,
 ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), SettingsError> {
@@ -255,7 +234,7 @@ fn file_error(what: &'static str, path: &Path) -> impl FnOnce(pem::Error) -> Set
     move |reason| SettingsError::File { what, path, reason }
 }
 
-fn bad_identity(certificate: &Pem, key: &Pem, reason: rustls::Error) -> SettingsError {
+pub(super) fn bad_identity(certificate: &Pem, key: &Pem, reason: rustls::Error) -> SettingsError {
     SettingsError::BadIdentity {
         certificate: certificate.place().to_owned(),
         key: key.place().to_owned(),
