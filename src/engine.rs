@@ -17,12 +17,14 @@
 //! | [`queues`] | which consumer has which message of a queue |
 //! | [`traffic`] | what went over each channel |
 //! | [`clients`] | what clients did |
+//! | [`fairness`] | what one peer may take of what all share |
 //! | [`feeds`] | which receiver of a stored channel gets which messages next |
 
 mod arena;
 pub mod cache;
 pub mod clients;
 pub mod clock;
+pub mod fairness;
 pub mod feeds;
 pub mod pending;
 pub mod queues;
