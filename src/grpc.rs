@@ -7,6 +7,7 @@
 pub mod codec;
 mod event_stream;
 mod events;
+mod gate;
 pub mod health;
 mod management;
 mod observe;
@@ -33,6 +34,7 @@ use crate::wire::server::{Call, Service};
 use crate::wire::status::{Code, Status};
 use crate::wire_error::Refusal;
 
+use gate::{Gate, Lives};
 use observe::{Observer, Watch};
 use reflection::Reflection;
 use stored_subscription::Pacer;
@@ -159,12 +161,16 @@ impl GrpcService {
 
     fn kubemq(&self, method: &str, call: Call) {
         let (shard, limits) = (self.shard.clone(), self.queue_limits.borrow().clone());
-        let watch = self.observer.watch(&call);
+        if method == "Ping" {
+            let ping = system::ping(shard, self.info.clone(), call, self.begin());
+            return rt::spawn(Queue::Serve, "Ping", ping);
+        }
+        let gate = match Gate::open(&self.security, &call, lives(method)) {
+            Ok(gate) => gate,
+            Err(refusal) => return refuse(&shard, call, refusal),
+        };
+        let watch = self.observer.watch(&call, gate);
         match method {
-            "Ping" => {
-                let ping = system::ping(shard, self.info.clone(), call, self.begin());
-                rt::spawn(Queue::Serve, "Ping", ping);
-            }
             "SendEvent" => {
                 rt::spawn(
                     Queue::Serve,
@@ -231,7 +237,7 @@ impl GrpcService {
                 rt::spawn(Queue::Serve, "StreamQueueMessage", stream);
             }
             "QueuesInfo" => {
-                let info = queues::info(shard, call, self.begin());
+                let info = queues::info(shard, watch, call, self.begin());
                 rt::spawn(Queue::Serve, "QueuesInfo", info);
             }
             method => refuse(&self.shard, call, unknown_method("kubemq.kubemq", method)),
@@ -252,13 +258,34 @@ impl Service for GrpcService {
             "kubemq.kubemq" => self.kubemq(method, call),
             "grpc.health.v1.Health" => system::health(&self.shard, method, call),
             "grpc.reflection.v1.ServerReflection" | "grpc.reflection.v1alpha.ServerReflection" => {
-                system::reflection(&self.shard, self.reflection.clone(), service, method, call);
+                match Gate::open(&self.security, &call, Lives::On) {
+                    Ok(gate) => {
+                        let reflection = self.reflection.clone();
+                        system::reflection(&self.shard, gate, reflection, service, method, call);
+                    }
+                    Err(refusal) => refuse(&self.shard, call, refusal),
+                }
             }
             service => {
                 let service = service.into();
                 refuse(&self.shard, call, Refusal::UnknownService { service });
             }
         }
+    }
+}
+
+/// Which calls go on for as long as their callers like.
+fn lives(method: &str) -> Lives {
+    match method {
+        "SendEventsStream"
+        | "SubscribeToEvents"
+        | "SubscribeToRequests"
+        | "QueuesUpstream"
+        | "QueuesDownstream"
+        | "StreamQueueMessage"
+        // It may wait for an hour.
+        | "ReceiveQueueMessages" => Lives::On,
+        _ => Lives::Briefly,
     }
 }
 
@@ -285,11 +312,25 @@ fn refused(shard: &Shard, refusal: Refusal) -> Status {
         Refusal::StoreFailed => &counters.refusals_log_failed,
         Refusal::PendingRequestsFull => &counters.refusals_pending_full,
         Refusal::ShuttingDown | Refusal::NotReady => &counters.refusals_shutdown,
+        Refusal::Unauthenticated(_) | Refusal::TokenExpired | Refusal::CredentialsWithdrawn => {
+            &counters.refusals_unauthenticated
+        }
+        Refusal::AccessDenied | Refusal::ClientIdBound { .. } => &counters.refusals_denied,
+        Refusal::LimitReached { .. } => &counters.refusals_limit,
+        Refusal::Overloaded { .. } => &counters.refusals_overloaded,
         _ if refusal.code() == Code::Unimplemented => &counters.refusals_unimplemented,
         _ => &counters.refusals_invalid,
     };
     counter.increment();
     refusal.into()
+}
+
+/// The status of a stream that the broker ends. The broker's own end is no refusal.
+fn ended(shard: &Shard, refusal: Refusal) -> Status {
+    match refusal {
+        Refusal::ShuttingDown | Refusal::ChannelDeleted => refusal.into(),
+        refusal => refused(shard, refusal),
+    }
 }
 
 fn unknown_method(service: &str, method: &str) -> Refusal {

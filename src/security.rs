@@ -15,6 +15,7 @@
 //! such as caches and buckets, belongs to the executor.
 
 pub mod authentication;
+pub mod limits;
 pub mod policy;
 
 use std::borrow::Cow;
@@ -30,6 +31,7 @@ use crate::model::identity::{CertificateNames, Identity, Proof};
 use crate::rt::Notify;
 
 use authentication::Authenticator;
+use limits::Limits;
 use policy::Policy;
 
 /// What a client shows of itself.
@@ -123,6 +125,7 @@ pub struct Security {
     watching: RefCell<Slab<Notify>>,
     /// Everybody, while nobody is asked.
     anonymous: Rc<Identity>,
+    limits: Rc<Limits>,
 }
 
 impl Default for Security {
@@ -134,6 +137,7 @@ impl Default for Security {
             generation: Cell::new(0),
             watching: RefCell::default(),
             anonymous: Rc::new(Identity::anonymous()),
+            limits: Rc::default(),
         }
     }
 }
@@ -142,9 +146,24 @@ impl Security {
     /// Begins with these rules.
     #[must_use]
     pub fn new(rules: Arc<Rules>) -> Rc<Self> {
-        let security = Rc::new(Self::default());
+        Self::with_limits(rules, Rc::default())
+    }
+
+    /// Begins with these rules, and with limits.
+    #[must_use]
+    pub fn with_limits(rules: Arc<Rules>, limits: Rc<Limits>) -> Rc<Self> {
+        let security = Rc::new(Self {
+            limits,
+            ..Self::default()
+        });
         security.replace(rules);
         security
+    }
+
+    /// What somebody may do in a time, and at once.
+    #[must_use]
+    pub const fn limits(&self) -> &Rc<Limits> {
+        &self.limits
     }
 
     /// Goes by these rules from now on.

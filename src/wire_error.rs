@@ -11,9 +11,11 @@
 
 mod queue;
 mod queue_streams;
+mod security;
 mod store;
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use crate::model::Kind;
 use crate::model::name::NameError;
@@ -176,6 +178,31 @@ pub enum Refusal {
     NotReady,
     /// The broker is about to end.
     ShuttingDown,
+    /// Nobody knows who calls; the text says why.
+    Unauthenticated(Cow<'static, str>),
+    /// No rule allows it, or one forbids it. Which one is nobody's business.
+    AccessDenied,
+    /// The client id is that of somebody else.
+    ClientIdBound {
+        /// The one that the caller may use.
+        id: Box<str>,
+    },
+    /// The token of a live stream has expired.
+    TokenExpired,
+    /// What the caller of a live stream has shown counts no more.
+    CredentialsWithdrawn,
+    /// The caller has had what it may.
+    LimitReached {
+        /// The key of the limit.
+        limit: &'static str,
+        /// When there is room again.
+        retry_after: Option<Duration>,
+    },
+    /// More is asked of the broker than it can do.
+    Overloaded {
+        /// When it may be less.
+        retry_after: Option<Duration>,
+    },
 }
 
 impl Refusal {
@@ -213,7 +240,7 @@ impl Refusal {
         if let Some(text) = self.fixed_text().or_else(|| self.queue_text()) {
             return Cow::Borrowed(text);
         }
-        if let Some(text) = self.store_text() {
+        if let Some(text) = self.store_text().or_else(|| self.security_text()) {
             return text;
         }
         Cow::Owned(match self {
@@ -299,6 +326,9 @@ impl Refusal {
     /// The code that goes with the text when the call ends with it.
     #[must_use]
     pub const fn code(&self) -> Code {
+        if let Some(code) = self.security_code() {
+            return code;
+        }
         match self {
             Self::UnknownMethod { .. }
             | Self::UnknownService { .. }
@@ -324,7 +354,7 @@ impl Refusal {
     /// The status that ends the call.
     #[must_use]
     pub fn status(&self) -> Status {
-        Status::new(self.code(), self.text())
+        Status::new(self.code(), self.text()).with_retry_after(self.retry_after())
     }
 }
 

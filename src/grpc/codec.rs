@@ -28,6 +28,7 @@ pub mod queue_stream;
 pub mod request;
 pub mod response;
 pub mod scan;
+pub mod sender;
 pub mod subscribe;
 pub mod tags;
 pub mod validate;

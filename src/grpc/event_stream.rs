@@ -16,13 +16,15 @@ use bytes::Bytes;
 
 use super::codec::event::EventView;
 use super::codec::queue::QueueLimits;
+use super::codec::sender::Signed;
 use super::codec::validate;
 use super::events::{Checked, NoRoom, count_received};
 use super::observe::{Access, Watch};
 use super::routed::{Handed, Routed, told};
-use super::{Busy, refused};
+use super::{Busy, ended, refused};
 use crate::model::name::Target;
 use crate::rt;
+use crate::security::Action;
 use crate::shard::{Receipts, Shard};
 use crate::wire::server::{Call, MessageReader, ResponseStream};
 use crate::wire::status::{Code, Status};
@@ -92,7 +94,8 @@ enum Taken {
 /// What a publish stream does next.
 enum Next {
     Message(Result<Option<Bytes>, Status>),
-    Shutdown,
+    /// The broker ends, or the client may send nothing any more.
+    End(Refusal),
     /// Everything is answered, and the end was decided before.
     Answered,
     Gone,
@@ -117,7 +120,11 @@ impl Publisher {
                     };
                 }
                 if shutdown.poll(cx).is_ready() {
-                    return Poll::Ready(Next::Shutdown);
+                    return Poll::Ready(Next::End(Refusal::ShuttingDown));
+                }
+                // What is sent to which channel is asked for with each event.
+                if let Poll::Ready(refusal) = self.watch.gate.poll_closed(cx, |_| Ok(())) {
+                    return Poll::Ready(Next::End(refusal));
                 }
                 if self.results.is_full() {
                     return Poll::Pending;
@@ -131,7 +138,7 @@ impl Publisher {
                 }
                 Next::Message(Ok(None)) => end = Some(Status::new(Code::Ok, "")),
                 Next::Message(Err(status)) => end = Some(status),
-                Next::Shutdown => end = Some(Refusal::ShuttingDown.into()),
+                Next::End(refusal) => end = Some(ended(&self.shard, refusal)),
                 Next::Answered => return end.ok_or(Gone),
                 Next::Gone => return Err(Gone),
             }
@@ -215,6 +222,15 @@ impl Publisher {
 
     /// Publishes one event.
     fn publish(&mut self, message: &[u8], now_ns: i64) -> Result<Taken, NoRoom> {
+        let bound = match self.watch.gate.bind(message, Signed::Other) {
+            Ok(bound) => bound,
+            Err(refusal) => {
+                let event_id = EventView::event_id_of(message).unwrap_or_default();
+                self.refuse(message, event_id, refusal);
+                return Ok(Taken::Done);
+            }
+        };
+        let message = &*bound;
         let event = match EventView::parse(message) {
             Ok(event) => event,
             Err(error) => {
@@ -237,6 +253,10 @@ impl Publisher {
             }
         };
         let access = Access::event(&event, &checked.event_id, message.len());
+        if let Err(refusal) = self.watch.gate.allow(&access, Action::Write) {
+            self.refuse(message, event.event_id, refusal);
+            return Ok(Taken::Done);
+        }
         if event.store {
             checked.send(&self.shard, Some(&self.receipts))?;
             self.results.wait(&checked.event_id, checked.stored_len());
@@ -256,7 +276,10 @@ impl Publisher {
 
     /// Publishes an event to the targets of its route.
     async fn publish_routed(&mut self, message: &[u8], now_ns: i64) -> Result<(), Gone> {
-        // It was parsed and checked a moment ago.
+        // It was bound, parsed and checked a moment ago.
+        let bound = self.watch.gate.bind(message, Signed::Other);
+        let bound = bound.unwrap_or_default();
+        let message = &*bound;
         let Ok(event) = EventView::parse(message) else {
             return Ok(());
         };

@@ -12,6 +12,7 @@ use super::codec::event::{
 };
 use super::codec::id::{self, MessageId};
 use super::codec::queue::QueueLimits;
+use super::codec::sender::Signed;
 use super::codec::{subscribe, validate};
 use super::observe::{Access, Begun, Deed, Watch};
 use super::routed;
@@ -22,6 +23,7 @@ use crate::engine::stored::StoredKind;
 use crate::model::Kind;
 use crate::model::name::Target;
 use crate::rt;
+use crate::security::Action;
 use crate::shard::{Full, Receipts, Shard, StoreBusy, record};
 use crate::wire::server::Call;
 use crate::wire_error::Refusal;
@@ -76,6 +78,8 @@ async fn hand_over(
     message: &[u8],
 ) -> Result<HandedOver, Refusal> {
     let now_ns = rt::unix_ns();
+    let bound = watch.gate.bind(message, Signed::Other)?;
+    let message = &*bound;
     let event = EventView::parse(message)?;
     if validate::validate_event(&event)? == Target::Route {
         let routed = routed::send_event(shard, limits, watch, &event, message, now_ns);
@@ -83,11 +87,12 @@ async fn hand_over(
         return Ok(HandedOver { result, stored });
     }
     let checked = Checked::new(shard, &event, now_ns)?;
+    let access = Access::event(&event, &checked.event_id, message.len());
+    watch.gate.allow(&access, Action::Write)?;
     let receipts = event.store.then(|| shard.receipts());
     while let Err(no_room) = checked.send(shard, receipts.as_ref()) {
         no_room.wait(shard, event.channel).await?;
     }
-    let access = Access::event(&event, &checked.event_id, message.len());
     let stored = match receipts {
         Some(receipts) => Some((receipts, watch.begin(&access, Deed::Send))),
         None => {

@@ -8,9 +8,11 @@ use super::codec::management::{
     Operation, PartedAnswer, list_item, list_response, management_response,
 };
 use super::codec::request::{RequestType, RequestView};
+use super::gate::Gate;
 use super::queues;
 use crate::model::Kind;
 use crate::rt;
+use crate::security::Action;
 use crate::shard::{
     ChannelChange, ChannelQuestion, Redrive, Redriven, Shard, StoreFailure, WhichChannels,
 };
@@ -37,6 +39,26 @@ pub(super) fn read(request: &RequestView<'_>, request_type: RequestType) -> Aske
     Asked {
         request_id: request.request_id.to_owned(),
         operation,
+    }
+}
+
+impl Asked {
+    /// Asks whether it may be done. What means nothing may: its answer says so.
+    pub(super) fn allow(&self, gate: &mut Gate, client_id: &str) -> Result<(), Refusal> {
+        let Ok(operation) = &self.operation else {
+            return Ok(());
+        };
+        let channel = match operation {
+            Operation::List(..) => return gate.allow_managing(client_id, None, Action::Read),
+            Operation::Create(_, channel)
+            | Operation::Delete(_, channel)
+            | Operation::Purge(_, channel) => channel,
+            Operation::Redrive { queue, target, .. } => {
+                gate.allow_target(client_id, target)?;
+                queue
+            }
+        };
+        gate.allow_managing(client_id, Some(channel), Action::Write)
     }
 }
 

@@ -25,6 +25,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use ringmq_proto::kubemq::Subscribe;
@@ -36,6 +37,7 @@ use super::codec::queue::QueueMessageView;
 use super::codec::request::{RequestType, RequestView};
 use super::codec::response::ResponseView;
 use super::codec::subscribe;
+use super::gate::Gate;
 use crate::engine::clients::{Figures, Use, Who};
 use crate::model::{Kind, name};
 use crate::notifications::{self, Notifications, OpenReport, Resource};
@@ -72,11 +74,13 @@ impl Observer {
     }
 
     /// Watches a call that has just come.
-    pub(super) fn watch(self: &Rc<Self>, call: &Call) -> Watch {
+    pub(super) fn watch(self: &Rc<Self>, call: &Call, gate: Gate) -> Watch {
         Watch {
+            gate,
             observer: self.clone(),
             address: call.peer(),
             last: None,
+            place: None,
             expected: VecDeque::new(),
             presence: None,
             tracer: self.spans.as_ref().map(|spans| {
@@ -134,20 +138,24 @@ pub(super) struct Begun {
     traced: Option<Box<Traced>>,
 }
 
-/// A queue and its client, kept for the records of what is settled later.
+/// A queue and its client, kept for what comes later: records of settlements, and new rules.
 #[derive(Debug)]
 pub(super) struct Place {
-    client: Box<str>,
-    channel: Box<str>,
+    pub(super) client: Box<str>,
+    pub(super) channel: Box<str>,
 }
 
 /// What is seen of one call.
 pub(super) struct Watch {
+    /// What the call may do.
+    pub(super) gate: Gate,
     observer: Rc<Observer>,
     /// Where the call comes from.
     address: SocketAddr,
     /// The client and the channel of the last message.
     last: Option<Use>,
+    /// Where messages were asked for last.
+    place: Option<Rc<Place>>,
     /// INVARIANT: one for each message that waits for its receipt, in their order.
     expected: VecDeque<Begun>,
     /// The subscription or the consumer that the call is.
@@ -449,14 +457,19 @@ impl Watch {
         self.conclude(begun, figures);
     }
 
-    /// Where messages come from that are settled later, when anybody wants to know.
-    pub(super) fn place(&self, access: &Access<'_>) -> Option<Rc<Place>> {
-        self.is_reporting().then(|| {
+    /// Where messages come from. A consumer mostly asks for those of one queue again and again.
+    pub(super) fn place(&mut self, access: &Access<'_>) -> Rc<Place> {
+        let last = self.place.as_ref();
+        let last =
+            last.filter(|last| (&*last.channel, &*last.client) == (access.channel, access.client));
+        let place = last.cloned().unwrap_or_else(|| {
             Rc::new(Place {
                 client: access.client.into(),
                 channel: access.channel.into(),
             })
-        })
+        });
+        self.place = Some(place.clone());
+        place
     }
 
     /// Messages are being settled; the record is to be finished. `client` is who settles, if the
@@ -474,6 +487,15 @@ impl Watch {
             given => given,
         };
         self.report(&Access::queue(&place.channel, client, id), deed)
+    }
+
+    /// Ready when a call that waits for messages of one queue may not go on.
+    pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<Refusal> {
+        let place = self.place.as_ref();
+        self.gate.poll_closed(cx, |gate| match place {
+            Some(place) => gate.allow_standing(Kind::Queues, &place.client, &place.channel),
+            None => Ok(()),
+        })
     }
 
     fn stays(&mut self, used: Use) {

@@ -59,15 +59,16 @@ fn told(shard: &Shard, refusal: Refusal) -> Cow<'static, str> {
     text
 }
 
-/// The answer to a request that was refused: `answer` makes one of the text. The end of the broker
-/// is a status, which clients take for what it is and try again elsewhere.
+/// The answer to a request that was refused: `answer` makes one of the text. What says nothing of
+/// the request itself is a status, such as the end of the broker: clients take that for what it is
+/// and try again elsewhere.
 fn answer_refusal(
     shard: &Shard,
     refusal: Refusal,
     answer: impl FnOnce(&str) -> Bytes,
 ) -> Result<Bytes, Status> {
-    match refusal {
-        Refusal::ShuttingDown | Refusal::NotReady => Err(refused(shard, refusal)),
-        refusal => Ok(answer(&told(shard, refusal))),
+    match refusal.is_about_the_call() {
+        true => Err(refused(shard, refusal)),
+        false => Ok(answer(&told(shard, refusal))),
     }
 }

@@ -11,6 +11,7 @@ use super::codec::context::Sent;
 use super::codec::management::MANAGEMENT_CHANNEL;
 use super::codec::request::{RequestType, RequestView, request_frame};
 use super::codec::response::{ResponseView, cached_response, response_message};
+use super::codec::sender::Signed;
 use super::codec::{id, subscribe, validate};
 use super::observe::{Access, Begun, Deed, Watch, finish};
 use super::subscription::{CheckedSubscribe, to_channel_at};
@@ -18,6 +19,7 @@ use super::{Active, management, refused};
 use crate::model::Kind;
 use crate::notifications::OpenReport;
 use crate::rt;
+use crate::security::Action;
 use crate::shard::{Ask, Outcome, Pending, Refused, Responded, Shard, record};
 use crate::wire::server::{Call, Responder};
 use crate::wire::status::{Code, Status};
@@ -114,20 +116,22 @@ fn ask(
     message: &[u8],
     deadline: Option<rt::Instant>,
 ) -> Result<Asking, Refusal> {
+    let bound = watch.gate.bind(message, Signed::Request)?;
+    let message = &*bound;
     let request = RequestView::parse(message)?;
     let request_type = validate::validate_request(&request)?;
     let kind = request_type.kind();
+    let access = Access::request(&request, kind, request.request_id, message.len());
     if request.channel == MANAGEMENT_CHANNEL {
         if shard.is_draining() {
             return Err(Refusal::ShuttingDown);
         }
-        let access = Access::request(&request, kind, request.request_id, message.len());
-        let report = watch.managing(&access);
-        return Ok(Asking::Broker(
-            management::read(&request, request_type),
-            report,
-        ));
+        let asked = management::read(&request, request_type);
+        asked.allow(&mut watch.gate, request.client_id)?;
+        return Ok(Asking::Broker(asked, watch.managing(&access)));
     }
+    // Before anything is looked for: a remembered answer is for those who may ask.
+    watch.gate.allow(&access, Action::Write)?;
     match request_type {
         RequestType::Command => shard.counters.commands_received.increment(),
         RequestType::Query => shard.counters.queries_received.increment(),
@@ -151,7 +155,10 @@ fn ask(
             to_channel_at(request_frame(&request, &request_id, reply_channel, out))
         })
         .map_err(refusal)?;
-    let access = Access::request(&request, kind, &request_id, message.len());
+    let access = Access {
+        id: &request_id,
+        ..access
+    };
     Ok(Asking::Responder(Asked {
         begun: watch.begin(&access, Deed::Send),
         pending,
@@ -242,8 +249,12 @@ pub(super) async fn send_response(shard: Rc<Shard>, mut watch: Watch, call: Call
 
 /// Brings a response to whoever asked. One that comes late, twice or unasked is dropped and
 /// counted; the responder sees success all the same.
+///
+/// No rule is asked: who knows the reply channel, 128 random bits that count once, was given the
+/// request, and so was allowed to read its channel.
 fn respond(shard: &Shard, watch: &mut Watch, message: &Bytes) -> Result<Responded, Refusal> {
-    let response = ResponseView::parse(message)?;
+    let message = watch.gate.bind_whole(message, Signed::Response)?;
+    let response = ResponseView::parse(&message)?;
     let checked = validate::validate_response(&response);
     watch.responded(&response, message.len(), checked.as_ref().copied());
     checked?;

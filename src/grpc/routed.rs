@@ -22,6 +22,7 @@ use super::refused;
 use crate::model::Kind;
 use crate::routing::Target;
 use crate::rt;
+use crate::security::Action;
 use crate::shard::{Receipts, Shard};
 use crate::wire_error::Refusal;
 
@@ -314,6 +315,8 @@ fn send_to_queue(
     receipts: &Receipts,
 ) -> Result<Sent, Unsent> {
     let checked = send::Checked::new(shard, limits, copy).map_err(Unsent::Refused)?;
+    let allowed = checked.allow(&mut watch.gate);
+    allowed.map_err(Unsent::Refused)?;
     checked.send(shard, receipts).map_err(Unsent::NoRoom)?;
     watch.expect(&checked.access(copy.len()));
     Ok(Sent::Queued(checked.facts()))
@@ -339,6 +342,7 @@ fn send_event_copy(
     validate::validate_event_to_channel(&event).map_err(refuse)?;
     let checked = Checked::new(shard, &event, now_ns).map_err(refuse)?;
     let access = Access::event(&event, &checked.event_id, copy.len());
+    watch.gate.allow(&access, Action::Write).map_err(refuse)?;
     if event.store {
         let sent = checked.send(shard, Some(receipts));
         sent.map_err(Unsent::NoRoom)?;

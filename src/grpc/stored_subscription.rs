@@ -20,7 +20,8 @@ use ringmq_proto::kubemq::Subscribe;
 use ringmq_proto::kubemq::subscribe::EventsStoreType;
 
 use super::observe::Watch;
-use super::{Busy, refused};
+use super::subscription::poll_closed;
+use super::{Busy, ended, refused};
 use crate::model::Kind;
 use crate::rt;
 use crate::shard::{EndReason, Shard, Shutdown, Start, StoredSubscribe, StoredSubscriber};
@@ -80,6 +81,7 @@ pub(super) async fn serve(
     let mut delivery = Delivery {
         subscriber,
         watch,
+        subscribe,
         stream,
         parts: VecDeque::new(),
         mark: 0,
@@ -95,9 +97,10 @@ pub(super) async fn serve(
         End::Gone => return,
         End::Reason(EndReason::Shutdown) => Refusal::ShuttingDown,
         End::Reason(EndReason::ChannelDeleted) => Refusal::ChannelDeleted,
+        End::Closed(refusal) => refusal,
     };
     // Never OK while the connection lives: clients would take it for an orderly end.
-    delivery.stream.finish(refusal.into());
+    delivery.stream.finish(ended(&shard, refusal));
 }
 
 /// Where a subscription starts that has no durable position yet.
@@ -129,6 +132,8 @@ const fn to_ns(value: u64) -> u64 {
 enum End {
     Gone,
     Reason(EndReason),
+    /// Its client may not have any more.
+    Closed(Refusal),
 }
 
 impl From<Gone> for End {
@@ -137,10 +142,19 @@ impl From<Gone> for End {
     }
 }
 
+/// Nothing is delivered any more; what was delivered may be confirmed.
+struct Ending {
+    /// The turns of the pace that are left for that.
+    turns: u32,
+    /// Why, when it is not the end of the broker.
+    refusal: Option<Refusal>,
+}
+
 /// A live subscription.
-struct Delivery {
+struct Delivery<'a> {
     subscriber: StoredSubscriber,
     watch: Watch,
+    subscribe: &'a Subscribe,
     stream: ResponseStream,
     /// What is left of the chunk that is being handed to the stream, and its mark.
     parts: VecDeque<Bytes>,
@@ -149,13 +163,12 @@ struct Delivery {
     ping: Option<Ping>,
     pace: Pace,
     shutdown: Shutdown,
-    /// The broker ends: the turns of the pace that are left for the client to confirm.
-    ending: Option<u32>,
+    ending: Option<Ending>,
     /// While something is to be confirmed.
     busy: Busy,
 }
 
-impl Delivery {
+impl Delivery<'_> {
     /// Delivers and confirms until the end.
     fn poll(&mut self, control: &ConnectionControl, cx: &mut Context<'_>) -> Poll<End> {
         match self.advance(control, cx) {
@@ -172,10 +185,13 @@ impl Delivery {
         }
         let _ready_or_on_its_way = self.poll_answer(cx)?;
         if self.shutdown.poll(cx).is_ready() {
-            // No chunks any more; but a client that keeps up shall find no repetition behind a
-            // restart.
-            self.ending = Some(ENDING_TURNS);
-            self.confirmation.hurry();
+            self.end(None);
+        }
+        if self.ending.is_none() {
+            let closed = poll_closed(&mut self.watch, Kind::EventsStore, self.subscribe, cx);
+            if let Poll::Ready(refusal) = closed {
+                self.end(Some(refusal));
+            }
         }
         while self.poll_send(cx)?.is_ready()
             && self.ending.is_none()
@@ -199,22 +215,31 @@ impl Delivery {
         self.end_when_due(cx)
     }
 
-    /// Ends the subscription when the broker ends and the client has confirmed everything, or has
-    /// had its time.
+    /// No chunks any more; but a client that keeps up shall find no repetition when it comes back.
+    fn end(&mut self, refusal: Option<Refusal>) {
+        let turns = ENDING_TURNS;
+        self.ending = Some(Ending { turns, refusal });
+        self.confirmation.hurry();
+    }
+
+    /// Ends the subscription when the client has confirmed everything, or has had its time.
     fn end_when_due(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
         let settled = self.parts.is_empty() && self.confirmation.is_settled();
-        let Some(turns) = &mut self.ending else {
+        let Some(ending) = &mut self.ending else {
             self.busy.set(!settled);
             return Ok(());
         };
         if self.pace.register(cx) {
-            *turns = turns.saturating_sub(1);
+            ending.turns = ending.turns.saturating_sub(1);
         }
-        let due = settled || *turns == 0;
+        let due = settled || ending.turns == 0;
         self.busy.set(!due);
         // In the middle of a message there is no orderly end: the connection's end is it.
         match due && self.parts.is_empty() {
-            true => Err(End::Reason(EndReason::Shutdown)),
+            true => Err(match ending.refusal.take() {
+                Some(refusal) => End::Closed(refusal),
+                None => End::Reason(EndReason::Shutdown),
+            }),
             false => Ok(()),
         }
     }

@@ -1,17 +1,19 @@
 //! Serving a subscription: from the outbox to the client.
 
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ringmq_proto::kubemq::Subscribe;
 
 use super::codec::FrameInfo;
-use super::observe::Watch;
-use super::refused;
+use super::codec::sender::Signed;
+use super::observe::{Access, Watch};
+use super::{ended, refused};
 use crate::model::Kind;
 use crate::rt::{self, Instant};
-use crate::shard::{ChannelAt, EndReason, Outbox, Shard, Subscriber};
+use crate::security::Action;
+use crate::shard::{ChannelAt, Outbox, Shard, Subscriber};
 use crate::wire::server::{Call, Responder, ResponseStream};
 use crate::wire_error::Refusal;
 
@@ -50,7 +52,7 @@ pub(super) async fn check(
 ) -> Option<(Responder, Kind, Subscribe)> {
     let (mut reader, responder) = call.into_parts();
     let checked = match reader.only_message().await {
-        Ok(message) => decode(&message).map_err(|refusal| {
+        Ok(message) => admit(watch, &message, decode).map_err(|refusal| {
             watch.refused_subscribe(&message, &refusal);
             refused(shard, refusal)
         }),
@@ -63,6 +65,34 @@ pub(super) async fn check(
             None
         }
     }
+}
+
+/// Decodes a subscription, in the name that counts, and asks whether it may be.
+fn admit(
+    watch: &mut Watch,
+    message: &[u8],
+    decode: fn(&[u8]) -> CheckedSubscribe,
+) -> CheckedSubscribe {
+    let message = watch.gate.bind(message, Signed::Other)?;
+    let (kind, subscribe) = decode(&message)?;
+    let access = Access::subscription(kind, &subscribe);
+    watch.gate.allow(&access, Action::Read)?;
+    Ok((kind, subscribe))
+}
+
+/// Ready when a subscription may not go on.
+pub(super) fn poll_closed(
+    watch: &mut Watch,
+    kind: Kind,
+    subscribe: &Subscribe,
+    cx: &mut Context<'_>,
+) -> Poll<Refusal> {
+    let Subscribe {
+        client_id, channel, ..
+    } = subscribe;
+    watch
+        .gate
+        .poll_closed(cx, |gate| gate.allow_standing(kind, client_id, channel))
 }
 
 /// Subscribes and serves until the client leaves or the broker ends.
@@ -89,10 +119,10 @@ pub(super) async fn serve(
         return;
     };
     watch.subscribed(kind, subscribe);
-    let end = deliver(&subscriber, &mut stream, subscribe, &mut watch).await;
-    if end.is_some() {
+    let end = deliver(&subscriber, &mut stream, kind, subscribe, &mut watch).await;
+    if let Some(refusal) = end {
         // Never OK while the connection lives: clients would take it for an orderly end.
-        stream.finish(Refusal::ShuttingDown.into());
+        stream.finish(ended(&shard, refusal));
     }
 }
 
@@ -100,21 +130,25 @@ pub(super) async fn serve(
 async fn deliver(
     subscriber: &Subscriber,
     stream: &mut ResponseStream,
+    kind: Kind,
     subscribe: &Subscribe,
     watch: &mut Watch,
-) -> Option<EndReason> {
+) -> Option<Refusal> {
     let outbox = subscriber.outbox();
     let mut logged: Option<Instant> = None;
     loop {
-        let alive = std::future::poll_fn(|cx| {
+        let ready = std::future::poll_fn(|cx| {
             if stream.poll_reset(cx).is_ready() {
-                return Poll::Ready(false);
+                return Poll::Ready(Err(None));
             }
-            outbox.poll_ready(cx).map(|()| true)
+            if let Poll::Ready(refusal) = poll_closed(watch, kind, subscribe, cx) {
+                return Poll::Ready(Err(Some(refusal)));
+            }
+            outbox.poll_ready(cx).map(Ok)
         })
         .await;
-        if !alive {
-            return None;
+        if let Err(end) = ready {
+            return end;
         }
         let mut bytes = 0;
         while let Some(chunk) = outbox.take() {
@@ -124,12 +158,18 @@ async fn deliver(
                 return None;
             }
             subscriber.drained_some();
+            // A publisher may keep this loop from ever ending.
+            let closed =
+                std::future::poll_fn(|cx| Poll::Ready(poll_closed(watch, kind, subscribe, cx)));
+            if let Poll::Ready(refusal) = closed.await {
+                return Some(refusal);
+            }
         }
         if bytes > 0 {
             watch.delivered(outbox.take_frames(), bytes);
         }
-        if let Some(reason) = outbox.ended() {
-            return Some(reason);
+        if outbox.ended().is_some() {
+            return Some(Refusal::ShuttingDown);
         }
         log_drops(outbox, subscribe, &mut logged);
     }

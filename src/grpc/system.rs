@@ -7,10 +7,11 @@ use bytes::{Bytes, BytesMut};
 use prost::Message;
 use ringmq_proto::kubemq::PingResult;
 
+use super::gate::Gate;
 use super::reflection::Reflection;
-use super::{Active, ServerInfo, health, refuse, unknown_method};
+use super::{Active, ServerInfo, ended, health, refuse, unknown_method};
 use crate::rt::{self, Queue};
-use crate::shard::{Shard, Shutdown, record};
+use crate::shard::{Shard, record};
 use crate::wire::framing;
 use crate::wire::server::{Call, MessageReader, ResponseStream};
 use crate::wire::status::{Code, Status};
@@ -102,21 +103,22 @@ async fn watch(shard: Rc<Shard>, call: Call) {
 
 pub(super) fn reflection(
     shard: &Rc<Shard>,
+    gate: Gate,
     reflection: Rc<Reflection>,
     service: &str,
     method: &str,
     call: Call,
 ) {
     if method == "ServerReflectionInfo" {
-        let shutdown = shard.watch_shutdown();
-        let stream = reflect(shutdown, reflection, call);
+        let stream = reflect(shard.clone(), gate, reflection, call);
         rt::spawn(Queue::Background, "ServerReflectionInfo", stream);
     } else {
         refuse(shard, call, unknown_method(service, method));
     }
 }
 
-async fn reflect(shutdown: Shutdown, reflection: Rc<Reflection>, call: Call) {
+async fn reflect(shard: Rc<Shard>, mut gate: Gate, reflection: Rc<Reflection>, call: Call) {
+    let shutdown = shard.watch_shutdown();
     let (mut reader, responder) = call.into_parts();
     let Ok(mut stream) = responder.start() else {
         return;
@@ -125,6 +127,9 @@ async fn reflect(shutdown: Shutdown, reflection: Rc<Reflection>, call: Call) {
         let next = std::future::poll_fn(|cx| {
             if shutdown.poll(cx).is_ready() {
                 return Poll::Ready(Err(Refusal::ShuttingDown.into()));
+            }
+            if let Poll::Ready(refusal) = gate.poll_closed(cx, |_| Ok(())) {
+                return Poll::Ready(Err(ended(&shard, refusal)));
             }
             poll_next(&mut reader, &mut stream, cx)
         })

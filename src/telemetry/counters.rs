@@ -270,6 +270,10 @@ counters! {
         refusals_store_busy: reason = "store_busy",
         refusals_disk_full: reason = "disk_full",
         refusals_log_failed: reason = "log_failed",
+        refusals_unauthenticated: reason = "unauthenticated",
+        refusals_denied: reason = "denied",
+        refusals_limit: reason = "limit",
+        refusals_overloaded: reason = "overloaded",
     }
 
     /// Stored events that publishers sent and that are durable.

@@ -89,7 +89,7 @@ impl<'a> Access<'a> {
         }
     }
 
-    pub(super) fn subscription(kind: Kind, subscribe: &'a Subscribe) -> Self {
+    pub(in crate::grpc) fn subscription(kind: Kind, subscribe: &'a Subscribe) -> Self {
         Self {
             kind,
             channel: &subscribe.channel,

@@ -7,8 +7,10 @@ use bytes::{Bytes, BytesMut};
 use super::{answer_refusal, given_or_new};
 use crate::engine::clients::Figures;
 use crate::grpc::codec::queue::{AckAllView, QueueLimits, ack_all_answer, validate};
+use crate::grpc::codec::sender::Signed;
 use crate::grpc::observe::{Access, Deed, Watch};
 use crate::grpc::{Active, refused};
+use crate::security::Action;
 use crate::shard::{ConsumerEvent, Shard};
 use crate::wire::server::Call;
 use crate::wire::status::Status;
@@ -35,12 +37,14 @@ async fn empty(
     watch: &mut Watch,
     message: Bytes,
 ) -> Result<Bytes, Status> {
+    let bound = watch.gate.bind(&message, Signed::Other);
+    let message = bound.map_err(|refusal| refused(shard, refusal))?;
     let request = AckAllView::parse(&message).map_err(|error| refused(shard, error.into()))?;
     let request_id = given_or_new(shard, request.request_id).into_owned();
     let access = Access::queue(request.channel, request.client_id, &request_id);
     let checked = match validate::validate_ack_all(&request, limits) {
         Ok(()) if shard.is_draining() => Err(Refusal::ShuttingDown),
-        checked => checked,
+        checked => checked.and_then(|()| watch.gate.allow(&access, Action::Write)),
     };
     let outcome = match checked {
         Ok(()) => {

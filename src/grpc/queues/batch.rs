@@ -8,6 +8,7 @@ use super::results::Results;
 use super::send::Sending;
 use super::{MESSAGES_PER_TURN, REQUEST_MESSAGES_MAX, given_or_new, told};
 use crate::grpc::codec::queue::{MessagesView, QueueLimits, QueueMessageView, batch_response};
+use crate::grpc::codec::sender::Signed;
 use crate::grpc::observe::Watch;
 use crate::grpc::{Active, refused};
 use crate::rt;
@@ -46,6 +47,8 @@ async fn send(
     let batch = check(&message)
         .await
         .map_err(|refusal| refused(shard, refusal))?;
+    let allowed = watch.gate.allow_all(&batch).await;
+    allowed.map_err(|refusal| refused(shard, refusal))?;
     let batch_id = batch.id.to_owned();
     let receipts = shard.receipts();
     let mut results = Results::default();
@@ -104,7 +107,13 @@ async fn hand_over(
     receipts: &Receipts,
     results: &mut Results,
 ) {
-    let refusal = match Sending::new(shard, limits, message) {
+    // All of them were allowed a moment ago; what was denied meanwhile is told in its place.
+    let bound = watch.gate.bind(message, Signed::Other);
+    let sending = match &bound {
+        Ok(bound) => Sending::new(shard, limits, bound),
+        Err(refusal) => Err(refusal.clone()),
+    };
+    let refusal = match sending.and_then(|sending| sending.allowed(&mut watch.gate)) {
         Ok(Sending::Route(routed)) => {
             let handed = Box::pin(routed.send_all(shard, limits, receipts, watch)).await;
             return results.routed(handed);

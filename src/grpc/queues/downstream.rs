@@ -26,6 +26,7 @@ use super::outgoing::Outgoing;
 use crate::grpc::codec::downstream::{AnswerHead, begin_answer_frame, failure_frame};
 use crate::grpc::observe::{Begun, Place, Watch, finish};
 use crate::grpc::{Busy, refused};
+use crate::model::Kind;
 use crate::notifications::OpenReport;
 use crate::shard::{
     Action, Consumer, ConsumerEvent, Delivery, Polled, SettleFailure, Shard, StoreFailure, Which,
@@ -92,7 +93,7 @@ struct OpenPoll {
     request_id: Box<str>,
     auto_ack: bool,
     begun: Begun,
-    place: Option<Rc<Place>>,
+    place: Rc<Place>,
 }
 
 /// A settlement whose outcome is not known.
@@ -131,14 +132,21 @@ struct Ending {
     status: Status,
     /// The client broke the stream's rules: what it holds counts as received.
     broken: bool,
-    /// The broker ends: nothing is answered any more, and this is how long the rest may take.
-    leaving: Option<Alarm>,
+    leaving: Option<Leaving>,
+}
+
+/// The call ends by the broker's will: nothing is answered any more.
+struct Leaving {
+    because: Refusal,
+    /// How long the rest may take.
+    patience: Alarm,
 }
 
 /// What a stream does next.
 enum Next {
     Message(Result<Option<Bytes>, Status>),
-    Shutdown,
+    /// The broker ends, or the client may not go on.
+    Leave(Refusal),
     /// Everything is answered, and the end was decided before.
     Done,
     Gone,
@@ -172,7 +180,12 @@ impl Downstream {
                     return Poll::Ready(Next::Done);
                 }
                 if !self.is_leaving() && shutdown.poll(cx).is_ready() {
-                    return Poll::Ready(Next::Shutdown);
+                    return Poll::Ready(Next::Leave(Refusal::ShuttingDown));
+                }
+                if !self.is_leaving()
+                    && let Poll::Ready(refusal) = self.poll_closed(cx)
+                {
+                    return Poll::Ready(Next::Leave(refusal));
                 }
                 if self.ending.is_some() || !self.may_read() {
                     return Poll::Pending;
@@ -185,7 +198,7 @@ impl Downstream {
                 Next::Message(Ok(None)) => self.half_closed(),
                 Next::Message(Err(status)) if status.code() == Code::Cancelled => return Err(Gone),
                 Next::Message(Err(status)) => self.broken(status),
-                Next::Shutdown => self.leave(),
+                Next::Leave(refusal) => self.leave(refusal),
                 Next::Done => return Ok(()),
                 Next::Gone => return Err(Gone),
             }
@@ -215,11 +228,11 @@ impl Downstream {
         Ok(())
     }
 
-    /// Whether the broker ends and the client has had its time.
+    /// Whether the broker ends the call and the client has had its time.
     fn patience_is_over(&mut self, cx: &mut Context<'_>) -> bool {
         let ending = self.ending.as_mut();
-        let patience = ending.and_then(|ending| ending.leaving.as_mut());
-        patience.is_some_and(|patience| patience.poll(cx).is_ready())
+        let leaving = ending.and_then(|ending| ending.leaving.as_mut());
+        leaving.is_some_and(|leaving| leaving.patience.poll(cx).is_ready())
     }
 
     fn may_read(&self) -> bool {
@@ -229,8 +242,26 @@ impl Downstream {
     }
 
     fn is_leaving(&self) -> bool {
+        self.leaving().is_some()
+    }
+
+    /// Why the broker ends the call, if it does.
+    fn leaving(&self) -> Option<&Refusal> {
         let ending = self.ending.as_ref();
-        ending.is_some_and(|ending| ending.leaving.is_some())
+        let leaving = ending.and_then(|ending| ending.leaving.as_ref());
+        leaving.map(|leaving| &leaving.because)
+    }
+
+    /// Ready when the client may not go on. What it holds it may settle under the rules that it
+    /// got it by; a poll that waits is asked for again.
+    fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<Refusal> {
+        let polls = &self.polls;
+        self.watch.gate.poll_closed(cx, |gate| {
+            let mut places = polls.values().map(|poll| &poll.place);
+            places.try_for_each(|place| {
+                gate.allow_standing(Kind::Queues, &place.client, &place.channel)
+            })
+        })
     }
 
     fn is_done(&mut self, cx: &mut Context<'_>) -> bool {
@@ -285,8 +316,8 @@ impl Downstream {
         let ends = matches!(outcome, Err(StoreFailure::ShuttingDown));
         if self.is_leaving() || ends {
             // The end of the call is the answer, and what has come goes back with everything else.
-            self.watch.polled(poll.begun, Err(&Refusal::ShuttingDown));
-            return;
+            let because = self.leaving().unwrap_or(&Refusal::ShuttingDown);
+            return self.watch.polled(poll.begun, Err(because));
         }
         let outcome = outcome.map_err(Refusal::from);
         if let Ok(polled) = &outcome {
@@ -320,7 +351,8 @@ impl Downstream {
         match polled.delivery {
             Some(delivery) if !poll.auto_ack => {
                 let (id, sequences) = (poll.transaction, &polled.sequences);
-                self.transactions.begin(id, delivery, poll.place, sequences);
+                let place = Some(poll.place);
+                self.transactions.begin(id, delivery, place, sequences);
                 if self.ending.is_some() {
                     // It came just then, and cannot be settled any more.
                     self.give_back(poll.transaction);
@@ -427,15 +459,18 @@ impl Downstream {
         });
     }
 
-    /// The broker ends.
-    fn leave(&mut self) {
+    /// The broker ends the call.
+    fn leave(&mut self, because: Refusal) {
         for ticket in self.polls.keys() {
             self.consumer.cancel(*ticket);
         }
         self.ending = Some(Ending {
-            status: refused(&self.shard, Refusal::ShuttingDown),
+            status: refused(&self.shard, because.clone()),
             broken: false,
-            leaving: Some(Alarm::new(LEAVING)),
+            leaving: Some(Leaving {
+                because,
+                patience: Alarm::new(LEAVING),
+            }),
         });
     }
 

@@ -8,21 +8,24 @@ use crate::grpc::codec::DecodeError;
 use crate::grpc::codec::management::{queue_info, queues_info_response};
 use crate::grpc::codec::scan::Fields;
 use crate::grpc::management::answer_in_parts;
+use crate::grpc::observe::Watch;
 use crate::grpc::{Active, refused};
 use crate::model::Kind;
 use crate::model::name::{CHANNEL_BYTES_MAX, ROUTE_BYTES_MAX};
+use crate::security::Action;
 use crate::shard::{ChannelList, ChannelQuestion, ListsBusy, Shard, WhichChannels};
 use crate::wire::server::Call;
 use crate::wire::status::Status;
 use crate::wire_error::Refusal;
 
-pub(in crate::grpc) async fn info(shard: Rc<Shard>, call: Call, _active: Active) {
+pub(in crate::grpc) async fn info(shard: Rc<Shard>, mut watch: Watch, call: Call, _active: Active) {
     let (mut reader, responder) = call.into_parts();
     let message = reader.only_message().await;
     drop(reader);
     let asked = message.and_then(|message| {
         let asked = read(&message).map_err(Refusal::from);
-        asked.map_err(|refusal| refused(&shard, refusal))
+        let allowed = asked.and_then(|asked| allow(&mut watch, &asked.1).map(|()| asked));
+        allowed.map_err(|refusal| refused(&shard, refusal))
     });
     let (request_id, which) = match asked {
         Ok(asked) => asked,
@@ -35,6 +38,18 @@ pub(in crate::grpc) async fn info(shard: Rc<Shard>, call: Call, _active: Active)
     match listed {
         Ok(list) => answer_in_parts(responder, queues_info_response(&request_id, list)).await,
         Err(status) => responder.unary(Err(status)),
+    }
+}
+
+/// Asks whether the queues may be looked at. The request does not say whose it is.
+fn allow(watch: &mut Watch, which: &Option<WhichChannels>) -> Result<(), Refusal> {
+    let identity = watch.gate.identity().clone();
+    let client_id = identity.client_id.as_deref().unwrap_or_default();
+    let mut allow = |queue| watch.gate.allow_managing(client_id, queue, Action::Read);
+    match which {
+        None => Ok(()),
+        Some(WhichChannels::Named(names)) => names.iter().try_for_each(|name| allow(Some(name))),
+        Some(WhichChannels::Containing(_)) => allow(None),
     }
 }
 

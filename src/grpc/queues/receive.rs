@@ -10,8 +10,10 @@ use bytes::{Bytes, BytesMut};
 
 use super::{ANSWER_BYTES_MAX, answer_refusal, given_or_new};
 use crate::grpc::codec::queue::{QueueLimits, ReceiveAnswer, ReceiveView, validate};
+use crate::grpc::codec::sender::Signed;
 use crate::grpc::observe::{Access, Begun, Deed, Watch};
 use crate::grpc::{Active, refused};
+use crate::security;
 use crate::shard::{Action, Consumer, ConsumerEvent, Delivery, PollRequest, Polled, Shard, Which};
 use crate::wire::Gone;
 use crate::wire::server::{Call, Responder};
@@ -29,7 +31,11 @@ pub(in crate::grpc) async fn receive(
     _active: Active,
 ) {
     let (mut reader, mut responder) = call.into_parts();
-    let message = match reader.only_message().await {
+    let message = reader.only_message().await.and_then(|message| {
+        let bound = watch.gate.bind_whole(&message, Signed::Other);
+        bound.map_err(|refusal| refused(&shard, refusal))
+    });
+    let message = match message {
         Ok(message) => message,
         Err(status) => return responder.unary(Err(status)),
     };
@@ -44,7 +50,7 @@ pub(in crate::grpc) async fn receive(
     drop((message, reader));
     let refusal = match asked {
         Ok((consumer, ticket, begun)) => {
-            let outcome = wait(&shard, &consumer, ticket, &mut responder).await;
+            let outcome = wait(&shard, &mut watch, &consumer, ticket, &mut responder).await;
             match tell(&watch, begun, outcome) {
                 Some(Ok(polled)) => {
                     hand_out(&consumer, responder, &request_id, is_peek, polled).await;
@@ -87,10 +93,13 @@ fn ask(
         Ok(_) if shard.is_draining() => Err(Refusal::ShuttingDown),
         checked => checked,
     };
+    let read = security::Action::Read;
+    let checked = checked.and_then(|checked| watch.gate.allow(&access, read).map(|()| checked));
     if let Err(refusal) = &checked {
         watch.refused(&access, deed, refusal);
     }
     let (items_max, wait) = checked?;
+    watch.place(&access);
     let begun = watch.polling(&access, deed);
     let around = request_id.len() + ReceiveAnswer::FIXED_BYTES_MAX;
     let consumer = shard.consumer();
@@ -126,9 +135,10 @@ fn tell(
 }
 
 /// Waits for the answer to the poll; `None` when the caller has gone. At the end of the broker the
-/// wait ends, with what is there.
+/// wait ends, with what is there; one who may not receive any more gets nothing.
 async fn wait(
     shard: &Rc<Shard>,
+    watch: &mut Watch,
     consumer: &Consumer,
     poll: u64,
     responder: &mut Responder,
@@ -140,8 +150,11 @@ async fn wait(
             if let ConsumerEvent::Polled { ticket, outcome } = event
                 && ticket == poll
             {
-                return Poll::Ready(Some(outcome));
+                return Poll::Ready(Some(outcome.map_err(Refusal::from)));
             }
+        }
+        if let Poll::Ready(refusal) = watch.poll_closed(cx) {
+            return Poll::Ready(Some(Err(refusal)));
         }
         if !ending && shutdown.poll(cx).is_ready() {
             ending = true;
@@ -152,7 +165,7 @@ async fn wait(
     .await?;
     Some(match outcome {
         Ok(polled) if ending && polled.sequences.is_empty() => Err(Refusal::ShuttingDown),
-        outcome => outcome.map_err(Refusal::from),
+        outcome => outcome,
     })
 }
 

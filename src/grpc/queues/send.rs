@@ -11,12 +11,15 @@ use crate::grpc::codec::context::Sent;
 use crate::grpc::codec::queue::{
     QueueLimits, QueueMessageView, SendFacts, SendOutcome, StoredMessage, send_result, validate,
 };
+use crate::grpc::codec::sender::Signed;
 use crate::grpc::events::NoRoom;
+use crate::grpc::gate::Gate;
 use crate::grpc::observe::{Access, Begun, Deed, Watch};
 use crate::grpc::routed::{Handed, Routed};
 use crate::grpc::{Active, refused};
 use crate::model::name::Target;
 use crate::rt;
+use crate::security::Action;
 use crate::shard::{Receipts, Shard, StoreBusy, record};
 use crate::wire::server::Call;
 use crate::wire::status::Status;
@@ -106,9 +109,12 @@ async fn hand_over(
     message: &[u8],
     receipts: &Receipts,
 ) -> Result<HandedOver, Refusal> {
+    let bound = watch.gate.bind(message, Signed::Other)?;
+    let message = &*bound;
     let view = QueueMessageView::parse(message)?;
     let message_id = given_or_new(shard, view.message_id);
     let sending = Sending::of(shard, limits, message, view, message_id.clone());
+    let sending = sending.and_then(|sending| sending.allowed(&mut watch.gate));
     let checked = match sending {
         Ok(Sending::Queue(checked)) => checked,
         Ok(Sending::Route(routed)) => {
@@ -162,6 +168,14 @@ impl<'a> Sending<'a> {
         Self::of(shard, limits, message, view, message_id)
     }
 
+    /// Asks whether it may be sent. Each copy for a route is asked for by itself.
+    pub(super) fn allowed(self, gate: &mut Gate) -> Result<Self, Refusal> {
+        if let Self::Queue(checked) = &self {
+            checked.allow(gate)?;
+        }
+        Ok(self)
+    }
+
     /// Checks a message that gets this id, unless it goes to a route: then each copy has its own
     /// where the sender gave none.
     fn of(
@@ -209,6 +223,14 @@ impl<'a> Checked<'a> {
         }
         let now_ns = shard.queue_now_ns();
         Ok(Self(StoredMessage::new(view, message_id, limits, now_ns)))
+    }
+
+    /// Asks whether its sender may send it: to its queue, and to the one where it goes when it was
+    /// received too often.
+    pub(in crate::grpc) fn allow(&self, gate: &mut Gate) -> Result<(), Refusal> {
+        let view = self.0.view();
+        gate.allow_target(view.client_id, view.policy.max_receive_queue)?;
+        gate.allow(&self.access(0), Action::Write)
     }
 
     /// The message's id, given or generated.

@@ -27,6 +27,7 @@ use crate::grpc::codec::queue_stream::{
 };
 use crate::grpc::observe::{Begun, Deed, Place, Watch, finish};
 use crate::grpc::{Busy, refused};
+use crate::model::Kind;
 use crate::notifications::OpenReport;
 use crate::rt;
 use crate::shard::{
@@ -158,7 +159,8 @@ impl Ended {
 /// What a stream does next.
 enum Next {
     Message(Result<Option<Bytes>, Status>),
-    Shutdown,
+    /// The broker ends, or the client may not go on.
+    Leave(Refusal),
     Done,
     Gone,
 }
@@ -176,7 +178,10 @@ impl QueueStream {
                     return Poll::Ready(Next::Done);
                 }
                 if !told && shutdown.poll(cx).is_ready() {
-                    return Poll::Ready(Next::Shutdown);
+                    return Poll::Ready(Next::Leave(Refusal::ShuttingDown));
+                }
+                if !told && let Poll::Ready(refusal) = self.poll_closed(cx) {
+                    return Poll::Ready(Next::Leave(refusal));
                 }
                 match self.may_read() {
                     true => reader.poll_message(cx).map(Next::Message),
@@ -192,9 +197,9 @@ impl QueueStream {
                     let broken = true;
                     self.ended.get_or_insert(Ended { status, broken });
                 }
-                Next::Shutdown => {
+                Next::Leave(refusal) => {
                     told = true;
-                    self.leave();
+                    self.leave(refusal);
                 }
                 Next::Done => return Ok(()),
                 Next::Gone => return Err(Gone),
@@ -259,7 +264,7 @@ impl QueueStream {
         }
         let polled = match outcome {
             Ok(polled) => polled,
-            Err(StoreFailure::ShuttingDown) => return self.leave(),
+            Err(StoreFailure::ShuttingDown) => return self.leave(Refusal::ShuttingDown),
             Err(failure) => {
                 self.fail(&asked, &Refusal::from(failure).into());
                 self.ended = Some(Ended::ok());
@@ -389,14 +394,25 @@ impl QueueStream {
         }
     }
 
-    /// The broker ends. What is being settled is answered.
-    fn leave(&mut self) {
+    /// The broker ends the call. What is being settled is answered.
+    fn leave(&mut self, refusal: Refusal) {
         if !self.is_settling() && self.ended.is_none() {
             self.ended = Some(Ended {
-                status: refused(&self.shard, Refusal::ShuttingDown),
+                status: refused(&self.shard, refusal),
                 broken: false,
             });
         }
+    }
+
+    /// Ready when the client may not go on. What it holds it may settle under the rules that it
+    /// got it by.
+    fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<Refusal> {
+        let waits = matches!(self.phase, Phase::Waiting { .. });
+        let place = self.place.as_ref().filter(|_| waits);
+        self.watch.gate.poll_closed(cx, |gate| match place {
+            Some(place) => gate.allow_standing(Kind::Queues, &place.client, &place.channel),
+            None => Ok(()),
+        })
     }
 
     fn succeed(&mut self, asked: &Asked) {
@@ -430,7 +446,7 @@ impl QueueStream {
             self.consumer.close();
         }
         if ended.is_ok() {
-            if end.status.code() == Code::Ok {
+            if matches!(end.status.code(), Code::Ok | Code::PermissionDenied) {
                 rt::sleep(LAST_ANSWER).await;
             }
             self.out.into_stream().finish(end.status);

@@ -14,11 +14,12 @@ use bytes::Bytes;
 
 use super::send::Sending;
 use super::{MESSAGES_PER_TURN, REQUEST_MESSAGES_MAX, given_or_new, told};
-use crate::grpc::Busy;
 use crate::grpc::codec::queue::{MessagesView, QueueLimits, QueueMessageView};
+use crate::grpc::codec::sender::Signed;
 use crate::grpc::events::NoRoom;
 use crate::grpc::observe::Watch;
 use crate::grpc::routed::Routed;
+use crate::grpc::{Busy, ended};
 use crate::rt;
 use crate::shard::{Receipts, Shard};
 use crate::wire::server::{Call, MessageReader, ResponseStream};
@@ -73,7 +74,8 @@ struct Gone;
 /// What an upstream does next.
 enum Next {
     Request(Result<Option<Bytes>, Status>),
-    Shutdown,
+    /// The broker ends, or the client may send nothing any more.
+    End(Refusal),
     /// Everything is answered, and the end was decided before.
     Answered,
     Gone,
@@ -98,7 +100,11 @@ impl Sender {
                     };
                 }
                 if shutdown.poll(cx).is_ready() {
-                    return Poll::Ready(Next::Shutdown);
+                    return Poll::Ready(Next::End(Refusal::ShuttingDown));
+                }
+                // What is sent to which queue is asked for with each message.
+                if let Poll::Ready(refusal) = self.watch.gate.poll_closed(cx, |_| Ok(())) {
+                    return Poll::Ready(Next::End(refusal));
                 }
                 if self.answers.is_full() {
                     return Poll::Pending;
@@ -110,7 +116,7 @@ impl Sender {
                 Next::Request(Ok(Some(request))) => self.take(&request).await?,
                 Next::Request(Ok(None)) => end = Some(Status::new(Code::Ok, "")),
                 Next::Request(Err(status)) => end = Some(status),
-                Next::Shutdown => end = Some(Refusal::ShuttingDown.into()),
+                Next::End(refusal) => end = Some(ended(&self.shard, refusal)),
                 Next::Answered => return end.ok_or(Gone),
                 Next::Gone => return Err(Gone),
             }
@@ -149,7 +155,11 @@ impl Sender {
 
     /// Takes a request: hands its messages to their logs.
     async fn take(&mut self, request: &[u8]) -> Result<(), Gone> {
-        let view = match self.check(request) {
+        let checked = match self.check(request) {
+            Ok(view) => self.watch.gate.allow_all(&view).await.map(|()| view),
+            Err(refusal) => Err(refusal),
+        };
+        let view = match checked {
             Ok(view) => view,
             Err(refusal) => {
                 // The id where it can still be read: the client matches answers by it.
@@ -189,7 +199,13 @@ impl Sender {
 
     /// Hands one message to its log, or says why not.
     async fn hand_over(&mut self, message: &[u8]) -> Result<Result<(), Refusal>, Gone> {
-        let checked = match Sending::new(&self.shard, &self.limits, message) {
+        let bound = match self.watch.gate.bind(message, Signed::Other) {
+            Ok(bound) => bound,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let message = &*bound;
+        let sending = Sending::new(&self.shard, &self.limits, message);
+        let checked = match sending.and_then(|sending| sending.allowed(&mut self.watch.gate)) {
             Ok(Sending::Queue(checked)) => checked,
             Ok(Sending::Route(routed)) => return self.hand_over_routed(*routed).await.map(Ok),
             Err(refusal) => return Ok(Err(refusal)),

@@ -161,7 +161,8 @@ async fn open(
 /// A client whose signs of life are given by the stream of events and not by its connection.
 fn client_of_its_own(exchange: &Exchange) -> LocalClient {
     let context = &exchange.context;
-    let mut client = context.client(exchange.peer, ConnectionControl::new());
+    let certificate = exchange.client().certificate().cloned();
+    let mut client = context.client(exchange.peer, certificate, ConnectionControl::new());
     if let Some(value) = exchange.head.headers.get(AUTHORIZATION) {
         client.add_metadata("authorization", value.clone());
     }

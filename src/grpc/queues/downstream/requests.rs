@@ -9,11 +9,12 @@ use super::transaction_id::TransactionId;
 use super::transactions::{Found, Transaction};
 use super::{Downstream, OpenPoll, Settlement};
 use crate::engine::queues::MoveReason;
-use crate::grpc::codec::DecodeError;
 use crate::grpc::codec::downstream::{AnswerHead, DownstreamView, MESSAGES_FIELD, offsets_frame};
 use crate::grpc::codec::queue::validate::check_queue;
+use crate::grpc::codec::sender::Signed;
 use crate::grpc::codec::validate::check_client_id;
 use crate::grpc::observe::{Access, Deed};
+use crate::security;
 use crate::shard::{Action, PollRequest, Which};
 use crate::wire_error::{QueueStreamRefusal, Refusal};
 
@@ -54,15 +55,20 @@ enum Verb {
 impl Downstream {
     /// Handles one request. Nothing here waits.
     pub(super) fn take_request(&mut self, message: &[u8]) {
-        match DownstreamView::parse(message) {
+        let bound = match self.watch.gate.bind(message, Signed::Other) {
+            Ok(bound) => bound,
+            Err(refusal) => return self.refuse(message, refusal),
+        };
+        match DownstreamView::parse(&bound) {
             Ok(view) => self.handle(&view),
-            Err(error) => self.undecodable(message, error),
+            Err(error) => self.refuse(message, error.into()),
         }
     }
 
-    fn undecodable(&mut self, message: &[u8], error: DecodeError) {
+    /// Refuses a request whatever it asks for.
+    fn refuse(&mut self, message: &[u8], refusal: Refusal) {
         let view = DownstreamView::remains(message);
-        self.fail(&head_of(&view), &Refusal::from(error).into());
+        self.fail(&head_of(&view), &refusal.into());
     }
 
     fn handle(&mut self, view: &DownstreamView<'_>) {
@@ -104,7 +110,13 @@ impl Downstream {
     fn poll(&mut self, view: &DownstreamView<'_>) {
         let transaction = TransactionId::random(|bytes| self.shard.fill_random(bytes));
         let access = Access::queue(view.channel, view.client_id, view.request_id);
-        match self.check_poll(view) {
+        let checked = self.check_poll(view);
+        let read = security::Action::Read;
+        let allowed = checked.and_then(|visibility| {
+            self.watch.gate.allow(&access, read)?;
+            Ok(visibility)
+        });
+        match allowed {
             Ok(visibility) => {
                 let head_bytes = view.request_id.len() + 64;
                 let ticket = self.consumer.poll(&PollRequest {
@@ -216,7 +228,7 @@ impl Downstream {
 
     /// What a verb does to messages, of which `first` is the first; `None`: all that are open.
     fn action(
-        &self,
+        &mut self,
         view: &DownstreamView<'_>,
         verb: Verb,
         id: TransactionId,
@@ -229,10 +241,20 @@ impl Downstream {
                 Err(QueueStreamRefusal::RequeueNowhere)
             }
             Verb::Requeue => match check_queue(view.requeue_channel) {
-                Ok(()) => Ok(Action::Move {
-                    reason: MoveReason::Requeue,
-                    target: view.requeue_channel.into(),
-                }),
+                Ok(()) => {
+                    let open = self.transactions.get(id);
+                    let client_id = match open.and_then(|open| open.place.as_ref()) {
+                        // Some SDKs say who they are only when they poll.
+                        Some(place) if view.client_id.is_empty() => &place.client,
+                        _ => view.client_id,
+                    };
+                    let target = view.requeue_channel;
+                    self.watch.gate.allow_target(client_id, target)?;
+                    Ok(Action::Move {
+                        reason: MoveReason::Requeue,
+                        target: target.into(),
+                    })
+                }
                 Err(refusal) => {
                     let open = self.transactions.get(id);
                     let first = first.or_else(|| open.and_then(|open| open.open().next()));

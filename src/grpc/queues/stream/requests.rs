@@ -6,15 +6,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use ringmq_proto::kubemq::StreamRequestType as RequestType;
 
-use super::{Asked, Held, Phase, QueueStream};
+use super::{Asked, Ended, Held, Phase, QueueStream};
 use crate::engine::queues::MoveReason;
 use crate::grpc::codec::queue::validate::{check_queue, check_wait, validate_message};
 use crate::grpc::codec::queue::{QueueLimits, QueueMessageView};
 use crate::grpc::codec::queue_stream::{MESSAGE_FIELD, QueueStreamView};
+use crate::grpc::codec::sender::Signed;
 use crate::grpc::codec::validate::check_client_id;
 use crate::grpc::observe::{Access, Deed};
 use crate::grpc::queues::given_or_new;
 use crate::grpc::queues::send::Checked;
+use crate::security;
 use crate::shard::{Action, PollRequest, Shard, Which};
 use crate::wire::Alarm;
 use crate::wire_error::{QueueStreamRefusal, Refusal};
@@ -22,9 +24,13 @@ use crate::wire_error::{QueueStreamRefusal, Refusal};
 impl QueueStream {
     /// Handles one request.
     pub(super) fn take_request(&mut self, message: &Bytes) {
-        let (view, decoded) = match QueueStreamView::parse(message) {
-            Ok(view) => (view, Ok(())),
-            Err(error) => (QueueStreamView::remains(message), Err(error)),
+        let (message, bound) = match self.watch.gate.bind_whole(message, Signed::Other) {
+            Ok(bound) => (bound, Ok(())),
+            Err(refusal) => (message.clone(), Err(refusal)),
+        };
+        let (view, decoded) = match QueueStreamView::parse(&message) {
+            Ok(view) => (view, bound),
+            Err(error) => (QueueStreamView::remains(&message), Err(error.into())),
         };
         let asked = Asked {
             request_id: given_or_new(&self.shard, view.request_id).into(),
@@ -32,8 +38,8 @@ impl QueueStream {
         };
         self.last = asked.clone();
         let outcome = match decoded {
-            Ok(()) => self.handle(&view, message, &asked),
-            Err(error) => Err(Refusal::from(error).into()),
+            Ok(()) => self.handle(&view, &message, &asked),
+            Err(refusal) => Err(refusal.into()),
         };
         if let Err(refusal) = outcome {
             if let Some((channel, deed)) = deed(&view) {
@@ -41,6 +47,15 @@ impl QueueStream {
                 self.watch.refused(&access, deed, &refusal);
             }
             self.fail(&asked, &refusal);
+            if let QueueStreamRefusal::Common(refusal) = refusal
+                && refusal.is_about_the_call()
+                && !matches!(self.phase, Phase::Storing { .. } | Phase::Settling { .. })
+            {
+                // As ever: the answer says what is wrong, and the call is over.
+                let status = refusal.into();
+                let broken = false;
+                self.ended.get_or_insert(Ended { status, broken });
+            }
         }
     }
 
@@ -81,6 +96,8 @@ impl QueueStream {
         if !matches!(self.phase, Phase::Idle) {
             return Err(QueueStreamRefusal::AlreadyReceiving);
         }
+        let access = Access::queue(view.channel, view.client_id, &asked.request_id);
+        self.watch.gate.allow(&access, security::Action::Read)?;
         let ticket = self.consumer.poll(&PollRequest {
             channel: view.channel,
             items_max: 1,
@@ -90,9 +107,8 @@ impl QueueStream {
             visibility: Some(visibility),
             field: MESSAGE_FIELD,
         });
-        let access = Access::queue(view.channel, view.client_id, &asked.request_id);
         self.begun = Some(self.watch.polling(&access, Deed::Stream));
-        self.place = self.watch.place(&access);
+        self.place = Some(self.watch.place(&access));
         let asked = asked.clone();
         self.phase = Phase::Waiting { ticket, asked };
         Ok(())
@@ -123,6 +139,8 @@ impl QueueStream {
     ) -> Result<(), QueueStreamRefusal> {
         check_queue(view.channel)?;
         let held = self.held().ok_or(QueueStreamRefusal::NoMessageToSend)?;
+        let gate = &mut self.watch.gate;
+        gate.allow_target(view.client_id, view.channel)?;
         let action = Action::Move {
             reason: MoveReason::Resend,
             target: view.channel.into(),
@@ -138,14 +156,18 @@ impl QueueStream {
         asked: &Asked,
     ) -> Result<(), QueueStreamRefusal> {
         let modified = view.modified.ok_or(Refusal::QueueMessageMissing)?;
-        let parsed = QueueMessageView::parse(modified).map_err(Refusal::from)?;
+        let modified = message.slice_ref(modified);
+        let modified = self.watch.gate.bind_whole(&modified, Signed::Other)?;
+        let parsed = QueueMessageView::parse(&modified).map_err(Refusal::from)?;
         validate_message(&parsed, &self.limits)?;
         // It goes to one queue, as what it replaces has come from one.
         check_queue(parsed.channel)?;
         let held = self.held().ok_or(QueueStreamRefusal::NoMessageToAck)?;
         let access = Access::queue_message(&parsed, parsed.message_id, modified.len());
+        let gate = &mut self.watch.gate;
+        gate.allow_target(parsed.client_id, parsed.policy.max_receive_queue)?;
+        gate.allow(&access, security::Action::Write)?;
         self.begun = Some(self.watch.begin(&access, Deed::Send));
-        let modified = message.slice_ref(modified);
         self.phase = Phase::Storing {
             storing: Box::pin(store(self.shard.clone(), self.limits.clone(), modified)),
             held,
