@@ -3,6 +3,7 @@
 //! The types are plain values that cross modules and cores; those with rules are made by a
 //! fallible check in [`name`].
 
+pub mod calendar;
 pub mod identity;
 pub mod name;
 

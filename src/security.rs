@@ -14,6 +14,7 @@
 //! One [`Security`] for each executor. [`Rules`] are shared by all and never change; what changes,
 //! such as caches and buckets, belongs to the executor.
 
+pub mod audit;
 pub mod authentication;
 pub mod limits;
 pub mod policy;
@@ -32,7 +33,7 @@ use crate::rt::Notify;
 
 use authentication::Authenticator;
 use limits::Limits;
-use policy::Policy;
+use policy::{Decisions, Policy};
 
 /// What a client shows of itself.
 #[derive(Clone, Copy, Debug, Default)]
@@ -117,6 +118,8 @@ pub struct Rules {
 #[derive(Debug)]
 pub struct Security {
     rules: RefCell<Arc<Rules>>,
+    /// What the rules said lately.
+    decisions: Decisions,
     /// Whether anybody is asked who it is: looked at for each call.
     authenticates: Cell<bool>,
     /// Whether the rules forbid anything: looked at for each message.
@@ -132,6 +135,7 @@ impl Default for Security {
     fn default() -> Self {
         Self {
             rules: RefCell::default(),
+            decisions: Decisions::default(),
             authenticates: Cell::new(false),
             authorizes: Cell::new(false),
             generation: Cell::new(0),
@@ -171,6 +175,7 @@ impl Security {
         self.authenticates.set(rules.authentication.is_some());
         self.authorizes.set(rules.authorization.is_some());
         *self.rules.borrow_mut() = rules;
+        self.decisions.forget();
         self.generation.set(self.generation.get() + 1);
         let watching = self.watching.borrow();
         watching.iter().for_each(|(_, changed)| changed.raise());
@@ -252,7 +257,7 @@ impl Security {
     /// [`Denied::Policy`].
     pub fn authorize(&self, identity: &Identity, attempt: &Attempt<'_>) -> Result<(), Denied> {
         match &self.rules.borrow().authorization {
-            Some(policy) if !policy.allows(identity, attempt) => Err(Denied::Policy),
+            Some(policy) if !self.decisions.allows(policy, identity, attempt) => Err(Denied::Policy),
             _ => Ok(()),
         }
     }
