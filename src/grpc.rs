@@ -317,7 +317,7 @@ fn refused(shard: &Shard, refusal: Refusal) -> Status {
         }
         Refusal::AccessDenied | Refusal::ClientIdBound { .. } => &counters.refusals_denied,
         Refusal::LimitReached { .. } => &counters.refusals_limit,
-        Refusal::Overloaded { .. } => &counters.refusals_overloaded,
+        Refusal::Overloaded { .. } => &counters.refusals_overload,
         _ if refusal.code() == Code::Unimplemented => &counters.refusals_unimplemented,
         _ => &counters.refusals_invalid,
     };

@@ -126,7 +126,7 @@ impl Publisher {
                 if let Poll::Ready(refusal) = self.watch.gate.poll_closed(cx, |_| Ok(())) {
                     return Poll::Ready(Next::End(refusal));
                 }
-                if self.results.is_full() {
+                if self.results.is_full() || self.watch.gate.poll_may_read(cx).is_pending() {
                     return Poll::Pending;
                 }
                 reader.poll_message(cx).map(Next::Message)
@@ -209,7 +209,8 @@ impl Publisher {
                     }
                 }
             }
-            if self.results.is_full() {
+            let goes_on = self.watch.gate.read(message.len());
+            if !goes_on || self.results.is_full() {
                 return Ok(Ok(()));
             }
             message = match reader.try_message() {

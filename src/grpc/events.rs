@@ -37,7 +37,7 @@ pub(super) async fn send_event(
 ) {
     let began = rt::now();
     let (mut reader, responder) = call.into_parts();
-    let message = reader.only_message().await;
+    let message = watch.gate.only_message(&shard, &mut reader).await;
     let message = message.map(|message| watch.with_context(message, Sent::Event));
     drop(reader);
     let mut latency = &shard.latencies.send_event;

@@ -16,11 +16,14 @@
 //! What was allowed last is remembered, so that the messages of a stream cost two comparisons; a
 //! generation of the rules tells when that counts no more. With nothing configured both cost the
 //! test of a flag.
+//!
+//! How much somebody may do is asked here too: a call that asks for more is refused, a stream is
+//! not read on.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,15 +31,19 @@ use bytes::Bytes;
 use super::codec::queue::{MessagesView, QueueMessageView};
 use super::codec::sender::{Signed, sender_of, with_sender};
 use super::observe::Access;
+use super::refused;
 use crate::model::Kind;
 use crate::model::identity::{CertificateNames, Identity};
 use crate::model::name::{self, Target};
 use crate::rt;
+use crate::security::limits::{LimitReached, Meter, SubscriptionHold};
 use crate::security::{
     Action, Attempt, Binding, Changes, Credentials, Denied, Resource, Security, Unauthenticated,
 };
+use crate::shard::Shard;
 use crate::wire::Alarm;
-use crate::wire::server::Call;
+use crate::wire::server::{Call, MessageReader};
+use crate::wire::status::Status;
 use crate::wire_error::Refusal;
 
 /// What stands for every channel where one is named: who lists them sees all.
@@ -86,6 +93,11 @@ struct Guard {
     token: Option<Box<str>>,
     certificate: Option<Rc<CertificateNames>>,
     shows_again: bool,
+    /// What the messages of the stream are measured by.
+    meter: Meter,
+    /// Its caller has sent what it may for now.
+    is_slowed: bool,
+    subscription: Option<SubscriptionHold>,
 }
 
 impl Gate {
@@ -109,6 +121,9 @@ impl Gate {
                 changes: security.watch(),
                 expiry: expiry(&identity),
                 shows_again: call.identity().is_none() || token.is_some(),
+                meter: security.limits().meter(&identity, call.peer().ip()),
+                is_slowed: false,
+                subscription: None,
                 token,
                 certificate: call.certificate().cloned(),
             })
@@ -340,6 +355,69 @@ impl Gate {
             }
             Err(Denied::Policy | Denied::ClientId) => Err(Refusal::AccessDenied),
         }
+    }
+}
+
+/// How much.
+impl Gate {
+    /// The one message of a call, if its caller may ask for so much.
+    ///
+    /// # Errors
+    /// Those of the reader; [`Refusal::LimitReached`].
+    pub(super) async fn only_message(
+        &self,
+        shard: &Shard,
+        reader: &mut MessageReader,
+    ) -> Result<Bytes, Status> {
+        let message = reader.only_message().await?;
+        self.security
+            .limits()
+            .admit(&self.identity, self.peer.ip(), message.len())
+            .map_err(|reached| refused(shard, limit_reached(&reached)))?;
+        Ok(message)
+    }
+
+    /// Counts a message of a stream; false when no other may be read before
+    /// [`poll_may_read`](Self::poll_may_read) is ready.
+    pub(super) fn read(&mut self, bytes: usize) -> bool {
+        let Some(guard) = &mut self.guard else {
+            return true;
+        };
+        // Whoever waits is woken by the poll that follows.
+        let mut nobody = Context::from_waker(Waker::noop());
+        let limits = self.security.limits();
+        let admitted = limits.poll_admit(&mut guard.meter, &mut nobody, bytes);
+        guard.is_slowed = admitted.is_pending();
+        !guard.is_slowed
+    }
+
+    /// Ready while the next message of the stream may be read. Only the last poller is woken.
+    pub(super) fn poll_may_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(guard) = self.guard.as_mut().filter(|guard| guard.is_slowed) else {
+            return Poll::Ready(());
+        };
+        let admitted = self.security.limits().poll_admit(&mut guard.meter, cx, 0);
+        admitted.map(|()| guard.is_slowed = false)
+    }
+
+    /// Takes a place among the subscriptions of a client, for as long as the call lives.
+    ///
+    /// # Errors
+    /// [`Refusal::LimitReached`].
+    pub(super) fn hold_subscription(&mut self, client_id: &str) -> Result<(), Refusal> {
+        let hold = self.security.limits().subscription(client_id);
+        let hold = hold.map_err(|reached| limit_reached(&reached))?;
+        if let Some(guard) = &mut self.guard {
+            guard.subscription = Some(hold);
+        }
+        Ok(())
+    }
+}
+
+fn limit_reached(reached: &LimitReached) -> Refusal {
+    Refusal::LimitReached {
+        limit: reached.limit,
+        retry_after: reached.retry_after,
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) async fn send_request(shard: Rc<Shard>, mut watch: Watch, call: Call,
     let began = rt::now();
     let deadline = call.deadline();
     let (mut reader, mut responder) = call.into_parts();
-    let message = reader.only_message().await;
+    let message = watch.gate.only_message(&shard, &mut reader).await;
     let message = message.map(|message| watch.with_context(message, Sent::Request));
     let asked = match message {
         Ok(message) => ask(&shard, &mut watch, &message, deadline).map_err(|refusal| {
@@ -236,7 +236,7 @@ fn conclude(shard: &Shard, asked: &Asked, outcome: Outcome) -> Result<Bytes, Sta
 pub(super) async fn send_response(shard: Rc<Shard>, mut watch: Watch, call: Call, _active: Active) {
     let began = rt::now();
     let (mut reader, responder) = call.into_parts();
-    let result = match reader.only_message().await {
+    let result = match watch.gate.only_message(&shard, &mut reader).await {
         Ok(message) => {
             let responded = respond(&shard, &mut watch, &message);
             responded.map_err(|refusal| refused(&shard, refusal))

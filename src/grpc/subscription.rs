@@ -51,7 +51,7 @@ pub(super) async fn check(
     decode: fn(&[u8]) -> CheckedSubscribe,
 ) -> Option<(Responder, Kind, Subscribe)> {
     let (mut reader, responder) = call.into_parts();
-    let checked = match reader.only_message().await {
+    let checked = match watch.gate.only_message(shard, &mut reader).await {
         Ok(message) => admit(watch, &message, decode).map_err(|refusal| {
             watch.refused_subscribe(&message, &refusal);
             refused(shard, refusal)
@@ -77,6 +77,7 @@ fn admit(
     let (kind, subscribe) = decode(&message)?;
     let access = Access::subscription(kind, &subscribe);
     watch.gate.allow(&access, Action::Read)?;
+    watch.gate.hold_subscription(&subscribe.client_id)?;
     Ok((kind, subscribe))
 }
 

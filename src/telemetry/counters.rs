@@ -273,7 +273,7 @@ counters! {
         refusals_unauthenticated: reason = "unauthenticated",
         refusals_denied: reason = "denied",
         refusals_limit: reason = "limit",
-        refusals_overloaded: reason = "overloaded",
+        refusals_overload: reason = "overload",
     }
 
     /// Stored events that publishers sent and that are durable.

@@ -159,11 +159,12 @@ impl Status {
         }
     }
 
-    /// Says when another try may succeed: clients of gRPC find it as `grpc-retry-pushback-ms`.
+    /// Says when another try may succeed, rounded up to milliseconds: clients of gRPC find it as
+    /// `grpc-retry-pushback-ms`.
     #[must_use]
     pub fn with_retry_after(mut self, after: Option<Duration>) -> Self {
         self.retry_after_ms = after.map(|after| {
-            let ms = after.as_millis().max(1);
+            let ms = after.as_nanos().div_ceil(1_000_000);
             u32::try_from(ms).unwrap_or(u32::MAX)
         });
         self

@@ -21,7 +21,12 @@ impl Refusal {
                 format!("limit reached: {limit}{}", try_again(*retry_after)).into()
             }
             Self::Overloaded { retry_after } => {
-                format!("the broker is overloaded{}", try_again(*retry_after)).into()
+                format!(
+                    "broker overloaded: messages wait too long for their commit \
+                     (limits.overload_target_ms){}",
+                    try_again(*retry_after)
+                )
+                .into()
             }
             _ => return None,
         })
@@ -60,7 +65,10 @@ impl Refusal {
 
 fn try_again(after: Option<Duration>) -> String {
     match after {
-        Some(after) => format!("; try again in {} ms", after.as_millis().max(1)),
+        Some(after) => {
+            let ms = after.as_nanos().div_ceil(1_000_000);
+            format!("; try again in {ms} ms")
+        }
         None => String::new(),
     }
 }
@@ -116,7 +124,8 @@ mod tests {
             (
                 R::Overloaded { retry_after: later },
                 Code::ResourceExhausted,
-                "the broker is overloaded; try again in 250 ms",
+                "broker overloaded: messages wait too long for their commit \
+                 (limits.overload_target_ms); try again in 250 ms",
             ),
         ];
         for (refusal, code, text) in table {

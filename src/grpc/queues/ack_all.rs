@@ -24,7 +24,7 @@ pub(in crate::grpc) async fn ack_all(
     _active: Active,
 ) {
     let (mut reader, responder) = call.into_parts();
-    let answer = match reader.only_message().await {
+    let answer = match watch.gate.only_message(&shard, &mut reader).await {
         Ok(message) => empty(&shard, &limits, &mut watch, message).await,
         Err(status) => Err(status),
     };

@@ -28,7 +28,7 @@ pub(in crate::grpc) async fn send_batch(
     _active: Active,
 ) {
     let (mut reader, responder) = call.into_parts();
-    let message = reader.only_message().await;
+    let message = watch.gate.only_message(&shard, &mut reader).await;
     let message = message.map(|message| watch.batch_with_context(message));
     drop(reader);
     let answer = match message {

@@ -190,6 +190,9 @@ impl Downstream {
                 if self.ending.is_some() || !self.may_read() {
                     return Poll::Pending;
                 }
+                if self.watch.gate.poll_may_read(cx).is_pending() {
+                    return Poll::Pending;
+                }
                 reader.poll_message(cx).map(Next::Message)
             })
             .await;
@@ -279,9 +282,13 @@ impl Downstream {
     /// Handles a request and all that have arrived behind it.
     fn take_batch(&mut self, reader: &mut MessageReader, first: &Bytes) {
         self.take_request(first);
-        while self.may_read() {
+        let mut goes_on = self.watch.gate.read(first.len());
+        while goes_on && self.may_read() {
             match reader.try_message() {
-                Ok(Some(message)) => self.take_request(&message),
+                Ok(Some(message)) => {
+                    self.take_request(&message);
+                    goes_on = self.watch.gate.read(message.len());
+                }
                 // Asked again by the one who waits.
                 Ok(None) => return,
                 Err(status) => return self.broken(status),

@@ -20,7 +20,7 @@ use crate::wire_error::Refusal;
 
 pub(in crate::grpc) async fn info(shard: Rc<Shard>, mut watch: Watch, call: Call, _active: Active) {
     let (mut reader, responder) = call.into_parts();
-    let message = reader.only_message().await;
+    let message = watch.gate.only_message(&shard, &mut reader).await;
     drop(reader);
     let asked = message.and_then(|message| {
         let asked = read(&message).map_err(Refusal::from);

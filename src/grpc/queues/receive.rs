@@ -31,7 +31,7 @@ pub(in crate::grpc) async fn receive(
     _active: Active,
 ) {
     let (mut reader, mut responder) = call.into_parts();
-    let message = reader.only_message().await.and_then(|message| {
+    let message = watch.gate.only_message(&shard, &mut reader).await.and_then(|message| {
         let bound = watch.gate.bind_whole(&message, Signed::Other);
         bound.map_err(|refusal| refused(&shard, refusal))
     });

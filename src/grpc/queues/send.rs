@@ -34,7 +34,7 @@ pub(in crate::grpc) async fn send_message(
 ) {
     let began = rt::now();
     let (mut reader, responder) = call.into_parts();
-    let message = reader.only_message().await;
+    let message = watch.gate.only_message(&shard, &mut reader).await;
     let message = message.map(|message| watch.with_context(message, Sent::QueueMessage));
     drop(reader);
     let answer = match message {

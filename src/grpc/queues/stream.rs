@@ -183,14 +183,17 @@ impl QueueStream {
                 if !told && let Poll::Ready(refusal) = self.poll_closed(cx) {
                     return Poll::Ready(Next::Leave(refusal));
                 }
-                match self.may_read() {
-                    true => reader.poll_message(cx).map(Next::Message),
-                    false => Poll::Pending,
+                if !self.may_read() || self.watch.gate.poll_may_read(cx).is_pending() {
+                    return Poll::Pending;
                 }
+                reader.poll_message(cx).map(Next::Message)
             })
             .await;
             match next {
-                Next::Message(Ok(Some(message))) => self.take_request(&message),
+                Next::Message(Ok(Some(message))) => {
+                    self.take_request(&message);
+                    self.watch.gate.read(message.len());
+                }
                 Next::Message(Ok(None)) => self.half_close(),
                 Next::Message(Err(status)) if status.code() == Code::Cancelled => return Err(Gone),
                 Next::Message(Err(status)) => {

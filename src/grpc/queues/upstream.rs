@@ -106,14 +106,17 @@ impl Sender {
                 if let Poll::Ready(refusal) = self.watch.gate.poll_closed(cx, |_| Ok(())) {
                     return Poll::Ready(Next::End(refusal));
                 }
-                if self.answers.is_full() {
+                if self.answers.is_full() || self.watch.gate.poll_may_read(cx).is_pending() {
                     return Poll::Pending;
                 }
                 reader.poll_message(cx).map(Next::Request)
             })
             .await;
             match next {
-                Next::Request(Ok(Some(request))) => self.take(&request).await?,
+                Next::Request(Ok(Some(request))) => {
+                    self.take(&request).await?;
+                    self.watch.gate.read(request.len());
+                }
                 Next::Request(Ok(None)) => end = Some(Status::new(Code::Ok, "")),
                 Next::Request(Err(status)) => end = Some(status),
                 Next::End(refusal) => end = Some(ended(&self.shard, refusal)),
