@@ -20,7 +20,7 @@ pub mod limits;
 pub mod policy;
 
 use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -31,7 +31,8 @@ use crate::model::Kind;
 use crate::model::identity::{CertificateNames, Identity, Proof};
 use crate::rt::Notify;
 
-use authentication::Authenticator;
+use audit::Auditor;
+use authentication::{Authenticator, Recognised};
 use limits::Limits;
 use policy::{Decisions, Policy};
 
@@ -118,8 +119,11 @@ pub struct Rules {
 #[derive(Debug)]
 pub struct Security {
     rules: RefCell<Arc<Rules>>,
+    /// Whose proofs were verified lately.
+    recognised: RefCell<Recognised>,
     /// What the rules said lately.
     decisions: Decisions,
+    audit: OnceCell<Auditor>,
     /// Whether anybody is asked who it is: looked at for each call.
     authenticates: Cell<bool>,
     /// Whether the rules forbid anything: looked at for each message.
@@ -135,7 +139,9 @@ impl Default for Security {
     fn default() -> Self {
         Self {
             rules: RefCell::default(),
+            recognised: RefCell::default(),
             decisions: Decisions::default(),
+            audit: OnceCell::new(),
             authenticates: Cell::new(false),
             authorizes: Cell::new(false),
             generation: Cell::new(0),
@@ -170,11 +176,25 @@ impl Security {
         &self.limits
     }
 
+    /// Has what is done and refused written down, from now on.
+    pub fn set_audit(&self, audit: Auditor) {
+        // Once, at the start: the file does not change while the broker runs.
+        let _set_before = self.audit.set(audit);
+    }
+
+    /// Where it is written down what was done, and what was refused.
+    #[must_use]
+    pub fn audit(&self) -> &Auditor {
+        const NONE: &Auditor = &Auditor::disabled();
+        self.audit.get().unwrap_or(NONE)
+    }
+
     /// Goes by these rules from now on.
     pub fn replace(&self, rules: Arc<Rules>) {
         self.authenticates.set(rules.authentication.is_some());
         self.authorizes.set(rules.authorization.is_some());
         *self.rules.borrow_mut() = rules;
+        self.recognised.borrow_mut().clear();
         self.decisions.forget();
         self.generation.set(self.generation.get() + 1);
         let watching = self.watching.borrow();
@@ -235,7 +255,10 @@ impl Security {
         now_ns: i64,
     ) -> Result<Rc<Identity>, Unauthenticated> {
         match &self.rules.borrow().authentication {
-            Some(authenticator) => authenticator.authenticate(credentials, now_ns).map(Rc::new),
+            Some(authenticator) => {
+                let mut recognised = self.recognised.borrow_mut();
+                authenticator.authenticate(credentials, now_ns, &mut recognised)
+            }
             None => Ok(self.unasked(credentials)),
         }
     }

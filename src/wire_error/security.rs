@@ -20,14 +20,12 @@ impl Refusal {
             Self::LimitReached { limit, retry_after } => {
                 format!("limit reached: {limit}{}", try_again(*retry_after)).into()
             }
-            Self::Overloaded { retry_after } => {
-                format!(
-                    "broker overloaded: messages wait too long for their commit \
+            Self::Overloaded { retry_after } => format!(
+                "broker overloaded: messages wait too long for their commit \
                      (limits.overload_target_ms){}",
-                    try_again(*retry_after)
-                )
-                .into()
-            }
+                try_again(*retry_after)
+            )
+            .into(),
             _ => return None,
         })
     }
