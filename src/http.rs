@@ -19,6 +19,7 @@
 
 mod api;
 mod body;
+mod caller;
 mod connection;
 mod context;
 mod envelope;

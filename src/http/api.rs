@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  access ─► route ─┬─ health, settings, pages          what the broker says of itself
+//!                   ├─ login                           sessions of browsers
 //!                   ├─ actions        POST /api/request  one call of the service each
 //!                   ├─ monitor        sockets, events    taps of the shards
 //!                   ├─ subscribe      sockets, events    subscriptions of the service
@@ -17,14 +18,17 @@ mod actions;
 mod events;
 mod health;
 mod input;
+mod login;
 mod monitor;
 mod pages;
+mod session;
 mod settings;
 mod show;
+pub(super) mod standing;
 mod stream;
 mod subscribe;
 mod time;
-mod turns;
+pub(super) mod turns;
 
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, StatusCode};
@@ -32,15 +36,17 @@ use serde::Serialize;
 
 use super::body::Body;
 use super::exchange::{Exchange, Response, text};
+use crate::security::{Action, Resource};
+use crate::wire::local::LocalClient;
 
-/// Who every call of this port is made as.
+/// Who every call of this port is made as, unless who asks has an id of its own.
 const CLIENT_ID: &str = "kubemq-web-client";
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=UTF-8");
 
 /// Answers a request of the management port.
-pub(super) async fn handle(exchange: Exchange) -> Response {
-    let admitted = match access::check(&exchange) {
+pub(super) async fn handle(mut exchange: Exchange) -> Response {
+    let admitted = match access::check(&mut exchange) {
         Ok(admitted) => admitted,
         Err(refusal) => return *refusal,
     };
@@ -61,7 +67,9 @@ async fn route(exchange: Exchange) -> Response {
     let path = exchange.path().to_owned();
     match &*path {
         "/api/request" if method == Method::POST => actions::handle(exchange).await,
-        "/api/request" => not_allowed(POST),
+        access::LOGIN if method == Method::POST => login::log_in(exchange).await,
+        "/api/logout" if method == Method::POST => login::log_out(&exchange),
+        "/api/request" | access::LOGIN | "/api/logout" => not_allowed(POST),
         "/health"
         | "/ready"
         | "/config"
@@ -74,10 +82,13 @@ async fn route(exchange: Exchange) -> Response {
         | "/api/subscribe/pubsub"
         | "/api/subscribe/cqrs"
         | "/api/stream_queue_messages"
+        | "/api/session"
             if !reads =>
         {
             not_allowed(GET)
         }
+        path if shows_broker(path) && !may_look(&exchange) => access::denied(),
+        "/api/session" => login::show(&exchange),
         "/health" => health::health(&exchange).await,
         "/ready" => health::ready(&exchange).await,
         "/config" | "/api/config" => settings::show(&exchange),
@@ -91,6 +102,34 @@ async fn route(exchange: Exchange) -> Response {
         path if path.starts_with("/v1/stats/") => super::stats::handle(exchange).await,
         path if reads => pages::handle(path, &exchange),
         _ => not_found(),
+    }
+}
+
+/// Whether a path shows what concerns all channels, or none.
+fn shows_broker(path: &str) -> bool {
+    let paths = ["/config", "/api/config", "/api/snapshot", "/api/connection"];
+    paths.contains(&path) || path.starts_with("/v1/stats/") && path != "/v1/stats/attach"
+}
+
+/// Every channel: a rule for some of them does not cover what shows all.
+pub(super) const ALL: &str = ">";
+
+fn may_look(exchange: &Exchange) -> bool {
+    access::authorise(exchange, Resource::Management, Action::Read, ALL).is_ok()
+}
+
+/// Who makes calls of the service by this port.
+struct Asker {
+    client: LocalClient,
+    client_id: String,
+}
+
+impl Asker {
+    fn of(exchange: &Exchange) -> Self {
+        Self {
+            client: exchange.client(),
+            client_id: access::client_id(exchange),
+        }
     }
 }
 

@@ -346,6 +346,7 @@ async fn answer(
         context: shared.contexts.current(),
         peer: shared.peer,
         client: shared.client.clone(),
+        caller: None,
         upgrade: shared.upgrade.clone(),
     };
     let response = shared.port.handle(exchange).await;

@@ -8,11 +8,12 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HeaderName};
+use http::header::HeaderName;
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 
 use super::body::{Body, BodyError, RequestBody};
+use super::caller::Caller;
 use super::context::Context;
 use super::websocket::{self, WebSocket};
 use crate::wire::local::LocalClient;
@@ -27,8 +28,7 @@ pub(super) type Serve = Box<dyn FnOnce(WebSocket) -> Pin<Box<dyn Future<Output =
 pub(super) type Upgrade = Rc<RefCell<Option<Serve>>>;
 
 /// Metadata that a request hands on to the calls that it makes.
-const HANDED_ON: [(HeaderName, &str); 3] = [
-    (AUTHORIZATION, "authorization"),
+const HANDED_ON: [(HeaderName, &str); 2] = [
     (HeaderName::from_static("traceparent"), "traceparent"),
     (HeaderName::from_static("tracestate"), "tracestate"),
 ];
@@ -43,6 +43,8 @@ pub(crate) struct Exchange {
     /// Who asks.
     pub(crate) peer: SocketAddr,
     pub(super) client: LocalClient,
+    /// Who makes the request, once that was found out.
+    pub(super) caller: Option<Caller>,
     pub(super) upgrade: Upgrade,
 }
 
@@ -76,10 +78,13 @@ impl Exchange {
         self.head.headers.get(name)?.to_str().ok()
     }
 
-    /// A client for the calls that this request makes: the service sees the peer's address, its
-    /// token and its trace.
+    /// A client for the calls that this request makes: the service sees the peer's address, who
+    /// it is and its trace.
     pub(crate) fn client(&self) -> LocalClient {
         let mut client = self.client.clone();
+        if let Some(caller) = &self.caller {
+            caller.speaks(&mut client);
+        }
         for (header, key) in HANDED_ON {
             if let Some(value) = self.head.headers.get(&header) {
                 client.add_metadata(key, value.clone());

@@ -8,7 +8,7 @@ mod calls;
 mod cors;
 mod message;
 
-use http::header::{ALLOW, HeaderName, VARY};
+use http::header::{ALLOW, HeaderName, VARY, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, StatusCode};
 use ringmq_proto::kubemq::{
     AckAllQueueMessagesRequest, AckAllQueueMessagesResponse, Event, QueueMessage,
@@ -18,16 +18,22 @@ use ringmq_proto::kubemq::{
 use ringmq_proto::method;
 
 use super::body::Body;
+use super::caller::{Caller, Unrecognised};
 use super::context::Context;
 use super::exchange::{Exchange, Response, text};
 use super::{envelope, openapi, sockets};
+use crate::security::Unauthenticated;
 
 use cors::{Asked, Cors};
+pub(super) use message::of_status;
 
 const BROKER: HeaderName = HeaderName::from_static("broker");
 const POWERED_BY: HeaderName = HeaderName::from_static("x-powered-by");
 const PRODUCT: HeaderValue =
     HeaderValue::from_static(concat!("RingMQ ", env!("CARGO_PKG_VERSION")));
+
+const FOREIGN_ORIGIN: &str = "the origin of the page that opens this socket is not allowed: add it \
+    to rest.cors.allow_origins";
 
 /// What a path leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,20 +126,42 @@ pub(super) async fn handle(exchange: Exchange) -> Response {
     let mut response = if exchange.head.method == Method::OPTIONS {
         preflight(route)
     } else {
-        match route {
-            None => envelope::unrouted(StatusCode::NOT_FOUND),
-            Some(route) if route.takes(&exchange.head.method) => answer(route, exchange).await,
-            Some(route) => {
-                let mut response = envelope::unrouted(StatusCode::METHOD_NOT_ALLOWED);
-                response.headers_mut().insert(ALLOW, route.allowed());
-                response
-            }
+        match exchange.recognise() {
+            Ok(caller) => routed(route, exchange, caller).await,
+            Err(unrecognised) => turned_away(&unrecognised),
         }
     };
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         sign(&context, &mut response);
         Cors::new(&context.config.rest.cors).apply(&asked, response.headers_mut());
     }
+    response
+}
+
+/// Answers somebody who may ask.
+async fn routed(route: Option<Route>, mut exchange: Exchange, caller: Caller) -> Response {
+    exchange.caller = Some(caller);
+    match route {
+        None => envelope::unrouted(StatusCode::NOT_FOUND),
+        Some(route) if route.takes(&exchange.head.method) => answer(route, exchange).await,
+        Some(route) => {
+            let mut response = envelope::unrouted(StatusCode::METHOD_NOT_ALLOWED);
+            response.headers_mut().insert(ALLOW, route.allowed());
+            response
+        }
+    }
+}
+
+/// Answers somebody who was not recognised, whatever it asked for.
+fn turned_away(unrecognised: &Unrecognised) -> Response {
+    let text = match unrecognised {
+        Unrecognised::Header => "invalid authentication header",
+        Unrecognised::Refused(Unauthenticated(text)) => text,
+    };
+    let body = Body::full(envelope::failure(text));
+    let mut response = envelope::response(StatusCode::UNAUTHORIZED, body);
+    let scheme = HeaderValue::from_static("Bearer");
+    response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
     response
 }
 
@@ -192,7 +220,14 @@ async fn answer(route: Route, exchange: Exchange) -> Response {
     }
 }
 
+/// Opens a socket, unless a page asks for it that may not. Browsers ask nobody before they open
+/// one, and keep no answer from a page: what else the rules for pages do, is done here.
 async fn open(socket: Socket, exchange: Exchange) -> Response {
+    let rules = &exchange.context.config.rest.cors;
+    if !Cors::new(rules).admits(&Asked::of(&exchange), exchange.header("host")) {
+        let body = Body::full(envelope::failure(FOREIGN_ORIGIN));
+        return envelope::response(StatusCode::FORBIDDEN, body);
+    }
     match socket {
         Socket::SendStream => sockets::send_stream(exchange).await,
         Socket::SubscribeEvents => sockets::subscribe_events(exchange).await,

@@ -24,11 +24,15 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
 
+use super::api::ALL;
+use super::api::standing::Standing;
+use super::api::turns::DISMISSED;
 use super::body::Body;
 use super::context::Context;
 use super::websocket::WebSocket;
 use super::{Exchange, Response};
 use crate::rt::{self, Sleep};
+use crate::security::Resource;
 use crate::shard::ListsBusy;
 
 /// Channels in the list of one family.
@@ -134,17 +138,20 @@ fn enveloped(document: Bytes) -> impl FnMut(&mut std::task::Context<'_>) -> Poll
 /// Answers the opening of `/api/connection`.
 pub(super) async fn connection(exchange: Exchange) -> Response {
     let context = exchange.context.clone();
-    exchange.upgrade(move |socket| view(socket, context))
+    let looks_at = (Resource::Management, ALL.to_owned());
+    let standing = Standing::of(&exchange, vec![looks_at]);
+    exchange.upgrade(move |socket| view(socket, context, standing))
 }
 
 /// What a viewer's socket waits for.
 enum Event {
     Gone,
+    Dismissed,
     Due,
 }
 
 /// Sends the document to a viewer, until it leaves or the broker ends.
-async fn view(mut socket: WebSocket, context: Rc<Context>) {
+async fn view(mut socket: WebSocket, context: Rc<Context>, mut standing: Standing) {
     let shutdown = context.shard.watch_shutdown();
     let mut pause = Sleep::new(Duration::ZERO);
     loop {
@@ -161,6 +168,9 @@ async fn view(mut socket: WebSocket, context: Rc<Context>) {
             if shutdown.poll(cx).is_ready() {
                 return Poll::Ready(Event::Gone);
             }
+            if standing.poll(cx).is_ready() {
+                return Poll::Ready(Event::Dismissed);
+            }
             // One who does not read what it was sent gets no more of it.
             match socket.poll_flush(cx) {
                 Poll::Pending => Poll::Pending,
@@ -171,6 +181,10 @@ async fn view(mut socket: WebSocket, context: Rc<Context>) {
         .await;
         match event {
             Event::Gone => break,
+            Event::Dismissed => {
+                let (code, reason) = DISMISSED;
+                return socket.close(code, reason).await;
+            }
             Event::Due => {}
         }
         if let Ok(document) = context.snapshot.get(&context).await

@@ -17,14 +17,13 @@ mod pump;
 mod queues;
 mod subscription;
 
-use http::{HeaderValue, StatusCode};
+use http::HeaderValue;
 use prost::Message as _;
 use ringmq_proto::kubemq::Subscribe;
 use ringmq_proto::method;
 
-use super::body::Body;
-use super::envelope;
 use super::exchange::{Exchange, Response};
+use super::rest::of_status;
 use super::websocket::accept;
 use crate::wire::local::LocalCall;
 
@@ -93,8 +92,7 @@ async fn serve<D: Dialogue>(exchange: Exchange, open: impl FnOnce() -> LocalCall
     }
     let mut call = open();
     if let Err(status) = call.headers().await {
-        let text = envelope::failure(status.message());
-        return envelope::response(StatusCode::BAD_REQUEST, Body::full(text));
+        return of_status(&status);
     }
     exchange.upgrade(move |socket| pump::run::<D>(socket, call))
 }

@@ -249,7 +249,7 @@ fn other_machines_may_only_probe_and_scrape() {
         let answer = from_outside(path);
         assert_eq!(answer.status, 403, "{path}");
         assert!(
-            answer.text.contains("no setting opens it further"),
+            answer.text.contains("while nobody has to say who it is"),
             "{answer:?}"
         );
     }

@@ -376,8 +376,7 @@ settings! {
             unit: Unit::Bytes,
             live: true,
         }
-        /// Subscriptions that one client id may have open on one core. A further one is refused.
-        /// 0: any number.
+        /// Subscriptions that one client id may have open. A further one is refused. 0: any number.
         subscriptions_per_client: usize = "0" {
             key: "limits.subscriptions_per_client",
             env: ["LIMITS_SUBSCRIPTIONS_PER_CLIENT"],

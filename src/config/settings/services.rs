@@ -330,9 +330,8 @@ settings! {
             allowed: BOOL,
             live: true,
         }
-        /// Name of the one, as its token or key says, who may use all of it whatever the policy
-        /// says. Without a policy nobody else may. Empty: whoever the policy allows, and without a
-        /// policy whoever was recognised.
+        /// Name of the only one who may use it, as its token, key or certificate says. Empty:
+        /// whoever was recognised; with a policy, whoever that allows.
         admin_username: Option<String> = "" {
             key: "api.admin_username",
             env: ["API_ADMIN_USERNAME", "KUBEMQ_API_ADMIN_USERNAME"],

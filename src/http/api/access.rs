@@ -1,36 +1,55 @@
-//! Who may ask what, while the port knows no users.
+//! Who may ask what.
 //!
-//! - `/health`, `/ready` and `/metrics` answer everybody: probes and scrapers come from anywhere,
-//!   and learn nothing that they could use.
-//! - Everything else answers peers on this machine.
-//! - A browser on this machine is such a peer, whatever page it shows. A page of another site that
-//!   was given this machine's address as its own (DNS rebinding) is known by `Host`, any other page
-//!   of another site by `Origin`; both are checked. `api.allow_origins` names sites that may ask
-//!   all the same.
+//! `/health`, `/ready` and `/metrics` answer everybody: probes and scrapers come from anywhere, and
+//! learn nothing that they could use. For everything else there are two ways:
+//!
+//! - Nobody has to say who it is. Then peers on this machine are answered. A browser on this
+//!   machine is such a peer, whatever page it shows. A page of another site that was given this
+//!   machine's address as its own (DNS rebinding) is known by `Host`, any other page of another
+//!   site by `Origin`; both are checked.
+//! - Everybody has to (`api.auth`): by a token or an API key in each request, by a certificate, or
+//!   by a session. Then peers are answered from anywhere, and what they may do says the policy. A
+//!   page of another site is known by `Origin` again: it could use the session of a browser. Its
+//!   host does not matter, since no cookie of ours is sent to another one.
+//!
+//! `api.allow_origins` names sites that may ask all the same.
 
-use std::net::{IpAddr, SocketAddr};
+mod sites;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    CONTENT_TYPE, VARY,
+    COOKIE, VARY, WWW_AUTHENTICATE,
 };
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 
 use super::super::body::Body;
+use super::super::caller::{Caller, Unrecognised, is_known};
 use super::super::exchange::{Exchange, Response, text};
+use super::session::{self, Session};
+use super::{CLIENT_ID, envelope, json, pages};
+use crate::model::identity::{Identity, Proof};
+use crate::rt;
+use crate::security::{Action, Attempt, Credentials, Denied, Resource, Unauthenticated};
 
 /// Paths that answer everybody.
 const OPEN: [&str; 3] = ["/health", "/ready", "/metrics"];
 
+/// Where somebody says who it is.
+pub(super) const LOGIN: &str = "/api/login";
+
 const ONLY_LOCAL: &str = "code=403, message=the management port answers other machines only for \
-    /health, /ready and /metrics: it knows no users yet, and no setting opens it further. Ask from \
-    this machine (ssh -L, kubectl port-forward)";
+    /health, /ready and /metrics while nobody has to say who it is: set up authentication, or ask \
+    from this machine (ssh -L, kubectl port-forward)";
 
-const FOREIGN_HOST: &str = "code=403, message=the Host of this request is no name of this machine: \
-    use localhost or an IP address, or add the origin to api.allow_origins";
+const WHO: &str = "authentication required: show a token or an API key (Authorization: Bearer …), \
+    or open a session by POST /api/login";
 
-const FOREIGN_ORIGIN: &str = "code=403, message=the Origin of this request is another site: add it \
-    to api.allow_origins";
+/// What everybody is told who may not do something.
+pub(super) const DENIED: &str = "Error 412: access denied to resource";
 
 /// A request that may be answered.
 pub(super) struct Admitted {
@@ -38,42 +57,33 @@ pub(super) struct Admitted {
     origin: Option<HeaderValue>,
 }
 
-/// Checks whether a request may be answered; otherwise gives the refusal.
-pub(super) fn check(exchange: &Exchange) -> Result<Admitted, Box<Response>> {
+/// Checks whether a request may be answered, and finds out who makes it; otherwise gives the
+/// refusal.
+pub(super) fn check(exchange: &mut Exchange) -> Result<Admitted, Box<Response>> {
     if OPEN.contains(&exchange.path()) {
+        exchange.caller = Some(Caller::unasked());
         return Ok(Admitted { origin: None });
     }
-    let refuse = |reason: &'static str| Box::new(text(StatusCode::FORBIDDEN, reason));
-    if !is_local(exchange.peer) {
-        return Err(refuse(ONLY_LOCAL));
-    }
-    let allowed = &exchange.context.config.api.allow_origins;
-    // HTTP/2 says the host in the target.
-    let authority = exchange.head.uri.authority().map(|it| it.as_str());
-    let host = exchange.header("host").or(authority);
-    if exchange.head.headers.contains_key("host") && host.is_none() {
-        return Err(refuse(FOREIGN_HOST));
-    }
-    if host.is_some_and(|host| !is_own_host(host, allowed)) {
-        return Err(refuse(FOREIGN_HOST));
-    }
-    let Some(origin) = exchange.head.headers.get("origin") else {
-        // A page of another site may ask without its origin, and use what asking does. Browsers
-        // say where it comes from all the same (Fetch Metadata).
-        let site = exchange.header("sec-fetch-site").unwrap_or_default();
-        let follows_link = exchange.header("sec-fetch-mode") == Some("navigate");
-        if matches!(site, "cross-site" | "same-site") && !follows_link {
-            return Err(refuse(FOREIGN_ORIGIN));
+    let forbid = |reason: &'static str| Box::new(text(StatusCode::FORBIDDEN, reason));
+    let asks = exchange.context.config.management_asks();
+    if !asks {
+        if !is_local(exchange.peer) {
+            return Err(forbid(ONLY_LOCAL));
         }
-        return Ok(Admitted { origin: None });
-    };
-    match origin.to_str().map(|text| relation(text, host, allowed)) {
-        Ok(Relation::Same) => Ok(Admitted { origin: None }),
-        Ok(Relation::Allowed) => Ok(Admitted {
-            origin: Some(origin.clone()),
-        }),
-        Ok(Relation::Foreign) | Err(_) => Err(refuse(FOREIGN_ORIGIN)),
+        sites::check_host(exchange).map_err(forbid)?;
     }
+    let origin = sites::check_origin(exchange).map_err(forbid)?;
+    let is_question = exchange.head.method == Method::OPTIONS;
+    if asks && !is_question && exchange.path() != LOGIN {
+        let caller = recognise(exchange).map_err(|refusal| turn_away(exchange, &refusal))?;
+        if !is_admin(exchange, caller.identity()) {
+            return Err(Box::new(denied()));
+        }
+        exchange.caller = Some(caller);
+    } else {
+        exchange.caller = Some(Caller::unasked());
+    }
+    Ok(Admitted { origin })
 }
 
 impl Admitted {
@@ -94,7 +104,8 @@ impl Admitted {
         let headers = response.headers_mut();
         let methods = HeaderValue::from_static("GET,POST");
         headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
-        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, CONTENT_TYPE.into());
+        let asked_with = HeaderValue::from_static("content-type,authorization");
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked_with);
         self.mark(response)
     }
 }
@@ -103,110 +114,128 @@ pub(super) fn is_local(peer: SocketAddr) -> bool {
     peer.ip().to_canonical().is_loopback()
 }
 
-/// Whether a `Host` is one that no other site can have: an address, or a name that resolvers
-/// know to be this machine.
-fn is_own_host(host: &str, allowed: &[String]) -> bool {
-    let name = host_name(host);
-    let local = |name: &str| {
-        let name = name.strip_suffix('.').unwrap_or(name);
-        let last = name.rsplit('.').next().unwrap_or_default();
-        last.eq_ignore_ascii_case("localhost")
+/// Who makes a request, where everybody has to say so.
+pub(super) fn recognise(exchange: &Exchange) -> Result<Caller, Unrecognised> {
+    let caller = match session_of(exchange) {
+        Some(session) => by_session(exchange, &session)?,
+        None => exchange.recognise()?,
     };
-    // The unspecified address leads here too, and browsers tell it less of where they come from.
-    let address = name.parse::<IpAddr>();
-    let is_address = address.is_ok_and(|address| !address.is_unspecified());
-    let is_allowed = |origin: &String| {
-        authority_of(origin)
-            .is_some_and(|authority| host_name(authority).eq_ignore_ascii_case(name))
-    };
-    local(name) || is_address || allowed.iter().any(is_allowed)
-}
-
-/// A host without its port and brackets.
-fn host_name(host: &str) -> &str {
-    let host = host.trim();
-    if let Some(rest) = host.strip_prefix('[') {
-        return rest.split_once(']').map_or("", |(address, _)| address);
-    }
-    host.split_once(':').map_or(host, |(name, _)| name)
-}
-
-/// `http://a.b:8080` is `a.b:8080`.
-fn authority_of(origin: &str) -> Option<&str> {
-    let (_, authority) = origin.split_once("://")?;
-    Some(authority.trim_end_matches('/'))
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Relation {
-    /// A page of this port.
-    Same,
-    /// A page of a site that the operator has named.
-    Allowed,
-    Foreign,
-}
-
-fn relation(origin: &str, host: Option<&str>, allowed: &[String]) -> Relation {
-    let authority = authority_of(origin);
-    let same = |(a, b): (&str, &str)| a.eq_ignore_ascii_case(b);
-    if authority.zip(host).is_some_and(same) {
-        return Relation::Same;
-    }
-    let named = allowed
-        .iter()
-        .any(|it| it.trim_end_matches('/').eq_ignore_ascii_case(origin));
-    if named && authority.is_some() {
-        Relation::Allowed
+    // Between two reloads the rules may ask nobody while the settings already do.
+    if is_known(caller.identity()) {
+        Ok(caller)
     } else {
-        Relation::Foreign
+        Err(Unrecognised::Header)
     }
+}
+
+/// The session that a request names. One that shows a token means that.
+pub(super) fn session_of(exchange: &Exchange) -> Option<Arc<Session>> {
+    if exchange.head.headers.contains_key("authorization") {
+        return None;
+    }
+    let config = &exchange.context.config;
+    let cookies = exchange.head.headers.get_all(COOKIE).iter();
+    let mut cookies = cookies.filter_map(|value| session::cookie(config, value.to_str().ok()?));
+    session::find(cookies.next()?, rt::unix_ns())
+}
+
+/// Shows what a session stands for.
+fn by_session(exchange: &Exchange, session: &Session) -> Result<Caller, Unrecognised> {
+    let credentials = Credentials {
+        token: Some(session.token().expose()),
+        certificate: None,
+    };
+    let security = &exchange.context.security;
+    let shown = security.authenticate(&credentials, rt::unix_ns());
+    let identity = shown.map_err(Unrecognised::Refused)?;
+    if !is_known(&identity) {
+        return Err(Unrecognised::Header);
+    }
+    let ends_at_ns = session.ends_at_ns();
+    let expires_at_ns = identity.expires_at_ns.unwrap_or(ends_at_ns);
+    let identity = Identity {
+        proof: Proof::Session,
+        expires_at_ns: Some(expires_at_ns.min(ends_at_ns)),
+        ..Identity::clone(&identity)
+    };
+    let token = HeaderValue::from_str(session.token().expose()).ok();
+    Ok(Caller::new(Rc::new(identity), token))
+}
+
+/// Whether somebody is the one who may use the port, if there is only one.
+pub(super) fn is_admin(exchange: &Exchange, identity: &Identity) -> bool {
+    let admin = exchange.context.config.api.auth.admin_username.as_deref();
+    admin.is_none_or(|admin| admin == &*identity.name)
+}
+
+/// Answers somebody who was not recognised. One who looks at a page gets one to say who it is.
+fn turn_away(exchange: &Exchange, unrecognised: &Unrecognised) -> Box<Response> {
+    let reads = exchange.head.method == Method::GET;
+    if reads && pages::is_page(exchange.path()) {
+        return Box::new(pages::login(exchange));
+    }
+    let response = match unrecognised {
+        Unrecognised::Header if exchange.head.headers.contains_key("authorization") => {
+            unauthorised("invalid authentication header")
+        }
+        Unrecognised::Header => unauthorised(WHO),
+        Unrecognised::Refused(Unauthenticated(text)) => unauthorised(text),
+    };
+    Box::new(response)
+}
+
+pub(super) fn unauthorised(error: &str) -> Response {
+    let body = Body::full(envelope::<()>(Err(error)));
+    let mut response = json(StatusCode::UNAUTHORIZED, body);
+    let scheme = HeaderValue::from_static("Bearer");
+    response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+    response
+}
+
+/// Answers somebody who may not do that.
+pub(super) fn denied() -> Response {
+    let body = Body::full(envelope::<()>(Err(DENIED)));
+    json(StatusCode::FORBIDDEN, body)
+}
+
+/// The client id of what somebody does by this port: its own, if ids are bound.
+pub(super) fn client_id(exchange: &Exchange) -> String {
+    let identity = exchange.caller.as_ref().map(Caller::identity);
+    let security = &exchange.context.security;
+    let bound = identity.map(|identity| security.client_id(identity, ""));
+    match bound {
+        Some(Ok(bound)) if !bound.is_empty() => bound.to_owned(),
+        _ => CLIENT_ID.to_owned(),
+    }
+}
+
+/// Whether who asks may do something, as far as the service is not asked for it anyway. Where
+/// nobody has to say who it is, this machine may.
+pub(super) fn authorise(
+    exchange: &Exchange,
+    resource: Resource,
+    action: Action,
+    channel: &str,
+) -> Result<(), Denied> {
+    let (true, Some(caller)) = (exchange.context.config.management_asks(), &exchange.caller) else {
+        return Ok(());
+    };
+    let client_id = client_id(exchange);
+    let attempt = Attempt {
+        resource,
+        action,
+        client_id: &client_id,
+        channel,
+    };
+    exchange
+        .context
+        .security
+        .authorize(caller.identity(), &attempt)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_of_this_machine_are_own_hosts_and_others_are_not() {
-        for host in [
-            "localhost",
-            "LOCALHOST:8080",
-            "mq.localhost:80",
-            "localhost.",
-            "127.0.0.1:8080",
-            "[::1]:8080",
-            "192.0.2.7",
-        ] {
-            assert!(is_own_host(host, &[]), "{host}");
-        }
-        for host in [
-            "evil.example",
-            "localhost.evil.example:8080",
-            "127.0.0.1.evil.example",
-            "",
-            "notlocalhost",
-            "[evil]:80",
-        ] {
-            assert!(!is_own_host(host, &[]), "{host}");
-        }
-        let allowed = ["https://mq.example.com".to_owned()];
-        assert!(is_own_host("mq.example.com:8443", &allowed));
-        assert!(!is_own_host("example.com", &allowed));
-    }
-
-    #[test]
-    fn only_own_and_named_pages_may_ask() {
-        let host = Some("localhost:8080");
-        let allowed = ["https://ops.example.com".to_owned(), "*".to_owned()];
-        let of = |origin| relation(origin, host, &allowed);
-        assert_eq!(of("http://localhost:8080"), Relation::Same);
-        assert_eq!(of("http://localhost:3000"), Relation::Foreign);
-        assert_eq!(of("https://ops.example.com"), Relation::Allowed);
-        assert_eq!(of("http://ops.example.com"), Relation::Foreign);
-        assert_eq!(of("null"), Relation::Foreign);
-        assert_eq!(of("*"), Relation::Foreign);
-        assert_eq!(of("https://evil.example"), Relation::Foreign);
-    }
 
     #[test]
     fn an_address_of_ipv4_within_ipv6_is_local_too() {

@@ -17,11 +17,12 @@ use serde::Serialize;
 use super::super::body::{Body, BodyError};
 use super::super::exchange::{Exchange, Response, text};
 use super::input::{self, Input};
-use super::{CLIENT_ID, envelope, json, refused};
+use super::{Asker, access, envelope, json, refused};
 use crate::model::Kind;
 use crate::rt;
+use crate::security::{Action, Resource};
 use crate::wire::Status;
-use crate::wire::local::{LocalCall, LocalClient};
+use crate::wire::local::LocalCall;
 
 /// What an action came to.
 pub(super) struct Done {
@@ -111,7 +112,7 @@ fn content_type(exchange: &Exchange) -> Result<bool, &'static str> {
     }
 }
 
-fn unread(error: BodyError) -> Response {
+pub(super) fn unread(error: BodyError) -> Response {
     let (status, message) = match error {
         BodyError::TooLarge => (
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -127,27 +128,45 @@ fn unread(error: BodyError) -> Response {
 }
 
 async fn run(exchange: &Exchange, action: &str, input: &Input) -> Outcome {
-    let client = exchange.client();
+    let asker = Asker::of(exchange);
+    if let Some(channel) = channel_of(action, input)?
+        && access::authorise(exchange, Resource::Management, Action::Write, channel).is_err()
+    {
+        return Err(access::DENIED.to_owned());
+    }
     match action {
-        "create_channel" => create_channel(&client, input).await,
-        "send_queue_message" => queues::send(&client, input).await,
-        "receive_queue_messages" => queues::receive(&client, input).await,
-        "purge_queue_channel" => queues::purge(&client, input).await,
-        "send_pubsub_message" => publish(&client, input).await,
-        "send_cqrs_message_request" => requests::ask(&client, input).await,
-        "send_cqrs_message_response" => requests::respond(&client, input).await,
+        "create_channel" => create_channel(&asker, input).await,
+        "send_queue_message" => queues::send(&asker, input).await,
+        "receive_queue_messages" => queues::receive(&asker, input).await,
+        "purge_queue_channel" => queues::purge(&asker, input).await,
+        "send_pubsub_message" => publish(&asker, input).await,
+        "send_cqrs_message_request" => requests::ask(&asker, input).await,
+        "send_cqrs_message_response" => requests::respond(&asker, input).await,
         "" => Err("type not set".to_owned()),
         unknown => Err(format!("unknown action type: {unknown}")),
     }
 }
 
+/// The channel that an action concerns. A response goes to whoever has asked, and only who holds
+/// its reply channel can send it.
+fn channel_of<'a>(action: &str, input: &'a Input) -> Result<Option<&'a str>, String> {
+    match action {
+        "create_channel" => input.text("name").map(Some),
+        "send_cqrs_message_response" => Ok(None),
+        _ => input.text("channel").map(Some),
+    }
+}
+
 /// Calls a method with one message and one answer.
 async fn call<A: Message + Default>(
-    client: &LocalClient,
+    asker: &Asker,
     method: &'static str,
     message: &impl Message,
 ) -> Result<A, String> {
-    let answer = client.unary(method, message.encode_to_vec().into()).await;
+    let answer = asker
+        .client
+        .unary(method, message.encode_to_vec().into())
+        .await;
     let answer = answer.map_err(|status| refusal(&status))?;
     decode(answer)
 }
@@ -161,11 +180,11 @@ fn refusal(status: &Status) -> String {
 }
 
 /// Creates a channel. One that is there already is as good.
-async fn create_channel(client: &LocalClient, input: &Input) -> Outcome {
+async fn create_channel(asker: &Asker, input: &Input) -> Outcome {
     let kind = input.required("type", "type")?;
     let channel = input.required("name", "name")?;
     let kind = Kind::from_name(kind).ok_or_else(|| format!("unsupported channel type {kind}"))?;
-    let created = manage(client, "create-channel", kind, channel).await;
+    let created = manage(asker, "create-channel", kind, channel).await;
     created.map_err(|error| {
         let kind = match kind {
             Kind::Queues => "queue",
@@ -184,7 +203,7 @@ const MANAGEMENT_CHANNEL: &str = "kubemq.cluster.internal.requests";
 
 /// Asks the broker to do something with a channel; the body of its answer.
 async fn manage(
-    client: &LocalClient,
+    asker: &Asker,
     operation: &str,
     kind: Kind,
     channel: &str,
@@ -192,7 +211,7 @@ async fn manage(
     let tags = [("channel_type", kind.name()), ("channel", channel)];
     let request = kubemq::Request {
         request_type_data: kubemq::request::RequestType::Query.into(),
-        client_id: CLIENT_ID.to_owned(),
+        client_id: asker.client_id.clone(),
         channel: MANAGEMENT_CHANNEL.to_owned(),
         metadata: operation.to_owned(),
         timeout: MANAGEMENT_TIMEOUT_MS,
@@ -201,7 +220,7 @@ async fn manage(
             .into(),
         ..kubemq::Request::default()
     };
-    let answer: kubemq::Response = call(client, method::SEND_REQUEST, &request).await?;
+    let answer: kubemq::Response = call(asker, method::SEND_REQUEST, &request).await?;
     match answer.executed {
         true => Ok(answer.body),
         false => Err(answer.error),
@@ -209,17 +228,17 @@ async fn manage(
 }
 
 /// Sends an event, plain or stored.
-async fn publish(client: &LocalClient, input: &Input) -> Outcome {
+async fn publish(asker: &Asker, input: &Input) -> Outcome {
     let event = kubemq::Event {
         channel: input.required("channel", "channel")?.to_owned(),
         body: input.required_body()?,
         metadata: input.text("metadata")?.to_owned(),
         tags: input.tags()?,
         event_id: input.text("messageId")?.to_owned(),
-        client_id: CLIENT_ID.to_owned(),
+        client_id: asker.client_id.clone(),
         store: !input.flag("isEvents")?,
     };
-    let result: kubemq::Result = call(client, method::SEND_EVENT, &event).await?;
+    let result: kubemq::Result = call(asker, method::SEND_EVENT, &event).await?;
     match &*result.error {
         "" => Ok(Done::nothing()),
         error => Err(error.to_owned()),

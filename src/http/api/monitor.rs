@@ -15,10 +15,12 @@ use super::super::body::Body;
 use super::super::exchange::{Exchange, Response};
 use super::super::websocket::{Slice, WebSocket};
 use super::events::{self, Sent};
+use super::standing::Standing;
 use super::turns::{self, Source, Turn};
-use super::{json, no_socket, refused};
+use super::{access, json, no_socket, refused};
 use crate::model::Kind;
 use crate::model::name::check_channel;
+use crate::security::{Action, Resource};
 use crate::shard::{Shard, Tap, TapEvent};
 
 /// What is watched, and for whom it is written.
@@ -37,11 +39,23 @@ pub(super) async fn handle(exchange: Exchange) -> Response {
     if let Some(refusal) = no_socket(&exchange, true) {
         return refusal;
     }
+    let looks_at = [Resource::Management, Resource::Messages(watched.kind)];
+    let looks_at = looks_at.map(|resource| (resource, watched.channel.clone()));
+    let may = |(resource, channel): &(Resource, String)| {
+        access::authorise(&exchange, *resource, Action::Read, channel).is_ok()
+    };
+    if !looks_at.iter().all(may) {
+        return access::denied();
+    }
+    let mut standing = Standing::of(&exchange, looks_at.into());
     if !events::are_wanted(&exchange) {
-        return exchange.upgrade(move |socket| serve(socket, watched));
+        return exchange.upgrade(move |socket| serve(socket, watched, standing));
     }
     match watched.shard.tap(watched.kind, &watched.channel).await {
         Ok(tap) => events::respond(&exchange.context, move |cx| {
+            if standing.poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
             tap.poll(cx).map(|event| match event {
                 TapEvent::Passed(tapped) => Some(Sent {
                     data: shown::text(&tapped, false),
@@ -79,23 +93,30 @@ fn watched(exchange: &Exchange) -> Option<Watched> {
 }
 
 /// The tap of a socket, while it is started.
-#[derive(Default)]
-struct Looking(Option<Tap>);
+struct Looking {
+    tap: Option<Tap>,
+    standing: Standing,
+}
 
 impl Source for Looking {
     type Event = TapEvent;
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<TapEvent> {
-        match &self.0 {
+        match &self.tap {
             Some(tap) => tap.poll(cx),
             None => Poll::Pending,
         }
     }
+
+    fn standing(&mut self) -> &mut Standing {
+        &mut self.standing
+    }
 }
 
-async fn serve(mut socket: WebSocket, watched: Watched) {
-    let (mut looking, mut slice) = (Looking::default(), Slice::default());
-    loop {
+async fn serve(mut socket: WebSocket, watched: Watched, standing: Standing) {
+    let tap = None;
+    let (mut looking, mut slice) = (Looking { tap, standing }, Slice::default());
+    let (code, reason) = loop {
         match turns::next(&mut socket, &mut slice, &mut looking).await {
             Turn::Heard(command) => {
                 let answer = obey(&mut looking, &watched, command.trim()).await;
@@ -107,28 +128,29 @@ async fn serve(mut socket: WebSocket, watched: Watched) {
             Turn::Happened(TapEvent::Dropped(count)) => {
                 turns::send(&mut socket, &mut slice, shown::dropped(count));
             }
-            Turn::Happened(TapEvent::Ended) | Turn::Leaving | Turn::Gone => break,
+            Turn::Happened(TapEvent::Ended) | Turn::Leaving | Turn::Gone => {
+                break turns::SHUTTING_DOWN;
+            }
+            Turn::Dismissed => break turns::DISMISSED,
         }
-    }
+    };
     drop(looking);
-    socket
-        .close(turns::GOING_AWAY, "the broker is shutting down")
-        .await;
+    socket.close(code, reason).await;
 }
 
 async fn obey(looking: &mut Looking, watched: &Watched, command: &str) -> String {
     match command {
         "start" => {
-            if looking.0.is_none() {
+            if looking.tap.is_none() {
                 match watched.shard.tap(watched.kind, &watched.channel).await {
-                    Ok(tap) => looking.0 = Some(tap),
+                    Ok(tap) => looking.tap = Some(tap),
                     Err(refusal) => return format!("Broker not connected: {refusal}."),
                 }
             }
             format!("{} Broker connected.", watched.host)
         }
         "stop" => {
-            looking.0 = None;
+            looking.tap = None;
             "Broker disconnected.".to_owned()
         }
         _ => "Unknown command".to_owned(),

@@ -10,6 +10,9 @@ use super::not_found;
 /// The page. It brings all that it shows with, and asks this port for the rest.
 const STATUS: &str = include_str!("status.html");
 
+/// The page for who has not said who it is. It brings all that it shows with.
+const LOGIN: &str = include_str!("login.html");
+
 /// Pages of the dashboard, and how the paths begin that lead to them.
 const PAGES: [(&str, &str); 4] = [
     ("/dashboard", "/dash"),
@@ -35,8 +38,24 @@ pub(super) fn handle(path: &str, exchange: &Exchange) -> Response {
     }
 }
 
+/// Whether a path is one that a person types.
+pub(super) fn is_page(path: &str) -> bool {
+    path == "/" || PAGES.iter().any(|(_, begin)| path.starts_with(begin))
+}
+
+/// Asks a person who it is.
+pub(super) fn login(exchange: &Exchange) -> Response {
+    let mut response = page(LOGIN, exchange);
+    *response.status_mut() = StatusCode::UNAUTHORIZED;
+    response
+}
+
 fn status(exchange: &Exchange) -> Response {
-    let page = STATUS
+    page(STATUS, exchange)
+}
+
+fn page(text: &str, exchange: &Exchange) -> Response {
+    let page = text
         .replace("{{version}}", env!("CARGO_PKG_VERSION"))
         .replace("{{host}}", &escape(&exchange.context.process.host));
     let mut response = Response::new(Body::full(page));

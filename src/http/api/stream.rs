@@ -14,10 +14,12 @@ use serde::Serialize;
 use super::super::exchange::{Exchange, Response};
 use super::super::websocket::{End, Slice, WebSocket};
 use super::input::{self, Input};
+use super::standing::Standing;
 use super::turns::{self, Source, Turn};
-use super::{CLIENT_ID, no_socket, show};
+use super::{Asker, access, no_socket, show};
+use crate::security::{Action, Resource};
 use crate::wire::Status;
-use crate::wire::local::{LocalCall, LocalClient};
+use crate::wire::local::LocalCall;
 use kubemq::{StreamQueueMessagesRequest, StreamQueueMessagesResponse, StreamRequestType};
 
 const POLL: &str = "stream_queue_messages";
@@ -38,8 +40,8 @@ pub(super) fn handle(exchange: Exchange) -> Response {
     if let Some(refusal) = no_socket(&exchange, false) {
         return refusal;
     }
-    let client = exchange.client();
-    exchange.upgrade(move |socket| serve(socket, Polling::new(client)))
+    let polling = Polling::new(&exchange);
+    exchange.upgrade(move |socket| serve(socket, polling))
 }
 
 /// How far the stream is.
@@ -55,7 +57,8 @@ enum Phase {
 
 /// The page's stream.
 struct Polling {
-    client: LocalClient,
+    asker: Asker,
+    standing: Standing,
     phase: Phase,
     call: Option<LocalCall>,
     /// Calls whose message is settled, until they have ended.
@@ -84,12 +87,17 @@ impl Source for Polling {
             call.written();
         }
     }
+
+    fn standing(&mut self) -> &mut Standing {
+        &mut self.standing
+    }
 }
 
 impl Polling {
-    const fn new(client: LocalClient) -> Self {
+    fn new(exchange: &Exchange) -> Self {
         Self {
-            client,
+            asker: Asker::of(exchange),
+            standing: Standing::of(exchange, Vec::new()),
             phase: Phase::Idle,
             call: None,
             leaving: None,
@@ -113,19 +121,25 @@ impl Polling {
             );
         }
         let channel = input.required("channel", "channel")?;
+        if !self
+            .standing
+            .may(Resource::Management, Action::Write, channel)
+        {
+            return Err(access::DENIED.to_owned());
+        }
         let positive = |key, name: &str| match input.number(key)? {
             ..=0 => Err(format!("{name} must be greater than 0")),
             seconds => Ok(seconds),
         };
         let request = StreamQueueMessagesRequest {
-            client_id: CLIENT_ID.to_owned(),
+            client_id: self.asker.client_id.clone(),
             stream_request_type_data: StreamRequestType::ReceiveMessage.into(),
             channel: channel.to_owned(),
             visibility_seconds: positive("visibilitySeconds", "visibility seconds")?,
             wait_time_seconds: positive("waitSeconds", "wait seconds")?,
             ..StreamQueueMessagesRequest::default()
         };
-        let mut call = self.client.call(method::STREAM_QUEUE_MESSAGE);
+        let mut call = self.asker.client.call(method::STREAM_QUEUE_MESSAGE);
         call.send(request.encode_to_vec().into());
         self.call = Some(call);
         self.phase = Phase::Waiting;
@@ -146,7 +160,7 @@ impl Polling {
             return Err("ref sequence must be greater than 0".to_owned());
         }
         let request = StreamQueueMessagesRequest {
-            client_id: CLIENT_ID.to_owned(),
+            client_id: self.asker.client_id.clone(),
             stream_request_type_data: request_type.into(),
             ref_sequence: sequence,
             ..StreamQueueMessagesRequest::default()
@@ -250,7 +264,7 @@ fn write(answer: &Answer<'_>) -> String {
 
 async fn serve(mut socket: WebSocket, mut polling: Polling) {
     let mut slice = Slice::default();
-    loop {
+    let (code, reason) = loop {
         match turns::next(&mut socket, &mut slice, &mut polling).await {
             Turn::Heard(text) => {
                 if let Some(answer) = hear(&mut polling, &text) {
@@ -262,17 +276,16 @@ async fn serve(mut socket: WebSocket, mut polling: Polling) {
                     turns::send(&mut socket, &mut slice, answer);
                 }
             }
-            Turn::Leaving | Turn::Gone => break,
+            Turn::Leaving | Turn::Gone => break turns::SHUTTING_DOWN,
+            Turn::Dismissed => break turns::DISMISSED,
         }
-    }
+    };
     if socket.ended() == Some(End::Broken) {
         drop(polling);
     } else {
         polling.close().await;
     }
-    socket
-        .close(turns::GOING_AWAY, "the broker is shutting down")
-        .await;
+    socket.close(code, reason).await;
 }
 
 /// What a page says; an answer only when it is refused. A request of no known type is passed over.

@@ -8,16 +8,17 @@
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::AUTHORIZATION;
 use prost::Message as _;
 use ringmq_proto::{kubemq, method};
 
 use super::super::exchange::{Exchange, Response};
 use super::super::websocket::{Slice, WebSocket};
 use super::events::{self, Sent};
+use super::standing::Standing;
 use super::turns::{self, Source, Turn};
-use super::{CLIENT_ID, envelope, no_socket, refused, show, time};
+use super::{access, envelope, no_socket, refused, show, time};
 use crate::rt;
+use crate::security::{Action, Resource};
 use crate::wire::Status;
 use crate::wire::local::{LocalCall, LocalClient};
 use crate::wire::server::ConnectionControl;
@@ -60,7 +61,7 @@ fn subscribe(exchange: &Exchange, subscribe_type: SubscribeType) -> kubemq::Subs
     let client_id = match parameter("client_id") {
         // A position belongs to a client: stored events have no common one.
         none if none.is_empty() && subscribe_type != SubscribeType::EventsStore => {
-            CLIENT_ID.to_owned()
+            access::client_id(exchange)
         }
         given => given,
     };
@@ -134,6 +135,11 @@ async fn open(
     if let Some(refusal) = no_socket(&exchange, true) {
         return refusal;
     }
+    let (looks_at, channel) = (Resource::Management, subscribe.channel.clone());
+    if access::authorise(&exchange, looks_at, Action::Read, &channel).is_err() {
+        return access::denied();
+    }
+    let standing = Standing::of(&exchange, vec![(looks_at, channel)]);
     let as_events = events::are_wanted(&exchange);
     let client = match as_events {
         true => client_of_its_own(&exchange),
@@ -151,20 +157,28 @@ async fn open(
             call,
             control,
             brings,
+            standing,
             ended: false,
         };
         return events::respond(&exchange.context, move |cx| feed.next(cx));
     }
-    exchange.upgrade(move |socket| serve(socket, Subscribed { call, brings }))
+    exchange.upgrade(move |socket| {
+        let subscribed = Subscribed {
+            call,
+            brings,
+            standing,
+        };
+        serve(socket, subscribed)
+    })
 }
 
 /// A client whose signs of life are given by the stream of events and not by its connection.
 fn client_of_its_own(exchange: &Exchange) -> LocalClient {
     let context = &exchange.context;
-    let certificate = exchange.client().certificate().cloned();
+    let certificate = exchange.client.certificate().cloned();
     let mut client = context.client(exchange.peer, certificate, ConnectionControl::new());
-    if let Some(value) = exchange.head.headers.get(AUTHORIZATION) {
-        client.add_metadata("authorization", value.clone());
+    if let Some(caller) = &exchange.caller {
+        caller.speaks(&mut client);
     }
     client
 }
@@ -197,12 +211,13 @@ struct Feed {
     call: LocalCall,
     control: ConnectionControl,
     brings: Brings,
+    standing: Standing,
     ended: bool,
 }
 
 impl Feed {
     fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Sent>> {
-        if self.ended {
+        if self.ended || self.standing.poll(cx).is_ready() {
             return Poll::Ready(None);
         }
         // Whoever asks for the next one has taken the last.
@@ -243,6 +258,7 @@ impl Drop for Feed {
 struct Subscribed {
     call: LocalCall,
     brings: Brings,
+    standing: Standing,
 }
 
 impl Source for Subscribed {
@@ -257,11 +273,18 @@ impl Source for Subscribed {
             self.call.written();
         }
     }
+
+    fn standing(&mut self) -> &mut Standing {
+        &mut self.standing
+    }
 }
+
+/// The subscription is over, or the broker ends.
+const ENDED: turns::Farewell = (1001, "the subscription has ended");
 
 async fn serve(mut socket: WebSocket, mut subscribed: Subscribed) {
     let mut slice = Slice::default();
-    loop {
+    let (code, reason) = loop {
         match turns::next(&mut socket, &mut slice, &mut subscribed).await {
             // A page has nothing to say here.
             Turn::Heard(_) => {}
@@ -271,15 +294,14 @@ async fn serve(mut socket: WebSocket, mut subscribed: Subscribed) {
             }
             Turn::Happened(Err(status)) => {
                 turns::send(&mut socket, &mut slice, end_text(&status));
-                break;
+                break ENDED;
             }
-            Turn::Happened(Ok(None)) | Turn::Leaving | Turn::Gone => break,
+            Turn::Happened(Ok(None)) | Turn::Leaving | Turn::Gone => break ENDED,
+            Turn::Dismissed => break turns::DISMISSED,
         }
-    }
+    };
     drop(subscribed);
-    socket
-        .close(turns::GOING_AWAY, "the subscription has ended")
-        .await;
+    socket.close(code, reason).await;
 }
 
 #[cfg(test)]

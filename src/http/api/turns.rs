@@ -3,6 +3,7 @@
 use std::task::{Context, Poll};
 
 use super::super::websocket::{Message, Slice, WebSocket};
+use super::standing::Standing;
 
 /// What happens for the peer of a socket.
 pub(super) trait Source {
@@ -14,6 +15,9 @@ pub(super) trait Source {
 
     /// All that was sent is with the kernel.
     fn flushed(&mut self) {}
+
+    /// Whether the peer may still look on.
+    fn standing(&mut self) -> &mut Standing;
 }
 
 /// What comes first.
@@ -24,6 +28,8 @@ pub(super) enum Turn<E> {
     Happened(E),
     /// The connection is to end.
     Leaving,
+    /// The peer may no longer look on.
+    Dismissed,
     /// The peer has closed, or is gone.
     Gone,
 }
@@ -46,6 +52,9 @@ fn poll<S: Source>(
     socket.serve_control(cx);
     if socket.control().wants_drain() {
         return Poll::Ready(Turn::Leaving);
+    }
+    if source.standing().poll(cx).is_ready() {
+        return Poll::Ready(Turn::Dismissed);
     }
     match socket.poll_message(cx) {
         Poll::Ready(Some(Message::Text(text))) => {
@@ -85,5 +94,11 @@ pub(super) fn send(socket: &mut WebSocket, slice: &mut Slice, text: impl Into<by
     let _found_by_the_next_turn = socket.send_text(text);
 }
 
-/// How a socket is closed that the broker ends.
-pub(super) const GOING_AWAY: u16 = 1001;
+/// How a socket is closed: the code, and the reason.
+pub(in crate::http) type Farewell = (u16, &'static str);
+
+/// The broker ends.
+pub(super) const SHUTTING_DOWN: Farewell = (1001, "the broker is shutting down");
+
+/// The peer may no longer look on.
+pub(in crate::http) const DISMISSED: Farewell = (1008, "access has ended");

@@ -80,6 +80,19 @@ impl<'a> Cors<'a> {
         }
     }
 
+    /// Whether a page may open a socket: one of an origin that is listed, or of this port's own.
+    /// What is no page says no origin.
+    pub(super) fn admits(&self, asked: &Asked, host: Option<&str>) -> bool {
+        let Some(origin) = &asked.origin else {
+            return true;
+        };
+        let is_own = || {
+            let (_, authority) = origin.to_str().ok()?.split_once("://")?;
+            Some(authority.eq_ignore_ascii_case(host?))
+        };
+        self.allowed(origin).is_some() || is_own() == Some(true)
+    }
+
     /// What the answer says to an origin.
     fn allowed(&self, origin: &HeaderValue) -> Option<HeaderValue> {
         let listed = |name: &str| {
@@ -149,6 +162,22 @@ mod tests {
             assert!(applied(&rules, &asked(other, true)).is_empty(), "{other}");
         }
         assert!(applied(&rules, &Asked::default()).is_empty());
+    }
+
+    #[test]
+    fn sockets_are_for_listed_pages_own_pages_and_what_is_no_page() {
+        let rules = rules(&["https://c.d"]);
+        let admits = |origin: &'static str| {
+            let asked = asked(origin, false);
+            Cors::new(&rules).admits(&asked, Some("mq.local:9090"))
+        };
+        assert!(admits("https://C.d") && admits("http://mq.local:9090"));
+        for other in ["http://mq.local", "https://c.d.evil", "null", "", "http://"] {
+            assert!(!admits(other), "{other}");
+        }
+        assert!(Cors::new(&rules).admits(&Asked::default(), None));
+        let every = self::rules(&["*"]);
+        assert!(Cors::new(&every).admits(&asked("null", false), None));
     }
 
     #[test]

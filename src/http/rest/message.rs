@@ -5,7 +5,8 @@
 //! be held.
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, StatusCode};
 
 use crate::http::body::{Body, BodyError};
 use crate::http::envelope;
@@ -51,8 +52,19 @@ impl Failure {
 }
 
 /// What the service refuses is 400, as all that is the caller's fault; what another broker or a
-/// later try may cure is 503.
-fn of_status(status: &Status) -> Response {
+/// later try may cure is 503, and what is too much for one client 429.
+pub(in crate::http) fn of_status(status: &Status) -> Response {
+    let mut response = without_retry(status);
+    if let Some(after) = status.retry_after() {
+        // Whole seconds, and never earlier than it helps.
+        let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+        let seconds = HeaderValue::from(seconds);
+        response.headers_mut().insert(RETRY_AFTER, seconds);
+    }
+    response
+}
+
+fn without_retry(status: &Status) -> Response {
     let text = status.message();
     if text == Refusal::NotReady.text() {
         return failed(
@@ -64,11 +76,17 @@ fn of_status(status: &Status) -> Response {
     if text == Refusal::BatchEmpty.text() {
         return refused(&Refusal::UpstreamEmpty.text());
     }
-    if status.code() == Code::Unavailable {
-        return failed(StatusCode::SERVICE_UNAVAILABLE, text);
+    let is_limit = status.retry_after().is_some() || text.starts_with(LIMIT_REACHED);
+    match status.code() {
+        Code::Unavailable => failed(StatusCode::SERVICE_UNAVAILABLE, text),
+        Code::Unauthenticated => failed(StatusCode::UNAUTHORIZED, text),
+        Code::ResourceExhausted if is_limit => failed(StatusCode::TOO_MANY_REQUESTS, text),
+        _ => refused(text),
     }
-    refused(text)
 }
+
+/// How the texts of limits of one client begin.
+const LIMIT_REACHED: &str = "limit reached: ";
 
 fn refused(text: &str) -> Response {
     failed(StatusCode::BAD_REQUEST, text)

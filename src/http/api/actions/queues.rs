@@ -6,10 +6,9 @@ use ringmq_proto::{kubemq, method};
 use serde::{Deserialize, Serialize};
 
 use super::super::input::Input;
-use super::super::{CLIENT_ID, envelope, show, time};
+use super::super::{Asker, envelope, show, time};
 use super::{BROKE_OFF, Done, Outcome, aside, call, decode, manage, refusal};
 use crate::model::Kind;
-use crate::wire::local::LocalClient;
 
 /// How long a receive waits for the first message.
 const WAIT_SECONDS: i32 = 1;
@@ -28,7 +27,7 @@ struct SentMessage {
     delayed_to: Option<String>,
 }
 
-pub(super) async fn send(client: &LocalClient, input: &Input) -> Outcome {
+pub(super) async fn send(asker: &Asker, input: &Input) -> Outcome {
     let channel = input.required("channel", "channel")?;
     let message = kubemq::QueueMessage {
         channel: channel.to_owned(),
@@ -36,7 +35,7 @@ pub(super) async fn send(client: &LocalClient, input: &Input) -> Outcome {
         message_id: input.text("messageId")?.to_owned(),
         metadata: input.text("metadata")?.to_owned(),
         tags: input.tags()?,
-        client_id: CLIENT_ID.to_owned(),
+        client_id: asker.client_id.clone(),
         policy: Some(kubemq::QueueMessagePolicy {
             expiration_seconds: input.number("expirationAt")?,
             delay_seconds: input.number("delayedTo")?,
@@ -51,7 +50,7 @@ pub(super) async fn send(client: &LocalClient, input: &Input) -> Outcome {
         ))
     };
     let sent: Result<kubemq::SendQueueMessageResult, _> =
-        call(client, method::SEND_QUEUE_MESSAGE, &message).await;
+        call(asker, method::SEND_QUEUE_MESSAGE, &message).await;
     let result = match sent {
         Ok(result) => result,
         Err(error) => return failed(&error),
@@ -70,10 +69,10 @@ pub(super) async fn send(client: &LocalClient, input: &Input) -> Outcome {
 
 /// Receives messages, or looks at them. What is received comes back to its place when the answer
 /// does not leave in full.
-pub(super) async fn receive(client: &LocalClient, input: &Input) -> Outcome {
+pub(super) async fn receive(asker: &Asker, input: &Input) -> Outcome {
     let request = kubemq::ReceiveQueueMessagesRequest {
         channel: input.required("channel", "channel")?.to_owned(),
-        client_id: CLIENT_ID.to_owned(),
+        client_id: asker.client_id.clone(),
         max_number_of_messages: input.number("count")?,
         wait_time_seconds: WAIT_SECONDS,
         // The contract spells it so, and who knows that may write it here as well.
@@ -81,7 +80,7 @@ pub(super) async fn receive(client: &LocalClient, input: &Input) -> Outcome {
         ..kubemq::ReceiveQueueMessagesRequest::default()
     };
     let failed = |error: &str| Err(format!("error receiving queue messages, error: {error}"));
-    let mut receive = client.call(method::RECEIVE_QUEUE_MESSAGES);
+    let mut receive = asker.client.call(method::RECEIVE_QUEUE_MESSAGES);
     let answer = match receive.ask(request.encode_to_vec().into()).await {
         Ok(answer) => answer,
         Err(status) => return failed(&refusal(&status)),
@@ -119,9 +118,9 @@ struct Count {
 }
 
 /// Removes what is ready in a queue. What consumers hold, and what is delayed, stays.
-pub(super) async fn purge(client: &LocalClient, input: &Input) -> Outcome {
+pub(super) async fn purge(asker: &Asker, input: &Input) -> Outcome {
     let channel = input.required("channel", "channel")?;
-    let purged = manage(client, "purge-channel", Kind::Queues, channel).await;
+    let purged = manage(asker, "purge-channel", Kind::Queues, channel).await;
     let failed = |error: String| format!("error purging queue channel {channel} , error: {error}");
     let body = purged.map_err(failed)?;
     let purged: Purged =

@@ -3,13 +3,12 @@
 use ringmq_proto::{kubemq, method};
 
 use super::super::input::Input;
-use super::super::{CLIENT_ID, show};
+use super::super::{Asker, show};
 use super::{Done, Outcome, call};
 use crate::rt;
-use crate::wire::local::LocalClient;
 
 /// Asks, and waits for the answer. One who leaves meanwhile has given up.
-pub(super) async fn ask(client: &LocalClient, input: &Input) -> Outcome {
+pub(super) async fn ask(asker: &Asker, input: &Input) -> Outcome {
     use kubemq::request::RequestType;
     let channel = input.required("channel", "channel")?;
     let body = input.required_body()?;
@@ -26,7 +25,7 @@ pub(super) async fn ask(client: &LocalClient, input: &Input) -> Outcome {
     let request = kubemq::Request {
         request_id: input.text("requestId")?.to_owned(),
         request_type_data: request_type.into(),
-        client_id: CLIENT_ID.to_owned(),
+        client_id: asker.client_id.clone(),
         channel: channel.to_owned(),
         metadata: input.text("metadata")?.to_owned(),
         body,
@@ -34,14 +33,14 @@ pub(super) async fn ask(client: &LocalClient, input: &Input) -> Outcome {
         tags,
         ..kubemq::Request::default()
     };
-    let answer: kubemq::Response = call(client, method::SEND_REQUEST, &request).await?;
+    let answer: kubemq::Response = call(asker, method::SEND_REQUEST, &request).await?;
     Ok(Done::with(&show::Response::new(answer, rt::unix_ns())))
 }
 
 /// Answers one that a subscription has shown.
-pub(super) async fn respond(client: &LocalClient, input: &Input) -> Outcome {
+pub(super) async fn respond(asker: &Asker, input: &Input) -> Outcome {
     let response = kubemq::Response {
-        client_id: CLIENT_ID.to_owned(),
+        client_id: asker.client_id.clone(),
         request_id: input.text("requestId")?.to_owned(),
         reply_channel: input.required("replyChannel", "reply channel")?.to_owned(),
         metadata: input.text("metadata")?.to_owned(),
@@ -53,6 +52,6 @@ pub(super) async fn respond(client: &LocalClient, input: &Input) -> Outcome {
         tags: input.tags()?,
         ..kubemq::Response::default()
     };
-    let _empty: kubemq::Empty = call(client, method::SEND_RESPONSE, &response).await?;
+    let _empty: kubemq::Empty = call(asker, method::SEND_RESPONSE, &response).await?;
     Ok(Done::nothing())
 }
