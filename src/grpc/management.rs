@@ -25,6 +25,7 @@ const LIST_BUSY: &str = "cluster snapshot not ready yet: too many lists are bein
 
 /// A request to the broker itself, without the bytes that it came in.
 pub(super) struct Asked {
+    client_id: Box<str>,
     request_id: String,
     operation: Result<Operation, String>,
 }
@@ -37,6 +38,7 @@ pub(super) fn read(request: &RequestView<'_>, request_type: RequestType) -> Aske
         RequestType::Command => Err("channel management takes queries, not commands".to_owned()),
     };
     Asked {
+        client_id: request.client_id.into(),
         request_id: request.request_id.to_owned(),
         operation,
     }
@@ -44,10 +46,11 @@ pub(super) fn read(request: &RequestView<'_>, request_type: RequestType) -> Aske
 
 impl Asked {
     /// Asks whether it may be done. What means nothing may: its answer says so.
-    pub(super) fn allow(&self, gate: &mut Gate, client_id: &str) -> Result<(), Refusal> {
+    pub(super) fn allow(&self, gate: &mut Gate) -> Result<(), Refusal> {
         let Ok(operation) = &self.operation else {
             return Ok(());
         };
+        let client_id = &*self.client_id;
         let channel = match operation {
             Operation::List(..) => return gate.allow_managing(client_id, None, Action::Read),
             Operation::Create(_, channel)
@@ -62,6 +65,36 @@ impl Asked {
     }
 }
 
+/// A change that was asked for, as it is written down.
+pub(super) struct Managed {
+    what: &'static str,
+    target: String,
+    client_id: Box<str>,
+}
+
+impl Managed {
+    /// Of a request; `None` when it changes nothing.
+    pub(super) fn of(asked: &Asked) -> Option<Self> {
+        let (what, kind, channel) = match asked.operation.as_ref().ok()? {
+            Operation::List(..) => return None,
+            Operation::Create(kind, channel) => ("channel.create", *kind, channel),
+            Operation::Delete(kind, channel) => ("channel.delete", *kind, channel),
+            Operation::Purge(kind, channel) => ("channel.purge", *kind, channel),
+            Operation::Redrive { queue, .. } => ("channel.redrive", Kind::Queues, queue),
+        };
+        Some(Self {
+            what,
+            target: format!("{kind}:{channel}"),
+            client_id: asked.client_id.clone(),
+        })
+    }
+
+    /// Writes down what it came to.
+    pub(super) fn record(&self, gate: &Gate, outcome: Result<(), &str>) {
+        gate.record(self.what, &self.client_id, &self.target, outcome);
+    }
+}
+
 /// Does what is asked, and answers. One who leaves meanwhile has asked for it all the same. Gives
 /// back what the answer says.
 pub(super) async fn serve(
@@ -72,6 +105,7 @@ pub(super) async fn serve(
     let Asked {
         request_id,
         operation,
+        ..
     } = asked;
     let outcome = match operation {
         Ok(Operation::List(kind, search)) => match list(shard, kind, search).await {

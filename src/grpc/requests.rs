@@ -68,7 +68,14 @@ pub(super) async fn send_request(shard: Rc<Shard>, mut watch: Watch, call: Call,
     let asked = match asked {
         Ok(Asking::Responder(asked)) => asked,
         Ok(Asking::Broker(asked, report)) => {
+            let managed = management::Managed::of(&asked);
             let done = Box::pin(management::serve(&shard, asked, responder)).await;
+            if let Some(managed) = managed {
+                managed.record(
+                    &watch.gate,
+                    done.as_ref().copied().map_err(|error| &**error),
+                );
+            }
             return finish(report, done.map_err(Cow::Owned));
         }
         Err(status) => return responder.unary(Err(status)),
@@ -127,7 +134,7 @@ fn ask(
             return Err(Refusal::ShuttingDown);
         }
         let asked = management::read(&request, request_type);
-        asked.allow(&mut watch.gate, request.client_id)?;
+        asked.allow(&mut watch.gate)?;
         return Ok(Asking::Broker(asked, watch.managing(&access)));
     }
     // Before anything is looked for: a remembered answer is for those who may ask.

@@ -31,10 +31,14 @@ pub(in crate::grpc) async fn receive(
     _active: Active,
 ) {
     let (mut reader, mut responder) = call.into_parts();
-    let message = watch.gate.only_message(&shard, &mut reader).await.and_then(|message| {
-        let bound = watch.gate.bind_whole(&message, Signed::Other);
-        bound.map_err(|refusal| refused(&shard, refusal))
-    });
+    let message = watch
+        .gate
+        .only_message(&shard, &mut reader)
+        .await
+        .and_then(|message| {
+            let bound = watch.gate.bind_whole(&message, Signed::Other);
+            bound.map_err(|refusal| refused(&shard, refusal))
+        });
     let message = match message {
         Ok(message) => message,
         Err(status) => return responder.unary(Err(status)),

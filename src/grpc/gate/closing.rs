@@ -1,0 +1,126 @@
+//! How long a call may go on: until its token ends, or new rules take back what it was allowed.
+
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::{AUTHORIZATION, Gate, identify};
+use crate::model::identity::{CertificateNames, Identity};
+use crate::rt;
+use crate::security::limits::{Meter, SubscriptionHold};
+use crate::security::{Changes, Security};
+use crate::wire::Alarm;
+use crate::wire::server::Call;
+use crate::wire_error::Refusal;
+
+/// The clock of the day may be set: how much longer a token counts is looked up this often.
+const EXPIRY_LOOKED_AT_EVERY: Duration = Duration::from_secs(600);
+
+/// What tells that a call may not go on.
+pub(super) struct Guard {
+    changes: Changes,
+    expiry: Option<Alarm>,
+    /// Shown again when the rules change. What a transport has found out by other means than a
+    /// token or a certificate is its own matter.
+    token: Option<Box<str>>,
+    certificate: Option<Rc<CertificateNames>>,
+    shows_again: bool,
+    /// What the messages of the stream are measured by.
+    pub(super) meter: Meter,
+    /// Its caller has sent what it may for now.
+    pub(super) is_slowed: bool,
+    pub(super) subscription: Option<SubscriptionHold>,
+}
+
+impl Guard {
+    pub(super) fn new(security: &Rc<Security>, call: &Call, identity: &Identity) -> Box<Self> {
+        // Kept also while nobody asks for it: the next rules may.
+        let token = call.metadata(AUTHORIZATION).map(Box::from);
+        Box::new(Self {
+            changes: security.watch(),
+            expiry: expiry(identity),
+            shows_again: call.identity().is_none() || token.is_some(),
+            token,
+            certificate: call.certificate().cloned(),
+            meter: security.limits().meter(identity, call.peer().ip()),
+            is_slowed: false,
+            subscription: None,
+        })
+    }
+}
+
+impl Gate {
+    /// Ready when the call may not go on: what its caller has shown has ended, or the rules were
+    /// replaced and deny it. `standing` asks once more for whatever the call was allowed and still
+    /// lives by. Only the last poller is woken.
+    pub(in crate::grpc) fn poll_closed(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut standing: impl FnMut(&mut Self) -> Result<(), Refusal>,
+    ) -> Poll<Refusal> {
+        while self.poll_changed(cx).is_ready() {
+            let looked = self.look_again();
+            if let Err(refusal) = looked.and_then(|()| standing(self)) {
+                self.record("stream.ended", "", "", Err(&refusal.text()));
+                return Poll::Ready(refusal);
+            }
+        }
+        self.poll_expired(cx)
+    }
+
+    fn poll_changed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match &self.guard {
+            Some(guard) => guard.changes.poll(cx),
+            None => Poll::Pending,
+        }
+    }
+
+    fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Refusal> {
+        let expiry = self.guard.as_mut().and_then(|guard| guard.expiry.as_mut());
+        let Some(expiry) = expiry else {
+            return Poll::Pending;
+        };
+        while expiry.poll(cx).is_ready() {
+            match left(&self.identity) {
+                Some(left) if !left.is_zero() => expiry.reset(left.min(EXPIRY_LOOKED_AT_EVERY)),
+                _ => return Poll::Ready(Refusal::TokenExpired),
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Has the caller recognised by the rules of now.
+    fn look_again(&mut self) -> Result<(), Refusal> {
+        let Some(guard) = self.guard.as_mut().filter(|guard| guard.shows_again) else {
+            return Ok(());
+        };
+        let token = match self.security.authenticates() {
+            true => guard.token.as_deref(),
+            false => None,
+        };
+        let identity = identify(&self.security, token, guard.certificate.as_ref());
+        let Ok(identity) = identity else {
+            return Err(match self.identity.is_expired(rt::unix_ns()) {
+                true => Refusal::TokenExpired,
+                false => Refusal::CredentialsWithdrawn,
+            });
+        };
+        guard.expiry = expiry(&identity);
+        self.identity = identity;
+        // It was allowed to somebody else.
+        self.allowed = None;
+        Ok(())
+    }
+}
+
+/// How much longer somebody counts as recognised; `None`: for ever.
+fn left(identity: &Identity) -> Option<Duration> {
+    let at_ns = identity.expires_at_ns?;
+    let left_ns = at_ns.saturating_sub(rt::unix_ns()).max(0);
+    Some(Duration::from_nanos(left_ns.unsigned_abs()))
+}
+
+fn expiry(identity: &Identity) -> Option<Alarm> {
+    let left = left(identity)?;
+    Some(Alarm::new(left.min(EXPIRY_LOOKED_AT_EVERY)))
+}
