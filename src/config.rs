@@ -32,6 +32,7 @@ mod secret;
 mod security;
 mod settings;
 mod source;
+mod store_keys;
 
 use std::path::PathBuf;
 use std::sync::Arc;

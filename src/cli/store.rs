@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ringmq_storage::Store;
+use ringmq_storage::cipher::Keyring;
 use ringmq_storage::fs::{Fs, RealFs};
 
 use super::arguments::StoreTask;
@@ -77,6 +78,7 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error 
 struct Opened {
     store: Store,
     fs: RealFs,
+    keyring: Keyring,
 }
 
 impl Opened {
@@ -117,7 +119,8 @@ fn with_sources(error: &dyn std::error::Error) -> String {
 }
 
 fn perform(config: &Config, task: &StoreTask) -> Result<Verdict, Error> {
-    let opened = open(&config.store.path)?;
+    let keyring = config.store.encryption.keyring()?;
+    let opened = open(&config.store.path, keyring)?;
     match task {
         StoreTask::Info { json } => {
             let report = info::collect(&opened)?;
@@ -151,9 +154,9 @@ fn perform(config: &Config, task: &StoreTask) -> Result<Verdict, Error> {
 }
 
 /// Opens a store that exists. Its manifest is read and checked, its logs are not touched.
-fn open(path: &Path) -> Result<Opened, Error> {
+fn open(path: &Path, keyring: Keyring) -> Result<Opened, Error> {
     let options = ringmq_storage::Options { create: false };
     let store = Store::open(path, options)?;
     let fs = RealFs;
-    Ok(Opened { store, fs })
+    Ok(Opened { store, fs, keyring })
 }

@@ -1,15 +1,17 @@
 //! Opening the logs of the store: before the executors start, each on a thread of its own.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ringmq_storage::cipher::Keyring;
 use ringmq_storage::fs::Fs;
 use ringmq_storage::layout::Layout;
 use ringmq_storage::log::{self, Log, RecoveryReport};
 use ringmq_storage::{SlotId, Store};
 
 use super::{Failed, exit};
-use crate::config::Config;
+use crate::config::{Config, KeySource};
 use crate::engine::stored::Slots;
 use crate::rt;
 use crate::shard::{ChannelCounts, LogPlacement, OpenedLog};
@@ -43,6 +45,7 @@ pub(super) fn open(
     fs: &Arc<dyn Fs>,
 ) -> Result<Logs, Failed> {
     let failed = |error: &dyn std::error::Error| Failed::new(exit::STORE, error);
+    let keyring = keyring(config).map_err(|error| failed(&error))?;
     let layout = layout(store.path(), shards, &**fs).map_err(|error| failed(&error))?;
     // A rewrite by `ringmq store reshard` that was killed leaves logs that do not count.
     let removed = layout.remove_others(&**fs, store.path());
@@ -56,7 +59,7 @@ pub(super) fn open(
     let opened: Vec<Result<_, ringmq_storage::Error>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..layout.log_count)
             .map(|number| {
-                let options = options(store, config, layout, number);
+                let options = options(store, config, &keyring, layout, number);
                 let channels = channels.clone();
                 scope.spawn(move || open_one(fs.clone(), options, number, channels))
             })
@@ -120,7 +123,36 @@ fn has_records(store: &Path, layout: Layout, fs: &dyn Fs) -> bool {
     })
 }
 
-fn options(store: &Store, config: &Config, layout: Layout, number: u16) -> log::Options {
+/// The master keys, and what there is to be said about them.
+fn keyring(config: &Config) -> Result<Keyring, ringmq_storage::Error> {
+    let keyring = config.store.encryption.keyring()?;
+    if let Some(KeySource::File(path)) = config.store.encryption.key_source()
+        && let Ok(found) = std::fs::metadata(&path)
+        && found.mode() & 0o077 != 0
+    {
+        tracing::warn!(
+            file = %path.display(),
+            "the file with the keys of the store can be read by others than its owner"
+        );
+    }
+    match keyring.writing() {
+        Some(key) => tracing::info!(%key, "what is stored from now on is encrypted"),
+        None if !keyring.is_empty() => tracing::warn!(
+            "store.encryption.enable is off: what is stored from now on is plain; the keys are \
+             used to read what was stored before"
+        ),
+        None => {}
+    }
+    Ok(keyring)
+}
+
+fn options(
+    store: &Store,
+    config: &Config,
+    keyring: &Keyring,
+    layout: Layout,
+    number: u16,
+) -> log::Options {
     let slots = SlotId::all().filter(|slot| slot.index() % layout.log_count == number);
     let directory: PathBuf = layout.log_directory(store.path(), number);
     log::Options {
@@ -135,6 +167,7 @@ fn options(store: &Store, config: &Config, layout: Layout, number: u16) -> log::
         free_bytes_min: config.store.free_bytes_min,
         reserve_bytes: RESERVE_BYTES,
         checkpoint_every_bytes: u64::from(config.store.segment_bytes),
+        keyring: keyring.clone(),
         mutations: log::Mutations::default(),
     }
 }

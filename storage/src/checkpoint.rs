@@ -6,7 +6,7 @@
 //!          8 u32      format version             64 u32 section count
 //!         12 u16      log                        68 u32 segment count
 //!         14 u16      reserved, 0                72 u32 channel count
-//!         16 [u8; 16] store                      76 u32 reserved, 0
+//!         16 [u8; 16] store                      76 u32 key count
 //!         32 u64      number                     80 u32 checksum of all that follows the header
 //!         40 u64      position                   84 u32 checksum of the header before this field
 //!         48 u64      synced-through position
@@ -20,11 +20,19 @@
 //! channel  0 u16      slot                        8 u64 first sequence that is kept
 //!          2 u16      reserved, 0                16 u64 last sequence
 //!          4 u32      channel
+//! key      0 u32      segment                     8 [u8; 32] the data key of the segment
+//!          4 u32      generation
 //! ```
+//!
+//! That is what a plain file holds, and what is encrypted in an encrypted one: see `encrypted`.
+//! There are keys in the latter only.
 //!
 //! All checksums are CRC-32, unseeded. The state of a slot is opaque here: the engine makes it,
 //! the same bytes on every replica at one index.
 
+mod encrypted;
+
+use crate::cipher::DataKey;
 use crate::codec::{BadFile, Fields, close_header, open_header, pad};
 use crate::id::{ChannelId, ChannelKey, FrameIndex, Generation, Position, SegmentId};
 use crate::id::{Sequence, Term};
@@ -36,6 +44,7 @@ const HEADER_BYTES: usize = 88;
 const SECTION_HEADER_BYTES: usize = 56;
 const SEGMENT_ENTRY_BYTES: usize = 16;
 const FLOOR_BYTES: usize = 24;
+const KEY_ENTRY_BYTES: usize = 40;
 
 /// Why the bytes of a file are no checkpoint that can be used.
 pub type BadCheckpoint = BadFile;
@@ -91,6 +100,9 @@ pub struct SegmentEntry {
     pub generation: Generation,
     /// Length of the file in bytes.
     pub len: u32,
+    /// The key of an encrypted segment: the copy in its preamble may be damaged, and all of the
+    /// segment with it. Only an encrypted checkpoint has it.
+    pub key: Option<DataKey>,
 }
 
 /// What is left of a channel.
@@ -106,7 +118,7 @@ pub struct ChannelFloor {
 }
 
 impl Checkpoint {
-    /// The whole file.
+    /// The whole file, plain. Without the keys, the caller has removed them; or to be encrypted.
     ///
     /// # Panics
     /// With more than 4 billion sections, segments or channels.
@@ -127,6 +139,13 @@ impl Checkpoint {
             body.extend_from_slice(&floor.first.get().to_le_bytes());
             body.extend_from_slice(&floor.last.get().to_le_bytes());
         }
+        for entry in &self.segments {
+            if let Some(key) = &entry.key {
+                body.extend_from_slice(&entry.segment.get().to_le_bytes());
+                body.extend_from_slice(&entry.generation.get().to_le_bytes());
+                body.extend_from_slice(key.bytes());
+            }
+        }
         debug_assert_eq!(body.len(), self.body_len());
         let count = |len: usize| u32::try_from(len).expect("a log has few slots and segments");
         let mut out = Vec::with_capacity(HEADER_BYTES + body.len());
@@ -141,7 +160,8 @@ impl Checkpoint {
         out.extend_from_slice(&len.to_le_bytes());
         out.extend_from_slice(&count(self.sections.len()).to_le_bytes());
         out.extend_from_slice(&count(self.segments.len()).to_le_bytes());
-        out.extend_from_slice(&u64::from(count(self.floors.len())).to_le_bytes());
+        out.extend_from_slice(&count(self.floors.len()).to_le_bytes());
+        out.extend_from_slice(&count(self.key_count()).to_le_bytes());
         out.extend_from_slice(&crc32fast::hash(&body).to_le_bytes());
         close_header(&mut out, 0);
         debug_assert_eq!(out.len(), HEADER_BYTES);
@@ -156,9 +176,15 @@ impl Checkpoint {
             + states.sum::<usize>()
             + self.segments.len() * SEGMENT_ENTRY_BYTES
             + self.floors.len() * FLOOR_BYTES
+            + self.key_count() * KEY_ENTRY_BYTES
     }
 
-    /// Reads a file. It is taken whole or not at all.
+    fn key_count(&self) -> usize {
+        let keys = self.segments.iter().filter(|entry| entry.key.is_some());
+        keys.count()
+    }
+
+    /// Reads a plain file. It is taken whole or not at all.
     ///
     /// The caller has to compare store and log with [`check`](Self::check).
     ///
@@ -192,6 +218,10 @@ impl Checkpoint {
                 .floors
                 .push(floor.ok_or(BadFile::Field("an entry of the channels is none"))?);
         }
+        for _ in 0..head.key_count {
+            let key = checkpoint.read_key(&mut fields);
+            key.ok_or(BadFile::Field("a key is of no segment"))?;
+        }
         if !fields.rest().is_empty() {
             return Err(BadFile::Field("it goes on behind its end"));
         }
@@ -199,6 +229,19 @@ impl Checkpoint {
             return Err(BadFile::Field("its position was not synced"));
         }
         Ok(checkpoint)
+    }
+
+    fn read_key(&mut self, fields: &mut Fields<'_>) -> Option<()> {
+        let (segment, generation) = (fields.u32()?, fields.u32()?);
+        let key = DataKey::from_bytes(fields.array()?);
+        let (segment, generation) = (SegmentId::new(segment), Generation::new(generation));
+        let at = self
+            .segments
+            .binary_search_by_key(&segment, |entry| entry.segment);
+        let entry = self.segments.get_mut(at.ok()?);
+        let entry = entry.filter(|entry| entry.generation == generation && entry.key.is_none());
+        entry?.key = Some(key);
+        Some(())
     }
 
     /// Checks that the file is the one that it is taken for.
@@ -222,6 +265,7 @@ struct Head {
     section_count: u32,
     segment_count: u32,
     floor_count: u32,
+    key_count: u32,
     file_len: u64,
     body_checksum: u32,
 }
@@ -244,12 +288,13 @@ impl Head {
         let section_count = fields.u32()?;
         let segment_count = fields.u32()?;
         let floor_count = fields.u32()?;
-        fields.reserved::<4>()?;
+        let key_count = fields.u32()?;
         Some(Self {
             checkpoint,
             section_count,
             segment_count,
             floor_count,
+            key_count,
             file_len,
             body_checksum: fields.u32()?,
         })
@@ -311,6 +356,7 @@ impl SegmentEntry {
             segment: SegmentId::new(fields.u32()?),
             generation: Generation::new(fields.u32()?),
             len: fields.u32()?,
+            key: None,
         };
         fields.reserved::<4>()?;
         Some(entry)

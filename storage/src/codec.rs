@@ -2,8 +2,9 @@
 //! the ways in which bytes can turn out not to be a file of ours.
 
 use crate::StoreId;
+use crate::cipher::KeyId;
 use crate::frame::{ALIGNMENT, BadFrame};
-use crate::manifest::FORMAT_VERSION;
+use crate::manifest::{ENCRYPTED_VERSION, FORMAT_VERSION};
 
 /// Why the bytes of a file are not what was looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,7 +20,7 @@ pub enum BadFile {
     #[error("checksum mismatch")]
     Checksum,
     /// The checksum holds, but a newer version wrote the file.
-    #[error("format version {found}, supported up to {FORMAT_VERSION}")]
+    #[error("format version {found}, supported up to {ENCRYPTED_VERSION}")]
     NewerFormat {
         /// The version in the file.
         found: u32,
@@ -37,6 +38,15 @@ pub enum BadFile {
     /// of the segment's file.
     #[error("file of another place in the store: {0}")]
     OtherPlace(&'static str),
+    /// The file is encrypted with a master key that is not there.
+    #[error("encrypted with key {key}")]
+    Encrypted {
+        /// The master key.
+        key: KeyId,
+    },
+    /// The file is sound and its content is not what was encrypted for it, or its key is damaged.
+    #[error("the checksum holds, but it is not what was encrypted for this place")]
+    Forged,
     /// A frame in the file is sound and says what this version does not know.
     #[error("{bad} at offset {offset}, by a newer version; use that one")]
     NewerFrame {
@@ -54,6 +64,18 @@ pub(crate) fn open_header<'a>(
     header_bytes: usize,
     magic: &[u8; 8],
 ) -> Result<Fields<'a>, BadFile> {
+    match open_versioned(bytes, header_bytes, magic)? {
+        (FORMAT_VERSION, fields) => Ok(fields),
+        (found, _) => Err(BadFile::NewerFormat { found }),
+    }
+}
+
+/// The same for a file that may be encrypted: also which of the two versions it is.
+pub(crate) fn open_versioned<'a>(
+    bytes: &'a [u8],
+    header_bytes: usize,
+    magic: &[u8; 8],
+) -> Result<(u32, Fields<'a>), BadFile> {
     let (header, _) = bytes.split_at_checked(header_bytes).ok_or(BadFile::Short)?;
     if !header.starts_with(magic) {
         return Err(BadFile::Magic);
@@ -65,7 +87,7 @@ pub(crate) fn open_header<'a>(
     let mut fields = Fields::new(covered);
     fields.take(magic.len()).ok_or(BadFile::Short)?;
     match fields.u32().ok_or(BadFile::Short)? {
-        FORMAT_VERSION => Ok(fields),
+        version @ (FORMAT_VERSION | ENCRYPTED_VERSION) => Ok((version, fields)),
         0 => Err(BadFile::Field("its format version is 0")),
         found => Err(BadFile::NewerFormat { found }),
     }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::cipher::{BadKeys, KeyId};
 use crate::codec::BadFile;
 use crate::log::Divergence;
 
@@ -87,6 +88,38 @@ pub enum Error {
         /// Why.
         bad: BadFile,
     },
+    /// A file is encrypted, and the key to it was not given. Nothing was changed.
+    #[error(
+        "{} is encrypted{}, and {}; give the key by store.encryption.key_file or \
+         STORE_ENCRYPTION_KEY",
+        path.display(),
+        key.map_or_else(String::new, |key| format!(" with key {key}")),
+        if *given == 0 { "no key is given".to_owned() } else {
+            format!("that is none of the keys that are given ({given})")
+        }
+    )]
+    Encrypted {
+        /// The file.
+        path: PathBuf,
+        /// The master key that is missing, where that could be read.
+        key: Option<KeyId>,
+        /// How many keys were given.
+        given: usize,
+    },
+    /// The master keys cannot be used. The message holds nothing of them.
+    #[error(
+        "the keys {} cannot be used: {bad}",
+        path.as_ref().map_or_else(
+            || "of store.encryption.key".to_owned(),
+            |path| format!("in {}", path.display()),
+        )
+    )]
+    Keys {
+        /// The file; `None` for the setting.
+        path: Option<PathBuf>,
+        /// Why.
+        bad: BadKeys,
+    },
     /// No checkpoint of a log can be read, and the log does not reach back to its beginning.
     #[error(
         "the log in {} has no checkpoint that can be read, and older segments are gone; \
@@ -100,8 +133,8 @@ pub enum Error {
     /// The state in a checkpoint cannot be used.
     #[error("the checkpoint of a log cannot be used: {0}")]
     Diverged(Divergence),
-    /// The system gave no random bytes for a new store.
-    #[error("no random bytes for a new store: {0}")]
+    /// The system gave no random bytes, for a new store or for keys.
+    #[error("no random bytes: {0}")]
     Random(getrandom::Error),
 }
 

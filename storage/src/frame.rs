@@ -6,7 +6,7 @@
 //! ```text
 //!  0 u32 payload bytes, without padding   32 u64 base timestamp, ns since 1970
 //!  4 u8  kind                             40 u64 synced-through position
-//!  5 u8  flags                            48 u32 payload checksum (CRC-32, unseeded)
+//!  5 u8  flags: 1 encrypted, else 0       48 u32 payload checksum (CRC-32, unseeded)
 //!  6 u16 slot (0xffff: the log itself)    52 u32 reserved, 0
 //!  8 u32 record count                     56 u32 reserved, 0
 //! 12 u32 reserved, 0                      60 u32 header checksum (CRC-32, seeded)
@@ -100,7 +100,7 @@ pub struct FrameHeader {
     pub payload_len: u32,
     /// What the frame is.
     pub kind: FrameKind,
-    /// Flags of the payload as a whole; all reserved, 0.
+    /// Flags of the payload as a whole: [`ENCRYPTED`](Self::ENCRYPTED), or 0.
     pub flags: u8,
     /// The slot; `None` for a frame of the log itself.
     pub slot: Option<SlotId>,
@@ -114,7 +114,7 @@ pub struct FrameHeader {
     pub base_timestamp_ns: u64,
     /// Everything before this place was synced when the frame was written.
     pub synced_through: Position,
-    /// CRC-32 of the payload.
+    /// CRC-32 of the payload as it lies there.
     pub payload_checksum: u32,
 }
 
@@ -143,6 +143,12 @@ pub enum BadFrame {
     /// The checksum holds, but a field has a value that this version does not know the meaning of.
     #[error("reserved field of a frame is not 0")]
     Reserved,
+    /// The payload is encrypted, and nobody knows with which key.
+    #[error("encrypted, and the key of the segment is lost")]
+    NoKey,
+    /// The payload is not what was encrypted for this frame at this place.
+    #[error("not what was encrypted for this place")]
+    Forged,
 }
 
 impl BadFrame {
@@ -155,7 +161,11 @@ impl BadFrame {
             | Self::UnknownSlot(_)
             | Self::UnknownFlags(_)
             | Self::Reserved => true,
-            Self::Short | Self::HeaderChecksum | Self::PayloadChecksum => false,
+            Self::Short
+            | Self::HeaderChecksum
+            | Self::PayloadChecksum
+            | Self::NoKey
+            | Self::Forged => false,
         }
     }
 }
@@ -174,6 +184,26 @@ pub fn payload_checksum(payload: &[u8]) -> u32 {
 }
 
 impl FrameHeader {
+    /// The flag of a payload that is encrypted with the key of its segment.
+    pub const ENCRYPTED: u8 = 1;
+
+    /// Whether the payload is encrypted.
+    #[must_use]
+    pub const fn is_encrypted(&self) -> bool {
+        self.flags & Self::ENCRYPTED != 0
+    }
+
+    /// The header of the same frame with its payload decrypted.
+    #[must_use]
+    pub fn decrypted(&self, payload: &[u8]) -> Self {
+        Self {
+            flags: self.flags & !Self::ENCRYPTED,
+            payload_len: u32::try_from(payload.len()).unwrap_or(u32::MAX),
+            payload_checksum: payload_checksum(payload),
+            ..*self
+        }
+    }
+
     /// Length of the frame on disk, header and padding included.
     #[must_use]
     pub fn frame_len(&self) -> usize {
@@ -183,6 +213,16 @@ impl FrameHeader {
     /// Writes the header as it lies at `offset`.
     #[must_use]
     pub fn encode(&self, seed: &Seed, offset: u32) -> [u8; FRAME_HEADER_BYTES] {
+        let mut bytes = self.fields();
+        let checksum = seed.checksum(offset, bytes.get(..60).unwrap_or_default());
+        if let Some(place) = bytes.get_mut(60..) {
+            place.copy_from_slice(&checksum.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// The header without its checksum.
+    pub(crate) fn fields(&self) -> [u8; FRAME_HEADER_BYTES] {
         let mut bytes = [0; FRAME_HEADER_BYTES];
         let mut put = |at: usize, field: &[u8]| {
             if let Some(place) = bytes.get_mut(at..at + field.len()) {
@@ -199,10 +239,6 @@ impl FrameHeader {
         put(32, &self.base_timestamp_ns.to_le_bytes());
         put(40, &self.synced_through.to_u64().to_le_bytes());
         put(48, &self.payload_checksum.to_le_bytes());
-        let checksum = seed.checksum(offset, bytes.get(..60).unwrap_or_default());
-        if let Some(place) = bytes.get_mut(60..) {
-            place.copy_from_slice(&checksum.to_le_bytes());
-        }
         bytes
     }
 
@@ -229,7 +265,9 @@ impl FrameHeader {
         let header = header.ok_or(BadFrame::Short)?;
         let [_, _, _, _, kind, flags, ..] = *header;
         let kind = FrameKind::from_u8(kind).ok_or(BadFrame::UnknownKind(kind))?;
-        if flags != 0 {
+        // Frames of the log itself hold nothing that is secret, and must be read before any key.
+        let own = matches!(kind, FrameKind::Preamble | FrameKind::Seal);
+        if flags & !Self::ENCRYPTED != 0 || own && flags != 0 {
             return Err(BadFrame::UnknownFlags(flags));
         }
         if u32_at(header, 12) != 0 || u64_at(header, 52) != 0 {
@@ -362,10 +400,19 @@ mod tests {
             let found = forged(|bytes| bytes[4] = kind);
             assert_eq!(found, Err(BadFrame::UnknownKind(kind)));
         }
-        for bit in 0..8 {
+        for bit in 1..8 {
             let flag = 1 << bit;
             let found = forged(|bytes| bytes[5] = flag);
             assert_eq!(found, Err(BadFrame::UnknownFlags(flag)));
+        }
+        let encrypted = FrameHeader {
+            flags: FrameHeader::ENCRYPTED,
+            ..header(b"")
+        };
+        assert_eq!(forged(|bytes| bytes[5] = 1), Ok(encrypted));
+        for own in [FrameKind::Preamble, FrameKind::Seal] {
+            let found = forged(|bytes| (bytes[4], bytes[5]) = (own as u8, 1));
+            assert_eq!(found, Err(BadFrame::UnknownFlags(1)));
         }
         let found = forged(|bytes| bytes[6] = 64);
         assert_eq!(found, Err(BadFrame::UnknownSlot(64)));

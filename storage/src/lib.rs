@@ -15,6 +15,7 @@
 #![deny(unsafe_code)]
 
 pub mod checkpoint;
+pub mod cipher;
 mod codec;
 mod error;
 pub mod frame;
@@ -44,6 +45,6 @@ pub use error::{Damage, Error};
 pub use id::{
     ChannelId, ChannelKey, CursorId, FrameIndex, Generation, Position, SegmentId, Sequence, Term,
 };
-pub use manifest::{FORMAT_VERSION, StoreId};
+pub use manifest::{ENCRYPTED_VERSION, FORMAT_VERSION, StoreId};
 pub use slot::{HashSeed, Placement, SLOT_COUNT, SlotId};
 pub use store::{Options, Store};

@@ -21,6 +21,7 @@ mod append;
 mod carry;
 mod checkpoints;
 mod commit;
+mod decrypted;
 mod gather;
 mod index;
 mod jobs;
@@ -51,12 +52,14 @@ pub use self::recover::{DamagedRange, Opened, RecoveryReport};
 pub use self::warm::{Warm, Warmed};
 
 use self::carry::{Carrying, Looks};
+use self::decrypted::Decrypted;
 use self::gather::Gather;
 use self::index::Index;
 use self::jobs::Jobs;
 use self::segments::Segments;
 use self::slots::SlotTable;
 use crate::checkpoint::Section;
+use crate::cipher::{KeyId, KeyMaker};
 use crate::frame::{Frame, Seed};
 use crate::id::{ChannelKey, FrameIndex, Generation, Position, SegmentId, Sequence};
 use crate::record::RecordHead;
@@ -196,6 +199,9 @@ pub struct Log {
     frames: u64,
     carrying: Option<Carrying>,
     looks: Looks,
+    /// Makes the keys of what is written; `None` when that is plain.
+    key_maker: Option<KeyMaker>,
+    decrypted: Decrypted,
     poisoned: Option<String>,
 }
 
@@ -315,6 +321,11 @@ impl Log {
     #[must_use]
     pub fn depth(&self, key: ChannelKey, sequence: Sequence) -> Depth {
         self.index.depth(key, sequence)
+    }
+
+    /// The master key of what is written.
+    fn writing_key(&self) -> Option<KeyId> {
+        self.key_maker.as_ref().map(KeyMaker::master)
     }
 
     fn seed(&self, segment: SegmentId, generation: Generation) -> Seed {

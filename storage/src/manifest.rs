@@ -21,6 +21,11 @@ use crate::text::{self, Unreadable};
 /// The newest format of a store that this crate reads, and the one that it writes.
 pub const FORMAT_VERSION: u32 = 1;
 
+/// The version that an encrypted file of a log says of itself: a RingMQ that knows nothing of
+/// encryption refuses it. All other files stay as they are.
+pub const ENCRYPTED_VERSION: u32 = 2;
+const _: () = assert!(FORMAT_VERSION < ENCRYPTED_VERSION);
+
 pub(crate) const MANIFEST_FILE: &str = "MANIFEST";
 pub(crate) const MANIFEST_TEMPORARY_FILE: &str = "MANIFEST.new";
 

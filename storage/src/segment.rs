@@ -10,11 +10,14 @@
 //! 16 [u8; 16] store                   60 u32 checksum (CRC-32, unseeded) of the bytes before
 //! 32 u32      segment
 //! ```
+//!
+//! The format version is 2 where the frames are encrypted: the key lies in the preamble, wrapped.
 
-use crate::codec::{BadFile, Fields, close_header, open_header};
+use crate::cipher::{KeyPlace, WRAPPED_BYTES, WrappedKey};
+use crate::codec::{BadFile, Fields, close_header, open_versioned};
 use crate::frame::{NO_SLOT, Seed};
 use crate::id::{FrameIndex, Generation, Position, SegmentId, Term};
-use crate::manifest::FORMAT_VERSION;
+use crate::manifest::{ENCRYPTED_VERSION, FORMAT_VERSION};
 use crate::{SlotId, StoreId};
 
 /// Bytes of a segment's header: where the first frame begins.
@@ -38,6 +41,8 @@ pub struct SegmentHeader {
     pub generation: Generation,
     /// Length of the file in bytes; it never changes.
     pub len: u32,
+    /// Whether the payloads of its frames are encrypted.
+    pub encrypted: bool,
 }
 
 impl SegmentHeader {
@@ -46,7 +51,12 @@ impl SegmentHeader {
     pub fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES] {
         let mut out = Vec::with_capacity(SEGMENT_HEADER_BYTES);
         out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        let version = if self.encrypted {
+            ENCRYPTED_VERSION
+        } else {
+            FORMAT_VERSION
+        };
+        out.extend_from_slice(&version.to_le_bytes());
         out.extend_from_slice(&self.len.to_le_bytes());
         out.extend_from_slice(self.store.as_bytes());
         out.extend_from_slice(&self.segment.get().to_le_bytes());
@@ -68,19 +78,20 @@ impl SegmentHeader {
     /// [`BadSegment`] for a header that is damaged or of a newer version: such a file is no
     /// spare.
     pub fn decode(bytes: &[u8]) -> Result<Option<Self>, BadSegment> {
-        let mut fields = match open_header(bytes, SEGMENT_HEADER_BYTES, MAGIC) {
-            Ok(fields) => fields,
+        let (version, mut fields) = match open_versioned(bytes, SEGMENT_HEADER_BYTES, MAGIC) {
+            Ok(found) => found,
             Err(BadFile::Magic | BadFile::Short) => return Ok(None),
             Err(bad) => return Err(bad),
         };
-        let header = Self::read(&mut fields).ok_or(BadFile::Field("a reserved field is not 0"))?;
+        let header =
+            Self::read(&mut fields, version).ok_or(BadFile::Field("a reserved field is not 0"))?;
         if header.segment.get() == 0 || header.generation.get() == 0 {
             return Err(BadFile::Field("segment and generation count from 1"));
         }
         Ok(Some(header))
     }
 
-    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+    fn read(fields: &mut Fields<'_>, version: u32) -> Option<Self> {
         let len = fields.u32()?;
         let store = StoreId::from_bytes(fields.array()?);
         let segment = SegmentId::new(fields.u32()?);
@@ -93,6 +104,7 @@ impl SegmentHeader {
             segment,
             generation,
             len,
+            encrypted: version == ENCRYPTED_VERSION,
         })
     }
 
@@ -113,6 +125,17 @@ impl SegmentHeader {
         Ok(())
     }
 
+    /// What the segment's data key belongs to.
+    #[must_use]
+    pub const fn key_place(&self) -> KeyPlace {
+        KeyPlace::Segment {
+            store: self.store,
+            log: self.log,
+            segment: self.segment,
+            generation: self.generation,
+        }
+    }
+
     /// What the headers of the segment's frames are seeded with.
     #[must_use]
     pub const fn seed(&self) -> Seed {
@@ -130,6 +153,8 @@ impl SegmentHeader {
 pub struct Preamble {
     /// One entry for each slot of the log.
     pub entries: Vec<PreambleEntry>,
+    /// The segment's data key, when its frames are encrypted.
+    pub key: Option<WrappedKey>,
 }
 
 /// What a preamble says of a slot. 56 bytes on disk.
@@ -151,6 +176,10 @@ pub struct PreambleEntry {
     pub void: Position,
 }
 
+/// Bytes of a preamble's key, as they are written in it.
+const KEY_BYTES: u32 = 72;
+const _: () = assert!(KEY_BYTES as usize == WRAPPED_BYTES);
+
 /// Bytes of an entry of a preamble.
 const PREAMBLE_ENTRY_BYTES: usize = 56;
 
@@ -167,7 +196,9 @@ impl Preamble {
         );
         let count = u16::try_from(self.entries.len()).unwrap_or(NO_SLOT);
         let mut out = Vec::with_capacity(Self::encoded_len(self.entries.len()));
-        out.extend_from_slice(&u64::from(count).to_le_bytes());
+        out.extend_from_slice(&u32::from(count).to_le_bytes());
+        let key_bytes = if self.key.is_some() { KEY_BYTES } else { 0 };
+        out.extend_from_slice(&key_bytes.to_le_bytes());
         for entry in &self.entries {
             out.extend_from_slice(&u64::from(entry.slot.index()).to_le_bytes());
             let numbers = [
@@ -182,14 +213,20 @@ impl Preamble {
                 out.extend_from_slice(&number.to_le_bytes());
             }
         }
+        if let Some(key) = &self.key {
+            key.encode_to(&mut out);
+        }
         out
     }
 
-    /// Bytes that [`encode`](Self::encode) writes for so many slots.
+    /// Bytes that [`encode`](Self::encode) writes for so many slots, without a key.
     #[must_use]
     pub const fn encoded_len(slot_count: usize) -> usize {
         8 + slot_count * PREAMBLE_ENTRY_BYTES
     }
+
+    /// Bytes that a key adds.
+    pub const KEY_BYTES: usize = WRAPPED_BYTES;
 
     /// Reads a payload.
     ///
@@ -197,15 +234,26 @@ impl Preamble {
     /// [`BadSegment`].
     pub fn decode(payload: &[u8]) -> Result<Self, BadSegment> {
         let mut fields = Fields::new(payload);
-        let count = fields.u64().ok_or(BadFile::Short)?;
-        let (entries, behind) = fields.rest().as_chunks::<PREAMBLE_ENTRY_BYTES>();
-        if !behind.is_empty() || u64::try_from(entries.len()) != Ok(count) {
+        let count = fields.u32().ok_or(BadFile::Short)?;
+        let key_bytes = fields.u32().ok_or(BadFile::Short)?;
+        let (entries, mut fields) = match key_bytes {
+            0 => (fields.rest(), Fields::new(&[])),
+            KEY_BYTES => {
+                let entries = fields.rest().split_last_chunk::<WRAPPED_BYTES>();
+                let (entries, key) = entries.ok_or(BadFile::Short)?;
+                (entries, Fields::new(key))
+            }
+            _ => return Err(BadFile::Field("the key of the preamble has another length")),
+        };
+        let (entries, behind) = entries.as_chunks::<PREAMBLE_ENTRY_BYTES>();
+        if !behind.is_empty() || u32::try_from(entries.len()) != Ok(count) {
             return Err(BadFile::Short);
         }
         let entries = entries.iter().map(PreambleEntry::read);
         let entries: Option<Vec<_>> = entries.collect();
         let entries = entries.ok_or(BadFile::Field("an entry of the preamble names no slot"))?;
-        Ok(Self { entries })
+        let key = WrappedKey::read(&mut fields);
+        Ok(Self { entries, key })
     }
 }
 
@@ -237,6 +285,7 @@ mod tests {
             segment: SegmentId::new(7),
             generation: Generation::new(2),
             len: 1 << 20,
+            encrypted: false,
         }
     }
 
@@ -252,6 +301,7 @@ mod tests {
         };
         Preamble {
             entries: vec![entry(0), entry(2), entry(63)],
+            key: None,
         }
     }
 
@@ -322,7 +372,11 @@ mod tests {
 
     #[test]
     fn preamble_that_promises_more_than_it_has_allocates_nothing() {
-        let promise = u64::MAX.to_le_bytes();
+        let promise = u64::from(u32::MAX).to_le_bytes();
         assert_eq!(Preamble::decode(&promise), Err(BadFile::Short));
+        let promise = (72_u64 << 32).to_le_bytes();
+        assert_eq!(Preamble::decode(&promise), Err(BadFile::Short));
+        let promise = u64::MAX.to_le_bytes();
+        assert!(Preamble::decode(&promise).is_err());
     }
 }

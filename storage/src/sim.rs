@@ -23,6 +23,7 @@
 )]
 
 mod content;
+mod keys;
 mod names;
 mod random;
 mod region;
@@ -35,6 +36,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use self::content::Content;
+pub use self::keys::Keys;
 use self::names::{Names, Node};
 pub use self::random::Random;
 use self::region::SimRegion;

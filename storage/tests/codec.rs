@@ -377,6 +377,7 @@ prop_compose! {
             segment: SegmentId::new(segment),
             generation: Generation::new(generation),
             len,
+            key: None,
         });
         let floors = floors.into_iter().map(|(key, [one, other])| ChannelFloor {
             key,
@@ -467,7 +468,7 @@ proptest! {
     #[test]
     fn segment_headers_come_back_as_they_were(
         store in any::<[u8; 16]>(), log in any::<u16>(), segment in 1..=u32::MAX,
-        generation in 1..=u32::MAX, len in any::<u32>(),
+        generation in 1..=u32::MAX, len in any::<u32>(), encrypted: bool,
     ) {
         let header = SegmentHeader {
             store: StoreId::from_bytes(store),
@@ -475,6 +476,7 @@ proptest! {
             segment: SegmentId::new(segment),
             generation: Generation::new(generation),
             len,
+            encrypted,
         };
         prop_assert_eq!(SegmentHeader::decode(&header.encode()), Ok(Some(header)));
     }

@@ -22,6 +22,8 @@ mod craft;
 mod damage;
 #[path = "crash/habits.rs"]
 mod habits;
+#[path = "crash/nonces.rs"]
+mod nonces;
 #[path = "crash/oracle.rs"]
 mod oracle;
 #[path = "crash/seen.rs"]
@@ -181,4 +183,5 @@ mutations_are_noticed! {
     rolling_without_a_sync_is_noticed: roll_without_sync;
     superseding_only_above_the_checkpoint_is_noticed: ignore_supersede_below_checkpoint;
     keeping_the_tail_behind_a_torn_frame_is_noticed: keep_tail_behind_torn;
+    openings_that_share_a_salt_are_noticed: one_salt;
 }

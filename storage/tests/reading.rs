@@ -79,6 +79,7 @@ impl Segment {
             segment: SegmentId::new(id),
             generation: Generation::new(1),
             len: LEN,
+            encrypted: false,
         };
         let mut segment = Self {
             header,
@@ -95,6 +96,7 @@ impl Segment {
         };
         let preamble = Preamble {
             entries: vec![entry],
+            key: None,
         };
         segment.frame(FrameKind::Preamble, None, &preamble.encode());
         segment
@@ -203,6 +205,7 @@ impl Directory {
                 segment: SegmentId::new(1),
                 generation: Generation::new(1),
                 len: LEN,
+                key: None,
             }],
             floors: Vec::new(),
         };
@@ -223,6 +226,7 @@ impl Directory {
             free_bytes_min: 0,
             reserve_bytes: 0,
             checkpoint_every_bytes: 1 << 20,
+            keyring: ringmq_storage::cipher::Keyring::default(),
             mutations: ringmq_storage::log::Mutations::default(),
         };
         let mut state = State::default();
@@ -375,7 +379,7 @@ fn frame_of_a_newer_version_is_neither_cut_nor_skipped() {
     let unknown = [
         (KIND_AT, 3),
         (KIND_AT, 200),
-        (FLAGS_AT, 1),
+        (FLAGS_AT, 2),
         (SLOT_AT, 64),
         (RESERVED_AT, 1),
     ];

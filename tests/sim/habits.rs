@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use ringmq::engine::stored::Limits;
+use ringmq_storage::cipher::Keyring;
 use ringmq_storage::log::{Mutations, Options};
 use ringmq_storage::sim::Random;
 use ringmq_storage::{SlotId, StoreId};
@@ -142,6 +143,7 @@ pub(crate) fn options(random: &mut Random, slots: &[SlotId]) -> Options {
         free_bytes_min: 0,
         reserve_bytes: 1 << 10,
         checkpoint_every_bytes: [8 << 10, 64 << 10, 1 << 20][random.below(3)],
+        keyring: Keyring::default(),
         mutations: Mutations::default(),
     }
 }

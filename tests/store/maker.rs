@@ -259,6 +259,7 @@ fn open_log(store: &Store, fs: &Arc<dyn Fs>, layout: Layout, log: u16) -> (Log, 
         free_bytes_min: 0,
         reserve_bytes: 64 << 10,
         checkpoint_every_bytes: u64::MAX,
+        keyring: ringmq_storage::cipher::Keyring::default(),
         mutations: ringmq_storage::log::Mutations::default(),
     };
     let mut slots = Slots::new(options.slots.iter().copied());

@@ -5,6 +5,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use ringmq::engine::stored::{Effect, Limits, NewMessage, Slots, StoreRefusal, StoredKind};
+use ringmq_storage::cipher::Keyring;
 use ringmq_storage::fs::{Fs, FsFile, RealFs};
 use ringmq_storage::log::{Log, Mutations, Options, ReadCursor, ReadEnd, Refused};
 use ringmq_storage::{ChannelKey, SegmentId, Sequence, SlotId, StoreId};
@@ -230,6 +231,7 @@ fn options(directory: &tempfile::TempDir) -> Options {
         free_bytes_min: 0,
         reserve_bytes: 64 << 10,
         checkpoint_every_bytes: 64 << 20,
+        keyring: Keyring::default(),
         mutations: Mutations::default(),
     }
 }

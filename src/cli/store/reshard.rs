@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 
+use ringmq_storage::cipher::ENCRYPTION_BYTES;
 use ringmq_storage::frame::{Frame, FrameKind};
 use ringmq_storage::layout::Layout;
 use ringmq_storage::{FrameIndex, Position, SegmentId, SlotId};
@@ -99,6 +100,8 @@ fn source<'a>(opened: &Opened, layout: Layout, files: &'a LogFiles) -> Result<So
         first_live: BTreeMap::new(),
         bytes: BTreeMap::new(),
     };
+    // As it will lie in the new logs.
+    let extra = opened.keyring.writing().map_or(0, |_| ENCRYPTION_BYTES);
     let walked = walk(opened.fs(), files, Position::default(), &mut |frame| {
         let (Some(slot), kind) = (frame.header.slot, frame.header.kind) else {
             return GO_ON;
@@ -107,7 +110,8 @@ fn source<'a>(opened: &Opened, layout: Layout, files: &'a LogFiles) -> Result<So
             source.first_live.entry(slot).or_insert(frame.header.index);
         }
         if source.needs(frame).is_some() {
-            let len = u64::try_from(frame.header.frame_len()).unwrap_or(u64::MAX);
+            let len = frame.header.frame_len() + extra;
+            let len = u64::try_from(len).unwrap_or(u64::MAX);
             let place = (frame.position.segment(), slot);
             *source.bytes.entry(place).or_default() += len;
         }
@@ -180,13 +184,16 @@ fn rewrite(
     sources: &[Source<'_>],
 ) -> Result<(u64, u64), Error> {
     let (fs, path) = (opened.fs(), opened.store.path());
-    let mut writers: Vec<LogWriter<'_>> = (0..to.log_count)
-        .map(|log| {
-            let directory = to.log_directory(path, log);
-            let slots = slots_of(to, log).collect();
-            LogWriter::new(fs, opened.store.id(), log, directory, slots)
-        })
-        .collect();
+    let writers = (0..to.log_count).map(|log| {
+        let directory = to.log_directory(path, log);
+        let slots = slots_of(to, log).collect();
+        // Each log draws its own: what two of them write must never share a key.
+        let maker = opened.keyring.key_maker();
+        let maker = maker.map_err(ringmq_storage::Error::Random)?;
+        let writer = LogWriter::new(fs, opened.store.id(), log, directory, slots);
+        Ok(writer.encrypted_by(maker))
+    });
+    let mut writers: Vec<LogWriter<'_>> = writers.collect::<Result<_, Error>>()?;
     let (mut frames, mut bytes) = (0, 0);
     for source in sources {
         let mut segment = SegmentId::default();

@@ -3,9 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use ringmq_storage::checkpoint::Checkpoint;
+use ringmq_storage::cipher::{Cipher, KeyId, MissingKey, WrappedKey};
+use ringmq_storage::frame::FrameKind;
 use ringmq_storage::fs::{Entry, Fs};
 use ringmq_storage::layout::{Layout, LogFileName};
-use ringmq_storage::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use ringmq_storage::scan::Frames;
+use ringmq_storage::segment::{Preamble, SEGMENT_HEADER_BYTES, SegmentHeader};
 use ringmq_storage::{BadFile, SegmentId, StoreId};
 
 use super::{Error, Opened, failed};
@@ -34,6 +37,8 @@ pub(super) struct SegmentFile {
     pub(super) path: PathBuf,
     pub(super) len: u64,
     pub(super) head: Head,
+    /// How its frames are to be read.
+    pub(super) cipher: Cipher,
     /// What is wrong with its header, when something is.
     pub(super) fault: Option<String>,
 }
@@ -104,19 +109,15 @@ pub(super) fn survey(opened: &Opened) -> Result<Survey, Error> {
     let logs = (0..layout.log_count)
         .map(|number| {
             let directory = layout.log_directory(path, number);
-            log_files(opened.fs(), opened.store.id(), number, &directory)
+            log_files(opened, number, &directory)
         })
         .collect::<Result<_, _>>()?;
     let layout = Some(layout);
     Ok(Survey { layout, logs })
 }
 
-fn log_files(
-    fs: &dyn Fs,
-    store: StoreId,
-    number: u16,
-    directory: &Path,
-) -> Result<LogFiles, Error> {
+fn log_files(opened: &Opened, number: u16, directory: &Path) -> Result<LogFiles, Error> {
+    let (fs, store) = (opened.fs(), opened.store.id());
     let mut entries = match fs.list(directory) {
         Ok(entries) => entries,
         // The log has never been written to.
@@ -135,19 +136,20 @@ fn log_files(
     };
     for entry in entries {
         let path = directory.join(&entry.name);
-        add_file(fs, store, &mut files, &entry, path)?;
+        add_file(opened, &mut files, &entry, path)?;
     }
     recall_heads(store, &mut files);
+    find_ciphers(opened, &mut files)?;
     Ok(files)
 }
 
 fn add_file(
-    fs: &dyn Fs,
-    store: StoreId,
+    opened: &Opened,
     files: &mut LogFiles,
     entry: &Entry,
     path: PathBuf,
 ) -> Result<(), Error> {
+    let (fs, store) = (opened.fs(), opened.store.id());
     match LogFileName::parse(&entry.name) {
         Some(LogFileName::Segment(id)) => {
             let (head, fault) = head(fs, store, files.number, id, &path);
@@ -156,13 +158,18 @@ fn add_file(
                 path,
                 len: entry.len,
                 head,
+                cipher: Cipher::Plain,
                 fault,
             });
         }
         Some(LogFileName::Index(id)) => files.indexes.push((id, path)),
         Some(LogFileName::Checkpoint(number)) => {
             let bytes = fs.read(&path).map_err(failed("read", &path))?;
-            let content = Checkpoint::decode(&bytes).and_then(|checkpoint| {
+            let content = Checkpoint::decrypt(&bytes, &opened.keyring);
+            if let Err(BadFile::Encrypted { key }) = content {
+                return Err(missing_key(opened, path, Some(key)));
+            }
+            let content = content.and_then(|checkpoint| {
                 checkpoint.check(store, files.number)?;
                 Ok(checkpoint)
             });
@@ -228,6 +235,54 @@ fn recall_heads(store: StoreId, files: &mut LogFiles) {
             segment: file.id,
             generation: known.generation,
             len: known.len,
+            encrypted: false,
         });
     }
+}
+
+/// Where a preamble ends at the latest, whatever the slots of its log.
+const PREAMBLE_END: u32 = 8 << 10;
+
+/// Finds out how the frames of each segment are to be read.
+fn find_ciphers(opened: &Opened, files: &mut LogFiles) -> Result<(), Error> {
+    let copies = files
+        .checkpoint()
+        .map(|checkpoint| checkpoint.segments.clone());
+    let copies = copies.unwrap_or_default();
+    for file in &mut files.segments {
+        let Head::Used(header) = &file.head else {
+            continue;
+        };
+        let mut of_segment = copies.iter().filter(|entry| {
+            entry.segment == header.segment && entry.generation == header.generation
+        });
+        let copy = of_segment.find_map(|entry| entry.key);
+        let wrapped = wrapped_key(opened.fs(), &file.path, header);
+        let cipher = Cipher::of_segment(header, wrapped.as_ref(), copy, &opened.keyring);
+        let missing = |MissingKey(key)| missing_key(opened, file.path.clone(), key);
+        file.cipher = cipher.map_err(missing)?;
+    }
+    Ok(())
+}
+
+fn missing_key(opened: &Opened, path: PathBuf, key: Option<KeyId>) -> Error {
+    Error::Store(ringmq_storage::Error::Encrypted {
+        path,
+        key,
+        given: opened.keyring.ids().count(),
+    })
+}
+
+/// The wrapped key in a segment's preamble, when it has one that can be read.
+pub(super) fn wrapped_key(fs: &dyn Fs, path: &Path, header: &SegmentHeader) -> Option<WrappedKey> {
+    let region = fs.map(path).ok()?;
+    let end = region.len().min(PREAMBLE_END);
+    region.populate(0..end).ok()?;
+    let bytes = region.slice(0..end)?;
+    let from = u32::try_from(SEGMENT_HEADER_BYTES).ok()?;
+    let mut frames = Frames::new(&bytes, header.seed(), header.segment, from, end);
+    let frame = frames.next()?.ok()?;
+    let preamble =
+        (frame.header.kind == FrameKind::Preamble).then(|| Preamble::decode(frame.payload).ok());
+    preamble.flatten()?.key
 }

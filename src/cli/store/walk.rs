@@ -1,9 +1,11 @@
 //! Walks over the frames of a log as they lie on disk, around what is damaged.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 
+use ringmq_storage::cipher::Cipher;
 use ringmq_storage::frame::{Frame, FrameKind};
 use ringmq_storage::fs::Fs;
 use ringmq_storage::layout::LogFileName;
@@ -87,7 +89,7 @@ pub(super) fn walk(
             Ok(bytes) => {
                 let is_last = Some(file.id) == last;
                 if walk
-                    .segment(&bytes, header, start, is_last, visit)?
+                    .segment(&bytes, (header, &file.cipher), start, is_last, visit)?
                     .is_break()
                 {
                     return Ok(walk.walked);
@@ -122,7 +124,7 @@ impl Walk {
     fn segment(
         &mut self,
         bytes: &[u8],
-        header: &SegmentHeader,
+        (header, cipher): (&SegmentHeader, &Cipher),
         start: u32,
         is_last: bool,
         visit: Visit<'_>,
@@ -137,7 +139,7 @@ impl Walk {
                 match frame {
                     Ok(frame) => {
                         sealed = frame.header.kind == FrameKind::Seal;
-                        if self.frame(&frame, visit)?.is_break() {
+                        if self.stored_frame(&frame, cipher, visit)?.is_break() {
                             return Ok(ControlFlow::Break(()));
                         }
                     }
@@ -197,6 +199,33 @@ impl Walk {
         } else if header.generation == Generation::new(1) {
             // Of a recycled file nobody can tell what its former use left from what was torn.
             self.walked.torn_bytes += written;
+        }
+    }
+
+    /// Hands a frame on as it was before it was encrypted.
+    fn stored_frame(
+        &mut self,
+        frame: &Frame<'_>,
+        cipher: &Cipher,
+        visit: Visit<'_>,
+    ) -> Result<ControlFlow<()>, Error> {
+        let begin = frame.position.offset();
+        match cipher.decrypt(&frame.header, begin, frame.payload) {
+            Ok(Cow::Borrowed(_)) => self.frame(frame, visit),
+            Ok(Cow::Owned(payload)) => {
+                let plain = Frame {
+                    header: frame.header.decrypted(&payload),
+                    payload: &payload,
+                    position: frame.position,
+                };
+                self.frame(&plain, visit)
+            }
+            Err(bad) => {
+                let (path, begin) = (self.path.clone(), u64::from(begin));
+                let len = u64::try_from(frame.header.frame_len()).unwrap_or(u64::MAX);
+                self.damage(&path, begin..begin.saturating_add(len), bad.to_string());
+                GO_ON
+            }
         }
     }
 

@@ -403,7 +403,7 @@ impl Reading<'_> {
             head,
             body,
         };
-        let shared = || stored.holder.slice_ref(body);
+        let shared = || stored.share(body);
         if self.answer.push(&message, shared) {
             let max = head.receives_max;
             self.redelivered += u64::from(taken.receives > 0);

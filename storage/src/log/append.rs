@@ -1,14 +1,17 @@
 //! Appending: room is found first, then the record is written once, into the batch that gathers.
 
+use std::sync::Arc;
+
 use super::gather::{Filling, SEAL_BYTES, to_usize};
 use super::segments::Segment;
 use super::{Appender, Class, FIRST_FRAME, Log, Refused};
 use crate::SlotId;
+use crate::Term;
+use crate::cipher::{Cipher, ENCRYPTION_BYTES, WrappedKey};
 use crate::frame::{FRAME_HEADER_BYTES, FrameKind, frame_len};
 use crate::id::FrameIndex;
 use crate::record::{RECORD_HEADER_BYTES, RecordHead, record_len};
 use crate::segment::{Preamble, PreambleEntry, SegmentHeader};
-use crate::{Term, frame};
 
 /// How much more than messages system records may gather: a batch that is full of messages must
 /// not keep a trim or a position from being logged.
@@ -74,16 +77,27 @@ impl Log {
         class: Class,
     ) -> Result<bool, Refused> {
         let frame_bytes_max = self.options.frame_bytes_max;
-        if let Some(filling) = &self.gather.filling {
+        if let Some(filling) = self.filling() {
             let continues = filling.continues(slot, timestamp_ns, record_bytes, frame_bytes_max);
-            let header = if continues { 0 } else { FRAME_HEADER_BYTES };
+            let header = if continues {
+                0
+            } else {
+                FRAME_HEADER_BYTES + filling.frame_extra()
+            };
             let reserve = self.reserve_for(class);
             if record_bytes + header + reserve <= filling.room() {
                 return Ok(continues);
             }
         }
-        self.roll(FRAME_HEADER_BYTES + record_bytes)?;
+        self.roll(FRAME_HEADER_BYTES + ENCRYPTION_BYTES + record_bytes)?;
         Ok(false)
+    }
+
+    /// The segment that is being filled, if what is appended may go there: its first records after
+    /// another master key was given go to a new one, under that key.
+    pub(super) fn filling(&self) -> Option<&Filling> {
+        let filling = self.gather.filling.as_ref();
+        filling.filter(|filling| filling.is_for(self.writing_key()))
     }
 
     /// What the last of the prepared space is kept for: records of the broker, with which it
@@ -100,9 +114,7 @@ impl Log {
     /// Ends the segment that is being filled and goes on in the next one, which must take
     /// `bytes` behind its head.
     pub(super) fn roll(&mut self, bytes: usize) -> Result<(), Refused> {
-        let preamble = self.preamble();
-        let head = to_usize(FIRST_FRAME) + frame_len(preamble.len());
-        let spare = self.jobs.take_spare(head + bytes + SEAL_BYTES)?;
+        let spare = self.jobs.take_spare(self.segment_overhead() + bytes)?;
         let seed = self.seed(spare.id, spare.generation);
         let header = SegmentHeader {
             store: self.options.store,
@@ -110,8 +122,19 @@ impl Log {
             generation: spare.generation,
             len: spare.len,
             log: self.options.log,
+            encrypted: self.key_maker.is_some(),
         };
+        let made = self.key_maker.as_mut().map(|maker| {
+            let (key, wrapped) = maker.segment_key(&header);
+            (Arc::new(key), maker.salt(), wrapped)
+        });
+        let preamble = self.preamble(made.as_ref().map(|(.., wrapped)| *wrapped));
         let mut next = Filling::new(spare.id, seed, spare.len, 0);
+        let mut cipher = Cipher::Plain;
+        if let Some((key, salt, _)) = made {
+            next = next.encrypted(key.clone(), Some(salt));
+            cipher = Cipher::Encrypted(key);
+        }
         next.push_raw(&header.encode());
         next.push_own(FrameKind::Preamble, &preamble, self.synced);
         let before = self.gather.roll(next, self.synced).and_then(|old| {
@@ -130,12 +153,13 @@ impl Log {
         segment.generation = spare.generation;
         segment.len = spare.len;
         segment.before = before;
+        segment.cipher = cipher;
         self.segments.push(segment);
         Ok(())
     }
 
     /// What a segment begins with: everything about the slots that older segments say (rule L5).
-    pub(super) fn preamble(&self) -> Vec<u8> {
+    pub(super) fn preamble(&self, key: Option<WrappedKey>) -> Vec<u8> {
         let entries = self.slots.own().iter().map(|slot| {
             let known = self.slots.get(*slot);
             PreambleEntry {
@@ -149,11 +173,12 @@ impl Log {
             }
         });
         let entries = entries.collect();
-        Preamble { entries }.encode()
+        Preamble { entries, key }.encode()
     }
 
     /// Bytes that every segment needs beside its records.
     pub(super) fn segment_overhead(&self) -> usize {
-        to_usize(FIRST_FRAME) + frame::frame_len(self.preamble().len()) + SEAL_BYTES
+        let preamble = Preamble::encoded_len(self.slots.own().len()) + Preamble::KEY_BYTES;
+        to_usize(FIRST_FRAME) + frame_len(preamble) + SEAL_BYTES
     }
 }

@@ -22,11 +22,12 @@ use std::sync::Arc;
 use self::kept::Kept;
 pub use self::look::Look;
 pub(super) use self::look::Looks;
-use super::gather::to_u32;
+use super::gather::{Filling, to_u32};
 use super::index::ENTRY_DISTANCE;
 use super::segments::Segment;
 use super::warm::WARM_BYTES;
 use super::{Class, Keeps, Log, ReadCursor, Refused, Warm};
+use crate::cipher::ENCRYPTION_BYTES;
 use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use crate::fs::Region;
 use crate::id::SegmentId;
@@ -196,8 +197,12 @@ impl Log {
         let behind = offset + to_u32(header.frame_len());
         let mut appended = 0;
         if header.kind == carrying.kind {
-            let kept = self.kept(carrying.segment, &header, payload, keeps);
-            let Ok(kept) = kept else {
+            let segment = self.segments.get(carrying.segment);
+            let records = segment.map(|segment| segment.cipher.decrypt(&header, offset, payload));
+            let records = records.and_then(Result::ok);
+            let kept = records
+                .and_then(|records| self.kept(carrying.segment, &header, &records, keeps).ok());
+            let Some(kept) = kept else {
                 self.note_damage(carrying, offset..behind);
                 return Ok(0);
             };
@@ -290,12 +295,8 @@ impl Log {
     }
 
     fn append_carried(&mut self, kept: &Kept) -> Result<(), Refused> {
-        let bytes = FRAME_HEADER_BYTES + kept.payload.len().next_multiple_of(8);
-        let room = self
-            .gather
-            .filling
-            .as_ref()
-            .map_or(0, |filling| filling.room());
+        let bytes = FRAME_HEADER_BYTES + ENCRYPTION_BYTES + kept.payload.len().next_multiple_of(8);
+        let room = self.filling().map_or(0, Filling::room);
         if bytes + self.reserve_for(Class::Message) > room {
             self.roll(bytes)?;
         }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{FIRST_FRAME, Log};
 use crate::SlotId;
 use crate::checkpoint::{Checkpoint, Section, SegmentEntry};
+use crate::cipher::{DataKey, KeyPlace, WrappedKey};
 use crate::fs::Fs;
 use crate::id::{FrameIndex, Position, Term};
 
@@ -67,6 +68,8 @@ pub(super) struct WriteCheckpoint {
     directory: PathBuf,
     checkpoint: Checkpoint,
     reaches: Position,
+    /// What the file is encrypted with: made for this writing of it.
+    key: Option<(DataKey, WrappedKey)>,
     /// Numbers of those that are removed then.
     outdated: Vec<u64>,
 }
@@ -75,7 +78,11 @@ impl WriteCheckpoint {
     pub(super) fn run(&mut self, fs: &dyn Fs) -> io::Result<()> {
         fs.create_directory(&self.directory)?;
         let path = checkpoint_path(&self.directory, self.checkpoint.number);
-        fs.replace(&path, &self.checkpoint.encode())?;
+        let bytes = match &self.key {
+            Some(key) => self.checkpoint.encrypt(key),
+            None => self.checkpoint.encode(),
+        };
+        fs.replace(&path, &bytes)?;
         for number in &self.outdated {
             match fs.remove(&checkpoint_path(&self.directory, *number)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -134,6 +141,12 @@ impl Log {
             segment: segment.id,
             generation: segment.generation,
             len: segment.len,
+            // A plain file is no place for a key.
+            key: segment
+                .cipher
+                .key()
+                .filter(|_| self.key_maker.is_some())
+                .map(|key| key.data()),
         });
         CheckpointBuilder {
             slots: slots.collect(),
@@ -187,8 +200,15 @@ impl Log {
         let kept = self.jobs.kept.iter().map(|(number, _)| *number);
         let kept = kept.rev().skip(KEPT - 1);
         let outdated = kept.chain(self.jobs.outdated.iter().copied()).collect();
+        let place = KeyPlace::Checkpoint {
+            store: checkpoint.store,
+            log: checkpoint.log,
+            number: checkpoint.number,
+        };
+        let maker = self.key_maker.as_mut();
         Some(Box::new(WriteCheckpoint {
             directory: self.options.directory.clone(),
+            key: maker.map(|maker| maker.file_key(&place)),
             checkpoint,
             reaches,
             outdated,

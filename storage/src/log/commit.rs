@@ -1,9 +1,12 @@
 //! Commit: frames that are durable begin to count.
 
+use std::borrow::Cow;
+
 use super::index::{Index, Messages};
 use super::segments::Segments;
 use super::{Apply, Divergence, Log, after_seal};
 use crate::SlotId;
+use crate::cipher::Cipher;
 use crate::frame::{Frame, FrameHeader, FrameKind};
 use crate::id::{ChannelKey, FrameIndex, Position};
 use crate::record::{RecordKind, Records};
@@ -37,7 +40,8 @@ impl Log {
                 segment.region.as_ref()?.slice(from..to)
             });
             let bytes = bytes.unwrap_or_default();
-            if let Err(divergence) = self.commit_frames(&bytes, state) {
+            let cipher = segment.map_or(Cipher::Plain, |segment| segment.cipher.clone());
+            if let Err(divergence) = self.commit_frames(&bytes, &cipher, state) {
                 self.fail(divergence.to_string());
                 return Err(divergence);
             }
@@ -54,23 +58,34 @@ impl Log {
         Ok(())
     }
 
-    fn commit_frames(&mut self, bytes: &[u8], state: &mut dyn Apply) -> Result<(), Divergence> {
+    fn commit_frames(
+        &mut self,
+        bytes: &[u8],
+        cipher: &Cipher,
+        state: &mut dyn Apply,
+    ) -> Result<(), Divergence> {
         let mut rest = bytes;
         while !rest.is_empty() {
             let position = self.committed;
             let header = FrameHeader::decode_trusted(rest);
-            let found = header.and_then(|header| Ok((header, header.payload(rest)?)));
-            let (header, payload) = found.map_err(|bad| Divergence {
+            let found = header.and_then(|header| {
+                let stored = header.payload(rest)?;
+                Ok((header, cipher.decrypt(&header, position.offset(), stored)?))
+            });
+            let (header, records) = found.map_err(|bad| Divergence {
                 slot: self.any_slot(),
                 index: FrameIndex::default(),
                 reason: format!("the frame at {position} reads back as {bad}"),
             })?;
             let frame = Frame {
                 header,
-                payload,
+                payload: &records,
                 position,
             };
             self.commit_frame(&frame, state)?;
+            if let Cow::Owned(records) = records {
+                self.decrypted.add(position, &records.into());
+            }
             self.frames += 1;
             let len = header.frame_len().min(rest.len());
             rest = rest.get(len..).unwrap_or_default();

@@ -11,8 +11,10 @@
 //! segments.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::SlotId;
+use crate::cipher::{ENCRYPTION_BYTES, KeyId, Salt, SegmentKey};
 use crate::frame::{
     ALIGNMENT, FRAME_HEADER_BYTES, FrameHeader, FrameKind, Seed, frame_len, payload_checksum,
 };
@@ -68,6 +70,11 @@ struct OpenFrame {
 pub(super) struct Filling {
     pub segment: SegmentId,
     seed: Seed,
+    /// What the payloads are encrypted with, under a salt that was drawn for this opening of the
+    /// log.
+    key: Option<(Arc<SegmentKey>, Salt)>,
+    /// Of an encrypted segment the master key that wraps its own, where that is known.
+    master: Option<Option<KeyId>>,
     /// Length of the segment.
     len: usize,
     /// Where in the segment the buffer begins.
@@ -81,10 +88,35 @@ impl Filling {
         Self {
             segment,
             seed,
+            key: None,
+            master: None,
             len: to_usize(len),
             start: to_usize(start),
             bytes: Vec::new(),
             open: None,
+        }
+    }
+
+    /// The segment is encrypted: frames of slots are, from now on. Without a salt none may come.
+    pub(super) fn encrypted(mut self, key: Arc<SegmentKey>, salt: Option<Salt>) -> Self {
+        debug_assert!(self.bytes.is_empty(), "all frames, or none");
+        self.master = Some(key.master());
+        self.key = salt.map(|salt| (key, salt));
+        self
+    }
+
+    /// Whether what is written here is encrypted as it is to be: with a key that this master key
+    /// wraps, or not at all.
+    pub(super) fn is_for(&self, master: Option<KeyId>) -> bool {
+        self.master == master.map(Some)
+    }
+
+    /// What encryption adds to each frame.
+    pub(super) fn frame_extra(&self) -> usize {
+        if self.key.is_some() {
+            ENCRYPTION_BYTES
+        } else {
+            0
         }
     }
 
@@ -95,8 +127,9 @@ impl Filling {
 
     /// Bytes left in the segment behind what has gathered, its seal not counted.
     pub(super) fn room(&self) -> usize {
+        let open = self.open.as_ref().map_or(0, |_| self.frame_extra());
         self.len
-            .saturating_sub(self.start + self.bytes.len() + SEAL_BYTES)
+            .saturating_sub(self.start + self.bytes.len() + open + SEAL_BYTES)
     }
 
     /// Whether a record of `record_bytes` goes into the open frame.
@@ -174,21 +207,33 @@ impl Filling {
         self.bytes.resize(padded, 0);
     }
 
-    /// Completes the open frame: its checksums are computed and its header is written.
+    /// Completes the open frame: it is encrypted, its checksums are computed and its header is
+    /// written.
     /// `synced_through` is what is synced by now (rule L8).
     pub(super) fn close_frame(&mut self, synced_through: Position) {
         let Some(mut open) = self.open.take() else {
             return;
         };
+        open.header.synced_through = synced_through;
+        let offset = to_u32(self.start + open.at);
+        if let Some((key, salt)) = &self.key
+            && open.header.slot.is_some()
+        {
+            let from = open.at + FRAME_HEADER_BYTES;
+            self.bytes.truncate(open.payload_end);
+            // This place of the segment is written once under this salt: the nonce is new.
+            key.encrypt(*salt, &mut open.header, offset, &mut self.bytes, from);
+            open.payload_end = self.bytes.len();
+            let padded = open.payload_end.next_multiple_of(ALIGNMENT);
+            self.bytes.resize(padded, 0);
+        }
         let payload = self
             .bytes
             .get(open.at + FRAME_HEADER_BYTES..open.payload_end);
         let payload = payload.unwrap_or_default();
         open.header.payload_len = to_u32(payload.len());
         open.header.payload_checksum = payload_checksum(payload);
-        open.header.synced_through = synced_through;
         debug_assert_eq!(self.bytes.len() - open.at, frame_len(payload.len()));
-        let offset = to_u32(self.start + open.at);
         let header = open.header.encode(&self.seed, offset);
         if let Some(place) = self.bytes.get_mut(open.at..open.at + FRAME_HEADER_BYTES) {
             place.copy_from_slice(&header);
@@ -205,6 +250,7 @@ impl Filling {
         self.close_frame(synced_through);
         let header = FrameHeader {
             kind: FrameKind::Carried,
+            flags: 0,
             ..*original
         };
         self.push_whole(header, payload, synced_through);

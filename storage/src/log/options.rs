@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::cipher::Keyring;
 use crate::{SlotId, StoreId};
 
 /// How a log behaves. Every size is in bytes.
@@ -31,6 +32,9 @@ pub struct Options {
     pub reserve_bytes: u32,
     /// A checkpoint is wanted when this much was committed since the last one.
     pub checkpoint_every_bytes: u64,
+    /// The master keys: what was encrypted is read by them, and new files are encrypted if they
+    /// say so. Without any, a log that holds encrypted files is refused.
+    pub keyring: Keyring,
     /// Faults for tests that must notice them; none without the feature `sim`.
     pub mutations: Mutations,
 }
@@ -62,6 +66,9 @@ pub struct Mutations {
     /// there for recovery to see, which the zeros up to the end of its page would cover.
     #[cfg(feature = "sim")]
     pub unpadded: bool,
+    /// All openings share the random half of their nonces.
+    #[cfg(feature = "sim")]
+    pub one_salt: bool,
     /// What lies behind a torn tail is not made zero.
     #[cfg(feature = "sim")]
     pub keep_tail_behind_torn: bool,

@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::decrypted::Decrypted;
 use super::index::Block;
 use super::segments::Segment;
 use super::warm::WARM_BYTES;
 use super::{Log, Warm};
 use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use crate::fs::Region;
-use crate::id::{ChannelKey, SegmentId, Sequence};
+use crate::id::{ChannelKey, Position, SegmentId, Sequence};
 use crate::record::{RECORD_HEADER_BYTES, RecordHead, RecordKind, record_len};
 
 use super::gather::{to_u32, to_usize};
@@ -63,15 +64,36 @@ pub struct Stored<'a> {
     pub encoding: u8,
     /// The payload.
     pub payload: &'a [u8],
-    /// Bytes of the mapping that the payload is a part of.
-    pub holder: &'a Bytes,
+    /// What the payload is a part of: bytes of the mapping, or of a frame that was decrypted.
+    holder: &'a Bytes,
+    /// Whether the holder is memory of its own, which lives as long as a part of it.
+    decrypted: bool,
 }
 
+/// A decrypted message that is smaller than this part of its frame is copied when it is shared: it
+/// must not keep much more memory than its own.
+const SHARE_MIN: usize = 4;
+
 impl Stored<'_> {
-    /// The payload without a copy; it keeps the segment's mapping alive.
+    /// The payload without a copy; it keeps the segment's mapping alive. That of an encrypted
+    /// segment was decrypted, and takes memory as long as it lives: its own, and up to three times
+    /// as much beside.
     #[must_use]
     pub fn shared(&self) -> Bytes {
-        self.holder.slice_ref(self.payload)
+        self.share(self.payload)
+    }
+
+    /// The same for a part of the payload.
+    ///
+    /// # Panics
+    /// When it is none.
+    #[must_use]
+    pub fn share(&self, part: &[u8]) -> Bytes {
+        let shared = self.holder.slice_ref(part);
+        if self.decrypted && part.len() < self.holder.len() / SHARE_MIN {
+            return Bytes::copy_from_slice(part);
+        }
+        shared
     }
 }
 
@@ -111,6 +133,21 @@ struct Window<'a> {
     segment: &'a Segment,
     base: u32,
     bytes: Bytes,
+    decrypted: &'a Decrypted,
+}
+
+/// The records of a frame.
+enum FrameRecords<'a> {
+    /// Where they lie.
+    Stored(&'a [u8]),
+    /// A copy.
+    Decrypted(Bytes),
+}
+
+/// What the messages of a frame are parts of.
+struct Holder<'a> {
+    holder: &'a Bytes,
+    decrypted: bool,
 }
 
 /// One call of [`Log::read`].
@@ -283,6 +320,7 @@ impl Log {
             segment,
             base: offset,
             bytes,
+            decrypted: &self.decrypted,
         });
         Ok(())
     }
@@ -386,6 +424,27 @@ impl Window<'_> {
         let header = FrameHeader::decode_trusted(bytes).ok()?;
         Some((header, header.payload(bytes).ok()?))
     }
+
+    /// The records of the frame at an offset; `None` when they cannot be decrypted.
+    fn records<'b>(
+        &self,
+        header: &FrameHeader,
+        offset: u32,
+        stored: &'b [u8],
+    ) -> Option<FrameRecords<'b>> {
+        let cipher = &self.segment.cipher;
+        if cipher.is_plain() && !header.is_encrypted() {
+            return Some(FrameRecords::Stored(stored));
+        }
+        let at = Position::new(self.segment.id, offset);
+        if let Some(kept) = self.decrypted.get(at) {
+            return Some(FrameRecords::Decrypted(kept));
+        }
+        let records = cipher.decrypt(header, offset, stored).ok()?;
+        let records = Bytes::from(records.into_owned());
+        self.decrypted.add(at, &records);
+        Some(FrameRecords::Decrypted(records))
+    }
 }
 
 impl Pass<'_> {
@@ -429,8 +488,16 @@ impl Pass<'_> {
                 return Outcome::Ended(self.lost(stretch.behind));
             };
             if header.kind == stretch.kind && header.slot == Some(self.place.key.slot) {
+                let Some(records) = window.records(&header, self.place.offset, payload) else {
+                    return Outcome::Ended(self.lost(stretch.behind));
+                };
+                let (holder, payload, decrypted) = match &records {
+                    FrameRecords::Stored(payload) => (&window.bytes, *payload, false),
+                    FrameRecords::Decrypted(records) => (records, &records[..], true),
+                };
                 let time_ns = header.base_timestamp_ns;
-                if let Some(end) = self.read_frame(window, payload, time_ns, stretch) {
+                let holder = Holder { holder, decrypted };
+                if let Some(end) = self.read_frame(&holder, payload, time_ns, stretch) {
                     return Outcome::Ended(end);
                 }
                 // The last of the stretch may be the first of the next, in the same frame.
@@ -446,7 +513,7 @@ impl Pass<'_> {
 
     fn read_frame(
         &mut self,
-        window: &Window<'_>,
+        holder: &Holder<'_>,
         payload: &[u8],
         base_time_ns: u64,
         stretch: &Stretch,
@@ -485,7 +552,8 @@ impl Pass<'_> {
                     timestamp_ns: base_time_ns.saturating_add(u64::from(head.time_delta_ns)),
                     encoding: head.encoding,
                     payload,
-                    holder: &window.bytes,
+                    holder: holder.holder,
+                    decrypted: holder.decrypted,
                 });
                 self.place.next = head.sequence.next();
             }

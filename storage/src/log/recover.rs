@@ -15,6 +15,7 @@
 //! - Another gap, or a frame that contradicts the state: the slot is halted, the others go on.
 //! - A frame that a newer version wrote: the log is refused, nothing is changed (rule L10).
 
+mod ciphers;
 mod files;
 mod replay;
 mod scan;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use self::files::Files;
 use self::scan::Found;
 use super::carry::Looks;
+use super::decrypted::Decrypted;
 use super::gather::Gather;
 use super::index::Index;
 use super::jobs::Jobs;
@@ -35,6 +37,7 @@ use super::slots::SlotTable;
 use super::{Apply, Divergence, FIRST_FRAME, Log, Options};
 use crate::Error;
 use crate::checkpoint::Checkpoint;
+use crate::cipher::KeyMaker;
 use crate::fs::Fs;
 use crate::id::{Position, SegmentId};
 
@@ -104,6 +107,7 @@ struct Recovery {
     appendable: bool,
     /// Everything before this place was synced: the checkpoint says so, or a later frame.
     known_synced: Position,
+    key_maker: Option<KeyMaker>,
 }
 
 impl Log {
@@ -113,6 +117,15 @@ impl Log {
     /// [`Error`] when the log cannot be read as a whole: without it nothing is served. Damage
     /// within it is no error: it is in the report.
     pub fn open(fs: Arc<dyn Fs>, options: Options, state: &mut dyn Apply) -> Result<Opened, Error> {
+        let key_maker = options.keyring.key_maker().map_err(Error::Random)?;
+        #[cfg(feature = "sim")]
+        let key_maker = key_maker.map(|maker| {
+            if options.mutations.one_salt {
+                maker.with_salt(crate::cipher::Salt::new([0; 8]))
+            } else {
+                maker
+            }
+        });
         let mut report = RecoveryReport::default();
         let files = Files::list(&*fs, &options, &mut report)?;
         let checkpoint = files
@@ -137,6 +150,7 @@ impl Log {
                 0 => Position::default(),
                 _ => checkpoint.synced_through,
             },
+            key_maker,
         };
         recovery.restore(&checkpoint, state)?;
         recovery.map_segments(&checkpoint)?;
@@ -224,6 +238,8 @@ impl Recovery {
             frames: 0,
             carrying: None,
             looks: Looks::default(),
+            key_maker: self.key_maker,
+            decrypted: Decrypted::default(),
             poisoned: None,
         };
         log.begin_filling(self.appendable);

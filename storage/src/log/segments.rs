@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::cipher::Cipher;
 use crate::fs::Region;
 use crate::id::{ChannelKey, Generation, Position, SegmentId};
 
@@ -20,6 +21,8 @@ pub(in crate::log) struct Segment {
     pub len: u32,
     /// `None` for a segment whose file is missing.
     pub region: Option<Arc<dyn Region>>,
+    /// How its frames are to be read.
+    pub cipher: Cipher,
     /// Where its frames end, the seal included; `None` as long as it is being filled.
     pub end: Option<u32>,
     /// Bytes of the log before this segment.
@@ -47,6 +50,7 @@ impl Segment {
             generation: Generation::default(),
             len: 0,
             region,
+            cipher: Cipher::Plain,
             end: None,
             before: 0,
             live_blocks: 0,

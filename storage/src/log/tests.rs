@@ -52,6 +52,7 @@ fn options() -> Options {
         free_bytes_min: 0,
         reserve_bytes: 64 << 10,
         checkpoint_every_bytes: 64 << 20,
+        keyring: crate::cipher::Keyring::default(),
         mutations: Mutations::default(),
     }
 }

@@ -227,11 +227,11 @@ impl<'a> Walk<'a> {
 }
 
 /// Where in `bytes` something lies that may be a frame's header: aligned, of a kind that exists,
-/// without flags. Zeros, the most of what is looked at, are passed over fast.
+/// with no flags but the one that there is. Zeros, the most of what is looked at, are passed over fast.
 fn candidate(bytes: &[u8]) -> Option<usize> {
     let mut ahead = 0;
     for word in bytes.chunks_exact(8) {
-        if let [_, _, _, _, kind, 0, ..] = *word
+        if let [_, _, _, _, kind, 0 | FrameHeader::ENCRYPTED, ..] = *word
             && FrameKind::from_u8(kind).is_some()
             && bytes.len() - ahead >= FRAME_HEADER_BYTES
         {

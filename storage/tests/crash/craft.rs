@@ -5,15 +5,19 @@
 use std::path::{Path, PathBuf};
 
 use ringmq_storage::checkpoint::Checkpoint;
+use ringmq_storage::cipher::{Cipher, KeyPlace, Salt};
 use ringmq_storage::frame::{FrameHeader, FrameKind, Seed, frame_len};
 use ringmq_storage::fs::Fs;
 use ringmq_storage::record::RecordKind;
-use ringmq_storage::segment::SegmentHeader;
+use ringmq_storage::segment::{Preamble, SegmentHeader};
 use ringmq_storage::{FrameIndex, Position, SlotId, Term};
 
 use super::oracle::Deed;
 use super::state::{SlotState, head};
 use super::world::{Outcome, World};
+
+/// Where the first frame of a segment lies.
+const FIRST_FRAME: u32 = 64;
 
 /// Where a closed log ends.
 pub(crate) struct Tail {
@@ -127,8 +131,25 @@ impl World {
         checkpoint.number += 1;
         let path = path.with_file_name(format!("checkpoint-{:016}", checkpoint.number));
         let fs: &dyn Fs = &self.fs;
-        let replaced = fs.replace(&path, &checkpoint.encode());
+        let replaced = fs.replace(&path, &self.encode_checkpoint(checkpoint));
         replaced.map_err(|error| error.to_string())
+    }
+
+    /// The file of a checkpoint, as the log would write it.
+    fn encode_checkpoint(&self, mut checkpoint: Checkpoint) -> Vec<u8> {
+        let maker = self.options.keyring.key_maker().unwrap();
+        let Some(mut maker) = maker else {
+            for entry in &mut checkpoint.segments {
+                entry.key = None;
+            }
+            return checkpoint.encode();
+        };
+        let place = KeyPlace::Checkpoint {
+            store: checkpoint.store,
+            log: checkpoint.log,
+            number: checkpoint.number,
+        };
+        checkpoint.encrypt(&maker.file_key(&place))
     }
 
     /// A record that fits the state, which moves on by it.
@@ -168,12 +189,21 @@ impl World {
             segment: header.segment,
             generation: header.generation,
         };
+        let from = usize::try_from(FIRST_FRAME).unwrap();
+        let preamble = FrameHeader::decode(&file[from..], &seed, FIRST_FRAME);
+        let preamble = preamble.and_then(|frame| frame.payload(&file[from..]));
+        let preamble = preamble.map(|payload| Preamble::decode(payload).unwrap());
+        let wrapped = preamble.map_err(|bad| bad.to_string())?.key;
+        let keyring = &self.options.keyring;
+        let cipher = Cipher::of_segment(&header, wrapped.as_ref(), None, keyring).unwrap();
+        // No opening has this salt.
+        let salt = Salt::new(self.now_ns.to_le_bytes());
         let mut bytes = Vec::new();
         for frame in frames {
             let offset = usize::try_from(tail.end.offset()).unwrap() + bytes.len();
             bytes.extend(encode(
                 frame,
-                &seed,
+                (&seed, &cipher, salt),
                 u32::try_from(offset).unwrap(),
                 tail.end,
             ));
@@ -199,18 +229,24 @@ impl World {
         let paths = entries.iter().map(|entry| directory.join(&entry.name));
         let read = |path: PathBuf| {
             let bytes = self.fs.read(&path).map_err(|error| error.to_string())?;
-            let checkpoint = Checkpoint::decode(&bytes).map_err(|bad| bad.to_string())?;
+            let checkpoint = Checkpoint::decrypt(&bytes, &self.options.keyring);
+            let checkpoint = checkpoint.map_err(|bad| bad.to_string())?;
             Ok((path, checkpoint))
         };
         paths.map(read).collect()
     }
 }
 
-fn encode(frame: &Crafted, seed: &Seed, offset: u32, synced_through: Position) -> Vec<u8> {
+fn encode(
+    frame: &Crafted,
+    (seed, cipher, salt): (&Seed, &Cipher, Salt),
+    offset: u32,
+    synced_through: Position,
+) -> Vec<u8> {
     let content = frame.deed.payload();
     let mut records = frame.deed.head.encode().to_vec();
     records.extend_from_slice(&content);
-    let header = FrameHeader {
+    let mut header = FrameHeader {
         payload_len: u32::try_from(records.len()).unwrap(),
         kind: FrameKind::Entry,
         flags: 0,
@@ -220,8 +256,12 @@ fn encode(frame: &Crafted, seed: &Seed, offset: u32, synced_through: Position) -
         index: FrameIndex::new(frame.index),
         base_timestamp_ns: frame.deed.timestamp_ns,
         synced_through,
-        payload_checksum: crc32fast::hash(&records),
+        payload_checksum: 0,
     };
+    if let Cipher::Encrypted(key) = cipher {
+        key.encrypt(salt, &mut header, offset, &mut records, 0);
+    }
+    header.payload_checksum = crc32fast::hash(&records);
     let mut bytes = header.encode(seed, offset).to_vec();
     bytes.extend_from_slice(&records);
     bytes.resize(frame_len(records.len()), 0);

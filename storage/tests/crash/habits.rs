@@ -98,6 +98,7 @@ pub(crate) fn options(random: &mut Random, slots: &[SlotId], mutations: Mutation
         free_bytes_min: 0,
         reserve_bytes: 1 << 10,
         checkpoint_every_bytes: [8 << 10, 64 << 10, 1 << 20][random.below(3)],
+        keyring: ringmq_storage::cipher::Keyring::default(),
         mutations,
     }
 }

@@ -23,6 +23,7 @@ pub(crate) struct Seen {
     pub(crate) failed_syncs: u64,
     pub(crate) messages_read: u64,
     pub(crate) cold_reads: u64,
+    pub(crate) encrypted: u64,
 }
 
 impl Seen {
@@ -43,6 +44,7 @@ impl Seen {
         self.failed_syncs += other.failed_syncs;
         self.messages_read += other.messages_read;
         self.cold_reads += other.cold_reads;
+        self.encrypted += other.encrypted;
     }
 }
 

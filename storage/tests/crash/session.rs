@@ -62,6 +62,7 @@ impl Session {
         self.flight = match std::mem::replace(&mut self.flight, Flight::None) {
             Flight::None => self.log.take_batch().map_or(Flight::None, Flight::Taken),
             Flight::Taken(batch) => {
+                world.nonces.note(&batch)?;
                 let path = self.log.segment_path(batch.segment);
                 let path = path.ok_or("a batch for an unknown segment")?;
                 let written = world

@@ -7,10 +7,11 @@ use ringmq_storage::fs::Fs;
 use ringmq_storage::log::{Appender, Class, Log, Mutations, Options, Refused};
 use ringmq_storage::record::queue::{QUEUE_ENTRY_BYTES, Run};
 use ringmq_storage::record::{RecordHead, RecordKind};
-use ringmq_storage::sim::{Random, SimFs};
+use ringmq_storage::sim::{Keys, Random, SimFs};
 use ringmq_storage::{Position, SegmentId, Sequence, SlotId};
 
 use super::habits::{Habits, options};
+use super::nonces::Nonces;
 use super::oracle::{Deed, Oracle};
 use super::seen::Seen;
 use super::session::Session;
@@ -33,6 +34,8 @@ pub(crate) struct World {
     pub(crate) random: Random,
     pub(crate) fs: SimFs,
     pub(crate) options: Options,
+    keys: Keys,
+    pub(crate) nonces: Nonces,
     pub(crate) habits: Habits,
     pub(crate) oracle: Oracle,
     pub(crate) model: Model,
@@ -52,6 +55,8 @@ impl World {
         Self {
             fs: SimFs::new(seed),
             options,
+            keys: Keys::new(seed),
+            nonces: Nonces::default(),
             habits,
             oracle: Oracle::default(),
             model: Model::default(),
@@ -118,6 +123,7 @@ impl World {
                 self.fs.stop_after(changes);
             }
             let mut model = Model::default();
+            self.options.keyring = self.keys.next_opening();
             let fs: Arc<dyn Fs> = Arc::new(self.fs.clone());
             let opened = Log::open(fs, self.options.clone(), &mut model).map(drop);
             match opened {
@@ -131,6 +137,8 @@ impl World {
             }
         }
         let mut model = Model::default();
+        self.options.keyring = self.keys.next_opening();
+        self.seen.encrypted += u64::from(self.options.keyring.writing().is_some());
         let fs: Arc<dyn Fs> = Arc::new(self.fs.clone());
         let opened = Log::open(fs, self.options.clone(), &mut model);
         let opened = opened.map_err(|error| format!("opening: {error}"))?;

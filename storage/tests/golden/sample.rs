@@ -33,6 +33,7 @@ pub fn segment_header() -> SegmentHeader {
         segment: SegmentId::new(7),
         generation: Generation::new(3),
         len: SEGMENT_LEN,
+        encrypted: false,
     }
 }
 
@@ -48,6 +49,7 @@ fn preamble() -> Preamble {
     };
     Preamble {
         entries: vec![entry(3, 40), entry(5, 11)],
+        key: None,
     }
 }
 
@@ -270,6 +272,7 @@ pub fn checkpoint() -> Checkpoint {
         segment: SegmentId::new(id),
         generation: Generation::new(1 + id % 2),
         len: SEGMENT_LEN,
+        key: None,
     };
     let header = segment_header();
     Checkpoint {

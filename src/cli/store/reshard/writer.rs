@@ -5,7 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ringmq_storage::checkpoint::{ChannelFloor, Checkpoint, Section, SegmentEntry};
-use ringmq_storage::frame::{Frame, FrameHeader, FrameKind, frame_len, payload_checksum};
+use ringmq_storage::cipher::{KeyMaker, KeyPlace, Salt, SegmentKey, WrappedKey};
+use ringmq_storage::frame::{
+    FRAME_HEADER_BYTES, Frame, FrameHeader, FrameKind, frame_len, payload_checksum,
+};
 use ringmq_storage::fs::{Fs, FsFile};
 use ringmq_storage::layout::LogFileName;
 use ringmq_storage::segment::{Preamble, PreambleEntry, SEGMENT_HEADER_BYTES, SegmentHeader};
@@ -35,6 +38,8 @@ pub(super) struct LogWriter<'a> {
     /// The slots of the log: first and last frame that was written.
     slots: BTreeMap<SlotId, Option<(FrameIndex, FrameIndex)>>,
     open: Option<OpenSegment>,
+    /// Makes the keys of what is written; `None` when that is plain.
+    key_maker: Option<KeyMaker>,
     segments: Vec<SegmentEntry>,
 }
 
@@ -44,6 +49,8 @@ struct OpenSegment {
     path: PathBuf,
     file: Box<dyn FsFile>,
     buffer: Vec<u8>,
+    /// What payloads are encrypted with. Frames come one behind the other: no offset comes twice.
+    key: Option<(SegmentKey, Salt)>,
     /// Where the buffer begins.
     written: u32,
 }
@@ -63,8 +70,14 @@ impl<'a> LogWriter<'a> {
             directory,
             slots: slots.into_iter().map(|slot| (slot, None)).collect(),
             open: None,
+            key_maker: None,
             segments: Vec::new(),
         }
+    }
+
+    /// Encrypts what is written, if there is something to do that with.
+    pub(super) fn encrypted_by(self, key_maker: Option<KeyMaker>) -> Self {
+        Self { key_maker, ..self }
     }
 
     /// Ends the segment, and begins one that takes frames of so many bytes; none for 0.
@@ -99,7 +112,8 @@ impl<'a> LogWriter<'a> {
         let (fs, directory) = (self.fs, &self.directory);
         fs.create_directory(directory)
             .map_err(failed("make", directory))?;
-        let preamble = frame_len(Preamble::encoded_len(self.slots.len()));
+        let preamble = Preamble::encoded_len(self.slots.len()) + Preamble::KEY_BYTES;
+        let preamble = frame_len(preamble);
         let overhead = to_u32(SEGMENT_HEADER_BYTES + preamble + frame_len(0));
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX / 2);
         let bytes = bytes.saturating_add(overhead).next_multiple_of(PAGE_BYTES);
@@ -110,21 +124,29 @@ impl<'a> LogWriter<'a> {
             segment: SegmentId::new(count).next(),
             generation: Generation::new(1),
             len: bytes,
+            encrypted: self.key_maker.is_some(),
         };
+        let made = self.key_maker.as_mut().map(|maker| {
+            let (key, wrapped) = maker.segment_key(&header);
+            (key, maker.salt(), wrapped)
+        });
         self.segments.push(SegmentEntry {
             segment: header.segment,
             generation: header.generation,
             len: bytes,
+            key: made.as_ref().map(|(key, ..)| key.data()),
         });
         let mut open = OpenSegment::create(self.fs, &self.directory, header)?;
         open.buffer.extend_from_slice(&header.encode());
-        let payload = self.preamble().encode();
+        let wrapped = made.as_ref().map(|(.., wrapped)| *wrapped);
+        let payload = self.preamble(wrapped).encode();
         open.push(own_frame(FrameKind::Preamble, &payload), &payload);
+        open.key = made.map(|(key, salt, _)| (key, salt));
         self.open = Some(open);
         Ok(())
     }
 
-    fn preamble(&self) -> Preamble {
+    fn preamble(&self, key: Option<WrappedKey>) -> Preamble {
         let entries = self.slots.iter().map(|(slot, written)| {
             let (first, last) = written.unwrap_or_default();
             let floor = FrameIndex::new(first.get().saturating_sub(1));
@@ -140,6 +162,7 @@ impl<'a> LogWriter<'a> {
         });
         Preamble {
             entries: entries.collect(),
+            key,
         }
     }
 
@@ -184,7 +207,16 @@ impl<'a> LogWriter<'a> {
         };
         let name = LogFileName::Checkpoint(1).to_string();
         let path = self.directory.join(name);
-        let written = self.fs.replace(&path, &checkpoint.encode());
+        let place = KeyPlace::Checkpoint {
+            store: self.store,
+            log: self.log,
+            number: checkpoint.number,
+        };
+        let bytes = match &mut self.key_maker {
+            Some(maker) => checkpoint.encrypt(&maker.file_key(&place)),
+            None => checkpoint.encode(),
+        };
+        let written = self.fs.replace(&path, &bytes);
         written.map_err(failed("write", &path))?;
         let directory = &self.directory;
         self.fs
@@ -261,6 +293,7 @@ impl OpenSegment {
             path,
             file,
             buffer,
+            key: None,
             written: 0,
         })
     }
@@ -280,11 +313,19 @@ impl OpenSegment {
         );
         // The log is synced as a whole before anybody reads it.
         header.synced_through = self.end();
-        let encoded = header.encode(&self.header.seed(), self.offset());
-        self.buffer.extend_from_slice(&encoded);
+        let (at, offset) = (self.buffer.len(), self.offset());
+        self.buffer.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
+        let from = self.buffer.len();
         self.buffer.extend_from_slice(payload);
-        let padded = frame_len(payload.len()) - frame_len(0) - payload.len();
-        self.buffer.resize(self.buffer.len() + padded, 0);
+        if let Some((key, salt)) = self.key.as_ref().filter(|_| header.slot.is_some()) {
+            key.encrypt(*salt, &mut header, offset, &mut self.buffer, from);
+            header.payload_checksum = payload_checksum(self.buffer.get(from..).unwrap_or_default());
+        }
+        let encoded = header.encode(&self.header.seed(), offset);
+        if let Some(place) = self.buffer.get_mut(at..from) {
+            place.copy_from_slice(&encoded);
+        }
+        self.buffer.resize(at + header.frame_len(), 0);
     }
 
     fn flush_if_large(&mut self) -> Result<(), Error> {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
+use ringmq_storage::cipher::Keyring;
 use ringmq_storage::fs::RealFs;
 use ringmq_storage::log::{Log, Mutations, Options};
 use ringmq_storage::{SlotId, StoreId};
@@ -233,6 +234,7 @@ fn open(cores: u16, number: u16, directory: &std::path::Path) -> OpenedLog {
         free_bytes_min: 0,
         reserve_bytes: 64 << 10,
         checkpoint_every_bytes: 4 << 20,
+        keyring: Keyring::default(),
         mutations: Mutations::default(),
     };
     let mut slots = Slots::new(options.slots.iter().copied());

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use ringmq_storage::cipher::Keyring;
 use ringmq_storage::fs::RealFs;
 use ringmq_storage::log::{Log, Mutations, Options};
 use ringmq_storage::record::queue::QueueHead;
@@ -132,6 +133,7 @@ impl Bed {
             free_bytes_min: 0,
             reserve_bytes: 64 << 10,
             checkpoint_every_bytes: 4 << 20,
+            keyring: Keyring::default(),
             mutations: Mutations::default(),
         };
         let mut slots = Slots::new(options.slots.iter().copied());

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::path::PathBuf;
 
 use super::{Options, RecoveryReport};
 use crate::Error;
@@ -18,6 +19,8 @@ use crate::log::checkpoints::{KEPT, checkpoint_path};
 pub(super) struct Files {
     pub segments: BTreeSet<SegmentId>,
     pub indexes: BTreeSet<SegmentId>,
+    /// What was in the making.
+    pub temporary: Vec<PathBuf>,
     pub checkpoint: Option<Checkpoint>,
     /// Checkpoints that can be used, older first.
     pub kept: Vec<(u64, Position)>,
@@ -27,7 +30,10 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Lists the directory, removes what was in the making, and reads the checkpoints.
+    /// Lists the directory and reads the checkpoints.
+    ///
+    /// # Errors
+    /// [`Error`]; nothing was changed.
     pub(super) fn list(
         fs: &dyn Fs,
         options: &Options,
@@ -52,10 +58,7 @@ impl Files {
                 Some(LogFileName::Checkpoint(number)) => {
                     checkpoints.insert(number);
                 }
-                Some(LogFileName::Temporary) => {
-                    let path = directory.join(&entry.name);
-                    fs.remove(&path).map_err(io_error("remove", &path))?;
-                }
+                Some(LogFileName::Temporary) => files.temporary.push(directory.join(&entry.name)),
                 None => {}
             }
         }
@@ -82,14 +85,16 @@ impl Files {
         let path = checkpoint_path(&options.directory, number);
         let read = fs.read(&path).map_err(|error| error.to_string());
         let decoded = read.and_then(|bytes| {
-            let decoded = Checkpoint::decode(&bytes).and_then(|checkpoint| {
+            let decoded = Checkpoint::decrypt(&bytes, &options.keyring).and_then(|checkpoint| {
                 checkpoint.check(options.store, options.log)?;
                 Ok(checkpoint)
             });
             match decoded {
-                Err(bad @ (BadFile::NewerFormat { .. } | BadFile::OtherStore { .. })) => {
-                    Ok(Err(bad))
-                }
+                Err(
+                    bad @ (BadFile::NewerFormat { .. }
+                    | BadFile::OtherStore { .. }
+                    | BadFile::Encrypted { .. }),
+                ) => Ok(Err(bad)),
                 decoded => decoded.map(Ok).map_err(|bad| bad.to_string()),
             }
         });
@@ -97,6 +102,13 @@ impl Files {
             Ok(Ok(checkpoint)) => {
                 self.kept.push((number, checkpoint.position));
                 self.checkpoint.get_or_insert(checkpoint);
+            }
+            Ok(Err(BadFile::Encrypted { key })) => {
+                return Err(Error::Encrypted {
+                    path,
+                    key: Some(key),
+                    given: options.keyring.ids().count(),
+                });
             }
             Ok(Err(bad)) => return Err(Error::Unusable { path, bad }),
             Err(reason) => {

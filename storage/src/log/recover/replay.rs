@@ -4,7 +4,7 @@ use super::Recovery;
 use super::scan::Found;
 use crate::SLOT_COUNT;
 use crate::checkpoint::Checkpoint;
-use crate::frame::{Frame, FrameHeader, FrameKind};
+use crate::frame::{BadFrame, Frame, FrameHeader, FrameKind};
 use crate::id::{FrameIndex, Position};
 use crate::log::commit::index_frame;
 use crate::log::options::mutation;
@@ -75,7 +75,7 @@ impl Recovery {
     }
 
     fn replay_frame(&mut self, found: &Found, state: Option<&mut dyn Apply>) {
-        self.with_frame(found, |recovery, frame| {
+        let read = self.with_frame(found, |recovery, frame| {
             let slot = recovery.slots.get(found.slot);
             if slot.halted {
                 return;
@@ -85,6 +85,17 @@ impl Recovery {
                 recovery.report.halted.push(divergence);
             }
         });
+        self.note_unread(found, read);
+    }
+
+    /// A frame that was there when it was looked for, and whose records cannot be read: it does not
+    /// count, like any that is damaged.
+    pub(super) fn note_unread(&mut self, found: &Found, read: Result<(), BadFrame>) {
+        if let Err(bad) = read {
+            let offset = found.position.offset();
+            let range = offset..offset + found.len;
+            self.add_damage(found.position.segment(), range, bad.to_string());
+        }
     }
 
     fn apply(
@@ -128,23 +139,28 @@ impl Recovery {
         })
     }
 
-    /// Looks a frame up again that was found before, and checked then.
-    pub(super) fn with_frame(&mut self, found: &Found, act: impl FnOnce(&mut Self, &Frame<'_>)) {
+    /// Looks a frame up again that was found before, and checked then. Whether it is what was
+    /// encrypted shows only here.
+    pub(super) fn with_frame(
+        &mut self,
+        found: &Found,
+        act: impl FnOnce(&mut Self, &Frame<'_>),
+    ) -> Result<(), BadFrame> {
         let offset = found.position.offset();
         let segment = self.segments.get(found.position.segment());
-        let region = segment.and_then(|segment| segment.region.as_ref());
+        let segment = segment.ok_or(BadFrame::Short)?;
+        let region = segment.region.as_ref();
         let bytes = region.and_then(|region| region.slice(offset..offset + found.len));
-        let Some(bytes) = bytes else { return };
-        let header = FrameHeader::decode_trusted(&bytes);
-        let frame = header.and_then(|header| {
-            Ok(Frame {
-                header,
-                payload: header.payload(&bytes)?,
-                position: found.position,
-            })
-        });
-        if let Ok(frame) = frame {
-            act(self, &frame);
-        }
+        let bytes = bytes.ok_or(BadFrame::Short)?;
+        let cipher = segment.cipher.clone();
+        let header = FrameHeader::decode_trusted(&bytes)?;
+        let records = cipher.decrypt(&header, offset, header.payload(&bytes)?)?;
+        let frame = Frame {
+            header,
+            payload: &records,
+            position: found.position,
+        };
+        act(self, &frame);
+        Ok(())
     }
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::Recovery;
 use crate::checkpoint::Checkpoint;
+use crate::cipher::Cipher;
 use crate::codec::BadFile;
 use crate::error::io_error;
-use crate::frame::{FRAME_HEADER_BYTES, Frame, FrameKind};
+use crate::frame::{BadFrame, FRAME_HEADER_BYTES, Frame, FrameKind};
 use crate::fs::Region;
 use crate::id::{FrameIndex, Generation, Position, SegmentId};
 use crate::log::commit::index_frame;
@@ -70,8 +71,18 @@ impl Recovery {
             }
         }
         self.require_checkpoint(used.first().map(|(header, ..)| header.segment))?;
+        // What may refuse the log comes first: it must not have been changed by then.
+        let mut with_ciphers = Vec::new();
         for (header, region, headless) in used {
-            self.add_segment(header, region, headless);
+            let path = segment_path(&self.options.directory, header.segment);
+            let cipher = self.cipher_of(&header, &*region, checkpoint, path)?;
+            with_ciphers.push((header, region, cipher, headless));
+        }
+        for path in std::mem::take(&mut self.files.temporary) {
+            self.fs.remove(&path).map_err(io_error("remove", &path))?;
+        }
+        for (header, region, cipher, headless) in with_ciphers {
+            self.add_segment(header, region, cipher, headless);
         }
         for id in unused {
             // Between segments that are in use it is one that is lost.
@@ -98,11 +109,18 @@ impl Recovery {
         })
     }
 
-    fn add_segment(&mut self, header: SegmentHeader, region: Arc<dyn Region>, headless: bool) {
+    fn add_segment(
+        &mut self,
+        header: SegmentHeader,
+        region: Arc<dyn Region>,
+        cipher: Cipher,
+        headless: bool,
+    ) {
         let next = self.segments.back().map(|last| last.id.next());
         self.add_missing(next.unwrap_or(header.segment), header.segment);
         let mut segment = Segment::new(header.segment, Some(region));
         segment.generation = header.generation;
+        segment.cipher = cipher;
         let found = segment.region.as_ref().map_or(0, |region| region.len());
         segment.len = found;
         self.segments.push(segment);
@@ -165,6 +183,7 @@ impl Recovery {
             segment: id,
             generation,
             len: region.len(),
+            encrypted: false,
         };
         let listed = checkpoint.segments.iter().find(|entry| entry.segment == id);
         let listed = listed.map(|entry| entry.generation);
@@ -220,8 +239,12 @@ impl Recovery {
                 self.index.restore(id, block, &mut self.segments);
             }
             if let Some(segment) = self.segments.get_mut(id) {
-                segment.end = Some(index.seal_offset + to_u32(FRAME_HEADER_BYTES));
+                let end = index.seal_offset + to_u32(FRAME_HEADER_BYTES);
+                segment.end = Some(end);
                 segment.indexed = true;
+                if matches!(segment.cipher, Cipher::Lost) {
+                    self.add_damage(id, FIRST_FRAME..end, BadFrame::NoKey.to_string());
+                }
             }
         }
         for id in self.files.indexes.clone() {
@@ -239,12 +262,13 @@ impl Recovery {
         self.unindexed.push(id);
         self.supersede(&mut found);
         for frame in found.iter().filter(|frame| frame.counts) {
-            self.with_frame(frame, |recovery, frame| {
+            let read = self.with_frame(frame, |recovery, frame| {
                 let indexed = index_frame(&mut recovery.index, &mut recovery.segments, frame);
                 if let Err(divergence) = indexed {
                     recovery.report.halted.push(divergence);
                 }
             });
+            self.note_unread(frame, read);
         }
         Ok(())
     }
@@ -298,7 +322,7 @@ impl Recovery {
                     continue;
                 }
                 Step::End if last => break,
-                Step::End => Fault::Frame(crate::frame::BadFrame::Short),
+                Step::End => Fault::Frame(BadFrame::Short),
                 // Rule L10: a newer version wrote it; neither cut nor skipped.
                 Step::Bad(Fault::Frame(bad)) if bad.is_unknown() => {
                     return Err(Error::Unusable {
@@ -341,8 +365,16 @@ impl Recovery {
             Position::new(id, end)
         };
         // Room for its seal is enough: without one, its end would look like damage later.
-        self.appendable = last && !sealed && to_usize(len - end.min(len)) >= SEAL_BYTES;
+        let room = to_usize(len - end.min(len)) >= SEAL_BYTES;
+        // What is appended must be readable; and a segment without its preamble was never in use.
+        let lost = end > FIRST_FRAME && self.is_lost(id);
+        self.appendable = last && !sealed && room && !lost;
         Ok(found)
+    }
+
+    fn is_lost(&self, id: SegmentId) -> bool {
+        let segment = self.segments.get(id);
+        segment.is_some_and(|segment| matches!(segment.cipher, Cipher::Lost))
     }
 
     /// Whether the checkpoint knows that a place was synced.

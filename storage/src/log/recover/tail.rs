@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use super::Recovery;
 use crate::Error;
+use crate::cipher::{ENCRYPTION_BYTES, KeyMaker};
 use crate::error::io_error;
 use crate::frame::{FRAME_HEADER_BYTES, Seed};
 use crate::fs::{FsFile, Region};
@@ -65,6 +66,7 @@ impl Recovery {
             return Ok(());
         };
         let (id, generation, len) = (last.id, last.generation, last.len);
+        let encrypted = !last.cipher.is_plain();
         let Some(region) = last.region.clone() else {
             return Ok(());
         };
@@ -106,6 +108,7 @@ impl Recovery {
                     segment: id,
                     generation,
                     len,
+                    encrypted,
                 };
                 let written = file.write_at(0, &header.encode());
                 written.map_err(io_error("write", &path))?;
@@ -181,11 +184,16 @@ impl Log {
     /// Goes on in the last segment, if there is room.
     pub(super) fn begin_filling(&mut self, appendable: bool) {
         self.record_bytes_max = to_usize(self.options.segment_bytes)
-            .saturating_sub(self.segment_overhead() + FRAME_HEADER_BYTES);
+            .saturating_sub(self.segment_overhead() + FRAME_HEADER_BYTES + ENCRYPTION_BYTES);
         let last = self.segments.back().filter(|_| appendable);
         self.gather.filling = last.map(|last| {
             let seed = self.seed(last.id, last.generation);
-            Filling::new(last.id, seed, last.len, self.committed.offset())
+            let filling = Filling::new(last.id, seed, last.len, self.committed.offset());
+            let salt = self.key_maker.as_ref().map(KeyMaker::salt);
+            match last.cipher.key() {
+                Some(key) => filling.encrypted(key.clone(), salt),
+                None => filling,
+            }
         });
     }
 }
