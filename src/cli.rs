@@ -7,6 +7,8 @@
 
 mod arguments;
 mod attach;
+mod audit;
+mod auth;
 pub mod banner;
 mod channels;
 mod connection;
@@ -92,6 +94,8 @@ pub fn run() -> ExitCode {
             Ok(config) => store::run(&config, &task),
             Err(error) => refuse(&error),
         },
+        Command::Auth { task, .. } => auth::run(&sources, task),
+        Command::Audit { task, .. } => audit::run(&sources, task),
         Command::Queues(Remote { task, remote }) => ask(&sources, &remote, |target, output| {
             queues::run(target, output, task)
         }),

@@ -73,6 +73,28 @@ EXAMPLES
   ringmq completions zsh > ~/.zfunc/_ringmq
   ringmq completions fish > ~/.config/fish/completions/ringmq.fish";
 
+pub(super) const AUTH: &str = "\
+EXAMPLES
+  ringmq auth check --policy policy.json
+  ringmq auth check --as billing --can read --on 'queues:orders'";
+
+pub(super) const AUTH_CHECK: &str = "\
+EXAMPLES
+  ringmq auth check                                  is the policy of the settings a good one?
+  ringmq auth check --policy policy.json
+  ringmq auth check --as billing --can read --on 'events:orders.>'
+  ringmq auth check --as ann --role ops --can write --on management --policy policy.json";
+
+pub(super) const AUDIT: &str = "\
+EXAMPLES
+  ringmq audit verify /var/lib/ringmq/audit.log";
+
+pub(super) const AUDIT_VERIFY: &str = "\
+EXAMPLES
+  ringmq audit verify                                the log of the settings, with all its files
+  ringmq audit verify audit.log.000000012345 audit.log
+  ringmq audit verify --noted 9f2c5f1ce0c0f6c8d5a3f9a3b6b0a4f1c2d3e4f5061728394a5b6c7d8e9fa0b1";
+
 pub(super) const QUEUES: &str = "\
 EXAMPLES
   ringmq queues send orders 'one tea'

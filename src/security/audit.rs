@@ -36,7 +36,7 @@ mod writer;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -73,6 +73,14 @@ pub struct Entry<'a> {
     pub target: &'a str,
     /// Whether it was done; otherwise why not.
     pub outcome: Result<(), &'a str>,
+}
+
+/// The files of a log, the oldest first: those that were put aside, and the one that grows.
+///
+/// # Errors
+/// When its directory cannot be read.
+pub fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
+    file::files(path)
 }
 
 /// Writes entries down. A clone writes into the same file.

@@ -41,10 +41,10 @@ impl LogFile {
         let mut file = open_locked(path)?;
         let mut tail = read_tail(&mut file, path)?;
         if tail.whole_bytes == 0
-            && let Some(before) = newest_aside(path)?
+            && let Some(before) = asides(path)?.last()
         {
             // A crash came between putting one aside and beginning the next.
-            tail.chain = read_tail(&mut File::open(&before)?, &before)?.chain;
+            tail.chain = read_tail(&mut File::open(before)?, before)?.chain;
         }
         let mut log = Self {
             path: path.to_owned(),
@@ -188,24 +188,32 @@ fn aside_name(path: &Path, last: u64) -> PathBuf {
     name.into()
 }
 
-/// The file with the highest number that was put aside.
-fn newest_aside(path: &Path) -> io::Result<Option<PathBuf>> {
+/// The files of a log: those that were put aside, the oldest first, and the one that grows.
+pub(super) fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = asides(path)?;
+    if path.exists() {
+        files.push(path.to_owned());
+    }
+    Ok(files)
+}
+
+/// The files that were put aside, the oldest first.
+fn asides(path: &Path) -> io::Result<Vec<PathBuf>> {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-    let mut newest: Option<(u64, PathBuf)> = None;
+    let mut found: Vec<(u64, PathBuf)> = Vec::new();
     for entry in fs::read_dir(directory(path))? {
         let entry = entry?;
-        let found = entry.file_name();
-        let number = found.as_encoded_bytes().strip_prefix(name);
-        let number = number.and_then(|rest| rest.strip_prefix(b"."));
-        let number = number.filter(|digits| digits.len() >= NUMBER_DIGITS);
-        let number = number.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
-        if let Some(number) = number
-            && newest.as_ref().is_none_or(|(highest, _)| number > *highest)
-        {
-            newest = Some((number, entry.path()));
+        let other = entry.file_name();
+        let digits = other.as_encoded_bytes().strip_prefix(name);
+        let digits = digits.and_then(|rest| rest.strip_prefix(b"."));
+        let digits = digits.filter(|digits| digits.len() >= NUMBER_DIGITS);
+        let number = digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+        if let Some(number) = number {
+            found.push((number, entry.path()));
         }
     }
-    Ok(newest.map(|(_, path)| path))
+    found.sort();
+    Ok(found.into_iter().map(|(_, path)| path).collect())
 }
 
 fn directory(path: &Path) -> &Path {

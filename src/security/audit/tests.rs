@@ -280,9 +280,11 @@ fn a_full_file_is_put_aside_and_the_chain_goes_on_also_after_a_crash_in_between(
     fs::remove_file(&log.path).unwrap();
     log.life(&["four"]);
     let mut verifier = Verifier::new(None);
-    for end in [".000000000002", ".000000000003", ""] {
-        let path = format!("{}{end}", log.path.display());
-        verifier.read(&path, &*fs::read(&path).unwrap()).unwrap();
+    let files = files(&log.path).unwrap();
+    let name = |end: &str| PathBuf::from(format!("{}{end}", log.path.display()));
+    assert_eq!(files, [".000000000002", ".000000000003", ""].map(name));
+    for path in files {
+        verifier.read("f", &*fs::read(&path).unwrap()).unwrap();
     }
     let verdict = verifier.finish();
     assert!(verdict.flaws.is_empty(), "{:?}", verdict.flaws);

@@ -6,15 +6,18 @@
 //! one, and names that are too long for a channel do not count. That is exact: nothing is
 //! estimated, and no name is forgotten.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+
+use foldhash::fast::RandomState;
 
 use super::language::{Alphabet, Language, State};
 use super::wildcard::{Reading, Wildcard};
 use crate::model::name::CHANNEL_BYTES_MAX;
 
-/// Bytes that all languages together read to answer one question, about: more than a thousandth
-/// of a second of an executor is not spent on what a subscriber can make up.
-const WORK_MAX: usize = 100_000;
+/// Bytes that the wildcard and all languages together read for one decision: that is what an
+/// executor spends, at most, on what a subscriber has made up. A millisecond, about.
+const WORK_MAX: usize = 50_000;
 
 /// The question cannot be answered within the bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,12 +77,14 @@ struct Question<'a> {
     answers: fn(bool) -> bool,
 }
 
-/// A state of all, and the way to it.
+/// What all have read, and the way to it. The states of the languages lie in a list of their own,
+/// as many for each node as there are languages.
 struct Node {
     reading: Reading,
-    states: Box<[State]>,
     before: usize,
     byte: u8,
+    /// Another node with the same hash.
+    alike: Option<usize>,
 }
 
 fn search(
@@ -95,36 +100,32 @@ fn search(
         .for_each(|language| language.mark(&mut alphabet));
     let bytes = alphabet.representatives();
 
-    let start = Node {
-        reading: wildcard.start(),
-        states: languages.iter().map(|language| language.start()).collect(),
-        before: usize::MAX,
-        byte: 0,
-    };
-    let mut seen = HashSet::from([(start.reading, start.states.clone())]);
-    let mut nodes = vec![start];
+    let mut seen = Seen::new(languages.len());
+    let mut states: Vec<State> = languages.iter().map(|language| language.start()).collect();
+    seen.add(wildcard.start(), &states, (usize::MAX, 0));
     let mut level = 0..1;
     // No channel has an empty name, and the level is the length of the name.
     for _length in 1..=CHANNEL_BYTES_MAX {
         for before in level.clone() {
-            for byte in &bytes {
-                let Some(node) = step(wildcard, question, &nodes, (before, *byte), work)? else {
+            for byte in bytes.iter().copied() {
+                let Some(reading) = seen.reading(before, wildcard, byte) else {
                     continue;
                 };
-                let accepted = languages
-                    .iter()
-                    .zip(&node.states)
-                    .any(|(language, state)| language.accepts(*state));
-                let answers = wildcard.accepts(node.reading) && (question.answers)(accepted);
-                if seen.insert((node.reading, node.states.clone())) {
-                    nodes.push(node);
-                    if answers {
-                        return Ok(Some(name(&nodes)));
-                    }
+                work.spend(languages.len() + 1)?;
+                states.clear();
+                let from = languages.iter().zip(seen.states(before));
+                states.extend(from.map(|(language, state)| language.next(*state, byte)));
+                if (question.hopeless)(&states) || !seen.add(reading, &states, (before, byte)) {
+                    continue;
+                }
+                let mut pairs = languages.iter().zip(&states);
+                let held = pairs.any(|(language, state)| language.accepts(*state));
+                if wildcard.accepts(reading) && (question.answers)(held) {
+                    return Ok(Some(seen.name()));
                 }
             }
         }
-        level = level.end..nodes.len();
+        level = level.end..seen.nodes.len();
         if level.is_empty() {
             break;
         }
@@ -132,40 +133,75 @@ fn search(
     Ok(None)
 }
 
-/// Reads one more byte with all; `None` where the question is decided for all that follows.
-fn step(
-    wildcard: &Wildcard<'_>,
-    question: &Question<'_>,
-    nodes: &[Node],
-    (before, byte): (usize, u8),
-    work: &mut Work,
-) -> Result<Option<Node>, TooComplex> {
-    let from = nodes.get(before).ok_or(TooComplex)?;
-    let Some(reading) = wildcard.next(from.reading, byte) else {
-        return Ok(None);
-    };
-    work.spend(question.languages.len() + 1)?;
-    let pairs = question.languages.iter().zip(&from.states);
-    let states: Box<[State]> = pairs
-        .map(|(language, state)| language.next(*state, byte))
-        .collect();
-    let hopeless = (question.hopeless)(&states);
-    Ok((!hopeless).then_some(Node {
-        reading,
-        states,
-        before,
-        byte,
-    }))
+/// All that has been reached, in the order in which that happened.
+struct Seen {
+    nodes: Vec<Node>,
+    states: Vec<State>,
+    width: usize,
+    /// The last node with a hash.
+    by_hash: HashMap<u64, usize, RandomState>,
+    hasher: RandomState,
 }
 
-/// The name that led to the last node.
-fn name(nodes: &[Node]) -> String {
-    let mut bytes = Vec::new();
-    let mut next = nodes.last();
-    while let Some(node) = next.filter(|node| node.before != usize::MAX) {
-        bytes.push(node.byte);
-        next = nodes.get(node.before);
+impl Seen {
+    fn new(width: usize) -> Self {
+        Self {
+            nodes: Vec::new(),
+            states: Vec::new(),
+            width,
+            by_hash: HashMap::default(),
+            hasher: RandomState::default(),
+        }
     }
-    bytes.reverse();
-    String::from_utf8_lossy(&bytes).into_owned()
+
+    fn states(&self, node: usize) -> &[State] {
+        let begin = node * self.width;
+        self.states
+            .get(begin..begin + self.width)
+            .unwrap_or_default()
+    }
+
+    /// What the wildcard has read with one more byte behind a node.
+    fn reading(&self, node: usize, wildcard: &Wildcard<'_>, byte: u8) -> Option<Reading> {
+        let node = self.nodes.get(node)?;
+        wildcard.next(node.reading, byte)
+    }
+
+    /// Adds a node; false when it was there.
+    fn add(&mut self, reading: Reading, states: &[State], (before, byte): (usize, u8)) -> bool {
+        debug_assert_eq!(states.len(), self.width, "one state of each language");
+        let hash = self.hasher.hash_one((reading, states));
+        let same_hash = self.by_hash.get(&hash).copied();
+        let mut next = same_hash;
+        while let Some(at) = next {
+            let Some(node) = self.nodes.get(at) else {
+                break;
+            };
+            if node.reading == reading && self.states(at) == states {
+                return false;
+            }
+            next = node.alike;
+        }
+        self.by_hash.insert(hash, self.nodes.len());
+        self.states.extend_from_slice(states);
+        self.nodes.push(Node {
+            reading,
+            before,
+            byte,
+            alike: same_hash,
+        });
+        true
+    }
+
+    /// The name that led to the last node.
+    fn name(&self) -> String {
+        let mut bytes = Vec::new();
+        let mut next = self.nodes.last();
+        while let Some(node) = next.filter(|node| node.before != usize::MAX) {
+            bytes.push(node.byte);
+            next = self.nodes.get(node.before);
+        }
+        bytes.reverse();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
 }

@@ -20,6 +20,9 @@ pub(super) const AUTOMATON_BYTES_MAX: usize = 1 << 20;
 /// Memory for making one.
 const MAKING_BYTES_MAX: usize = 8 << 20;
 
+/// Larger automata are not made smaller.
+const MINIMIZED_BYTES_MAX: usize = 16 << 10;
+
 /// The texts that an expression matches.
 pub(super) enum Language {
     /// This one.
@@ -160,21 +163,24 @@ impl Automaton {
         } else {
             (StartKind::Anchored, Anchored::Yes)
         };
-        let config = dense::Config::new()
-            .start_kind(kind)
-            .match_kind(MatchKind::All)
-            .accelerate(false)
-            .dfa_size_limit(Some(AUTOMATON_BYTES_MAX))
-            .determinize_size_limit(Some(MAKING_BYTES_MAX));
-        let thompson = thompson::Config::new()
-            .utf8(false)
-            .nfa_size_limit(Some(AUTOMATON_BYTES_MAX));
-        let table = dense::Builder::new()
-            .configure(config)
-            .syntax(syntax)
-            .thompson(thompson)
-            .build(pattern)
-            .ok()?;
+        let make = |minimize| {
+            let config = config(kind).minimize(minimize);
+            let thompson = thompson::Config::new()
+                .utf8(false)
+                .nfa_size_limit(Some(AUTOMATON_BYTES_MAX));
+            dense::Builder::new()
+                .configure(config)
+                .syntax(syntax)
+                .thompson(thompson)
+                .build(pattern)
+                .ok()
+        };
+        let mut table = make(false)?;
+        // The fewer states there are, the fewer combinations of them; for large tables that would
+        // take too long.
+        if table.memory_usage() <= MINIMIZED_BYTES_MAX {
+            table = make(true)?;
+        }
         let start = table
             .start_state(&start::Config::new().anchored(anchored))
             .ok()?;
@@ -194,6 +200,16 @@ impl Automaton {
             State::Row(row)
         }
     }
+}
+
+fn config(kind: StartKind) -> dense::Config {
+    dense::Config::new()
+        .start_kind(kind)
+        // All ends of matches count, not those alone that a search would prefer.
+        .match_kind(MatchKind::All)
+        .accelerate(false)
+        .dfa_size_limit(Some(AUTOMATON_BYTES_MAX))
+        .determinize_size_limit(Some(MAKING_BYTES_MAX))
 }
 
 /// Which bytes have to be told apart: all between two marks are alike.
