@@ -120,10 +120,8 @@ pub enum Error {
         /// Whose.
         peer: String,
     },
-    /// The certificate of an authority is used by a server itself.
-    #[error(
-        "certificate of {peer} is that of a CA, not of a server: issue one for the server with it"
-    )]
+    /// The certificate of an authority is used by a peer itself.
+    #[error("certificate of {peer} is that of a CA itself: issue one for {peer} with it")]
     AuthorityAsPeer {
         /// Whose.
         peer: String,

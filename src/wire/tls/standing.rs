@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 
-use super::ServerTls;
+use super::{Error, ServerTls};
 use crate::model::identity::CertificateNames;
 use crate::rt::{self, Queue};
 use crate::wire::control::ConnectionControl;
@@ -146,7 +146,7 @@ pub(super) fn verify_again(tls: ServerTls) {
             let verified = tls.handshakes().run(move || {
                 let verified = some.into_iter().filter_map(|(key, chain)| {
                     let refused = verifying.verify(&chain).err()?;
-                    Some((key, refused))
+                    Some((key, Error::from_rustls(refused, "a client")))
                 });
                 verified.collect::<Vec<_>>()
             });
@@ -162,7 +162,7 @@ pub(super) fn verify_again(tls: ServerTls) {
 }
 
 impl Standings {
-    fn end(&self, key: Key, reason: &rustls::Error) {
+    fn end(&self, key: Key, reason: &Error) {
         let standing = self.standing.borrow();
         let Some(entry) = standing.get(&key) else {
             return;

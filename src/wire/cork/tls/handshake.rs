@@ -69,6 +69,7 @@ pub(super) async fn accept(
         .await
     };
     let agreed = shaken.and_then(|shaken| {
+        shaken.check_time()?;
         if tls.accepts(shaken.session.alpn_protocol()) {
             return Ok(shaken);
         }
@@ -93,6 +94,19 @@ struct Shaken {
 }
 
 impl Shaken {
+    /// A session that is resumed shows a certificate that was verified some time ago.
+    fn check_time(&self) -> Result<(), Error> {
+        let ends_at_ns = self.certificate.as_ref().map(|names| names.expires_at_ns);
+        let over_ns = rt::unix_ns().saturating_sub(ends_at_ns.unwrap_or(i64::MAX));
+        match u64::try_from(over_ns) {
+            Ok(over_ns) => Err(Error::Expired {
+                peer: PEER.to_owned(),
+                since: Duration::from_nanos(over_ns),
+            }),
+            Err(_not_yet) => Ok(()),
+        }
+    }
+
     fn into_conn(self, conn: Conn, control: &ConnectionControl) -> TlsConn {
         let certificate = self.certificate.map(Rc::new);
         let chain = self.session.peer_certificates().unwrap_or_default();

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    IsCa, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber, date_time_ymd,
 };
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
@@ -22,7 +23,7 @@ pub(super) struct Files {
 }
 
 impl Files {
-    fn write(certificate: &str, key: &KeyPair) -> Self {
+    pub(super) fn write(certificate: &str, key: &KeyPair) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("certificate.pem"), certificate).unwrap();
         std::fs::write(folder.path().join("key.pem"), key.serialize_pem()).unwrap();
@@ -83,11 +84,47 @@ impl Authority {
     }
 
     pub(super) fn issue_for_years(&self, name: &str, from: i32, until: i32) -> Files {
+        self.issue_as(name, |params| {
+            params.not_before = date_time_ymd(from, 1, 1);
+            params.not_after = date_time_ymd(until, 1, 1);
+        })
+    }
+
+    /// A certificate for a name, with whatever else is set.
+    pub(super) fn issue_as(&self, name: &str, set: impl FnOnce(&mut CertificateParams)) -> Files {
+        self.issue_with_key(name, &KeyPair::generate().unwrap(), set)
+    }
+
+    /// As [`issue_as`](Self::issue_as), of this key.
+    pub(super) fn issue_with_key(
+        &self,
+        name: &str,
+        key: &KeyPair,
+        set: impl FnOnce(&mut CertificateParams),
+    ) -> Files {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        params.not_before = date_time_ymd(from, 1, 1);
-        params.not_after = date_time_ymd(until, 1, 1);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        Files::write(&certificate.pem(), &key)
+        set(&mut params);
+        let certificate = params.signed_by(key, &self.issuer).unwrap();
+        Files::write(&certificate.pem(), key)
+    }
+
+    /// The list of the certificates with these numbers that are revoked, good until a year.
+    pub(super) fn revokes(&self, numbers: &[u8], until: i32) -> Vec<u8> {
+        let revoked = numbers.iter().map(|number| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(&[*number]),
+            revocation_time: date_time_ymd(2021, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: date_time_ymd(until, 1, 1),
+            crl_number: SerialNumber::from_slice(&[1]),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&self.issuer).unwrap();
+        list.pem().unwrap().into_bytes()
     }
 }
