@@ -18,13 +18,13 @@ mod reached;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::engine::fairness::{Counted, Counts, Key, Rate, Rates};
+use crate::engine::fairness::{Counted, Counts, Key, Rate, Rates, subscriber_line};
 use crate::model::identity::{Identity, Proof};
 use crate::rt;
 use crate::wire::Alarm;
@@ -251,17 +251,6 @@ const fn rate(per_second: u64, burst: u64) -> Option<Rate> {
 
 fn amount(bytes: usize) -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
-}
-
-/// The part of an address that somebody cannot choose freely.
-fn subscriber_line(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V6(address) => {
-            let network = u128::from(address) & (u128::MAX << 64);
-            IpAddr::V6(Ipv6Addr::from(network))
-        }
-        canonical => canonical,
-    }
 }
 
 /// What a stream is measured by: whose it is, and whether it waits.

@@ -12,7 +12,7 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::language::Language;
-use super::reader::{Fault, Place, Reader, Value};
+use super::reader::{Fault, Places, Reader, Value};
 use super::{
     LANGUAGES_BYTES_MAX, POLICY_BYTES_MAX, Problem, ROLES_MAX, RULES_MAX, Rule, resource_bit,
 };
@@ -82,7 +82,7 @@ pub(super) fn rules(text: &str, unanchored: bool) -> Result<Vec<Rule>, Fault> {
         return Err(Fault { at: 0, problem });
     }
     let mut maker = Maker {
-        text,
+        places: Places::new(text),
         unanchored,
         languages: HashMap::new(),
         bytes: 0,
@@ -199,22 +199,22 @@ fn find_field(name: &str) -> Result<Field, Problem> {
     if let Some((_, field)) = fields.find(|(known, _)| known.eq_ignore_ascii_case(name)) {
         return Ok(*field);
     }
+    // What is far longer than any field is not meant to be one, and would take long to compare.
+    let name: String = name.chars().take(40).collect();
     let lower = name.to_ascii_lowercase();
     let distance = |known: &str| strsim::damerau_levenshtein(&known.to_ascii_lowercase(), &lower);
     let nearest = FIELDS
         .iter()
-        .map(|(known, _)| *known)
-        .min_by_key(|known| distance(known))
-        .filter(|known| name.len() < 40 && distance(known) <= 2);
-    Err(Problem::UnknownField {
-        name: name.chars().take(40).collect(),
-        nearest,
-    })
+        .map(|(known, _)| (distance(known), *known))
+        .filter(|(distance, _)| *distance <= 2)
+        .min();
+    let nearest = nearest.map(|(_, known)| known);
+    Err(Problem::UnknownField { name, nearest })
 }
 
 /// Makes rules of drafts. An expression that is there many times is made once.
 struct Maker<'a> {
-    text: &'a str,
+    places: Places<'a>,
     unanchored: bool,
     languages: HashMap<String, Arc<Language>>,
     bytes: usize,
@@ -228,7 +228,7 @@ impl Maker<'_> {
         let everywhere = || (draft.at, ".*".to_owned());
         Ok(Rule {
             number,
-            place: Place::of(self.text, draft.at),
+            place: self.places.of(draft.at),
             client: draft.client.map(|text| self.language(text)).transpose()?,
             roles: roles.collect(),
             channel: self.language(draft.channel.unwrap_or_else(everywhere))?,

@@ -28,7 +28,7 @@ pub(super) enum Language {
     /// This one.
     Literal(Box<str>),
     /// Those that end in a match.
-    Automaton(Automaton),
+    Automaton(Box<Automaton>),
 }
 
 /// An expression as a table.
@@ -78,7 +78,7 @@ impl Language {
         syntax::parse_with(&translated, &syntax)
             .map_err(|error| bad(last_reason(&error.to_string())))?;
         Automaton::new(&translated, syntax, anywhere)
-            .map(Self::Automaton)
+            .map(|automaton| Self::Automaton(Box::new(automaton)))
             .ok_or(Problem::TooLarge)
     }
 

@@ -17,12 +17,44 @@ pub struct Place {
 impl Place {
     /// The place of the byte `offset`.
     pub(super) fn of(text: &str, offset: usize) -> Self {
-        let (before, _) = text.split_at(text.floor_char_boundary(offset));
-        let line = before.rsplit('\n').next().unwrap_or_default();
+        Places::new(text).of(offset)
+    }
+}
+
+/// Finds places from the beginning of a text to its end, in one pass for all of them.
+#[derive(Debug)]
+pub(super) struct Places<'a> {
+    rest: &'a str,
+    offset: usize,
+    place: Place,
+}
+
+impl<'a> Places<'a> {
+    pub(super) const fn new(text: &'a str) -> Self {
         Self {
-            line: before.matches('\n').count() + 1,
-            column: line.chars().count() + 1,
+            rest: text,
+            offset: 0,
+            place: Place { line: 1, column: 1 },
         }
+    }
+
+    /// The place of a byte that is not before the last one that was asked for.
+    pub(super) fn of(&mut self, offset: usize) -> Place {
+        let step = self
+            .rest
+            .floor_char_boundary(offset.saturating_sub(self.offset));
+        let (passed, rest) = self.rest.split_at(step);
+        for character in passed.chars() {
+            if character == '\n' {
+                self.place.line += 1;
+                self.place.column = 1;
+            } else {
+                self.place.column += 1;
+            }
+        }
+        self.rest = rest;
+        self.offset += step;
+        self.place
     }
 }
 
@@ -220,5 +252,9 @@ mod tests {
         assert_eq!(place(4), (2, 1));
         assert_eq!(place(8), (2, 4));
         assert_eq!(place(99), (3, 1));
+        let mut places = Places::new(text);
+        for offset in [0, 2, 2, 4, 8, 99] {
+            assert_eq!(places.of(offset), Place::of(text, offset));
+        }
     }
 }

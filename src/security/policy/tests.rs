@@ -256,14 +256,17 @@ fn base64_is_a_policy_too() {
     assert!(error("/////w==").contains("stands for is no text"));
 }
 
+fn assert_told(mistakes: &[(&str, &str)]) {
+    for (text, expected) in mistakes {
+        let found = Policy::parse(text, "p.json", false).unwrap_err();
+        let found = found.to_string();
+        assert!(found.contains(expected), "{text}: {found}");
+    }
+}
+
 #[test]
-fn mistakes_are_told_with_line_and_column() {
-    let error = |text: &str| {
-        Policy::parse(text, "p.json", false)
-            .unwrap_err()
-            .to_string()
-    };
-    for (text, expected) in [
+fn mistakes_of_the_form_are_told_with_line_and_column() {
+    assert_told(&[
         (
             "",
             "p.json: line 1, column 1: expected `[`, an array of rules, found the end",
@@ -273,6 +276,32 @@ fn mistakes_are_told_with_line_and_column() {
             "line 1, column 1: expected `[`, an array of rules, found '{'",
         ),
         ("[] x", "line 1, column 4: expected the end, found 'x'"),
+        (
+            "[{\"Read\":true]",
+            "line 1, column 14: expected `,` or `}`, found ']'",
+        ),
+        (
+            "[{\"Read\":\"yes\"}]",
+            "line 1, column 10: expected true or false",
+        ),
+        (
+            "[{\"Read\":1}]",
+            "line 1, column 10: expected true, false or a text",
+        ),
+        (
+            "[{\"Roles\":\"a\"}]",
+            "line 1, column 11: expected an array of texts",
+        ),
+        (
+            "[{\"Channel\":\"a\\.b\"}]",
+            "in JSON a backslash is written \\\\",
+        ),
+    ]);
+}
+
+#[test]
+fn mistakes_of_the_rules_are_told_with_line_and_column() {
+    assert_told(&[
         (
             "[{}]",
             "line 1, column 2: the rule has neither ClientID nor Roles",
@@ -297,39 +326,16 @@ fn mistakes_are_told_with_line_and_column() {
             "[{\"read\":true,\"READ\":true}]",
             "line 1, column 15: the field \"READ\" is there twice",
         ),
-        (
-            "[{\"Read\":\"yes\"}]",
-            "line 1, column 10: expected true or false",
-        ),
-        (
-            "[{\"Read\":1}]",
-            "line 1, column 10: expected true, false or a text",
-        ),
         ("[{\"Roles\":[]}]", "line 1, column 11: Roles is empty"),
-        (
-            "[{\"Roles\":\"a\"}]",
-            "line 1, column 11: expected an array of texts",
-        ),
-        (
-            "[{\"Read\":true]",
-            "line 1, column 14: expected `,` or `}`, found ']'",
-        ),
         (
             "[{\"ClientID\":\"a\",\n\"Channel\":\"a)(\"}]",
             "line 2, column 11: no regular expression: unopened group",
         ),
         (
-            "[{\"Channel\":\"a\\.b\"}]",
-            "in JSON a backslash is written \\\\",
-        ),
-        (
             "[{\"ClientID\":\"a\",\"Channel\":\"b\",\"Deny\":true}]",
             "line 1, column 2: the rule denies nothing",
         ),
-    ] {
-        let found = error(text);
-        assert!(found.contains(expected), "{text}: {found}");
-    }
+    ]);
 }
 
 #[test]

@@ -19,9 +19,8 @@ pub(super) struct Token(Language);
 impl Token {
     pub(super) fn new() -> Self {
         let automaton = Automaton::new(TOKEN, syntax::Config::new(), false);
-        Self(Language::Automaton(
-            automaton.expect("a class of characters is a small automaton"),
-        ))
+        let automaton = automaton.expect("a class of characters is a small automaton");
+        Self(Language::Automaton(Box::new(automaton)))
     }
 
     #[cfg(test)]
