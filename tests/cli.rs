@@ -25,5 +25,7 @@ mod program;
 mod queues;
 #[path = "cli/requests.rs"]
 mod requests;
+#[path = "cli/security.rs"]
+mod security;
 #[path = "cli/tls.rs"]
 mod tls;
