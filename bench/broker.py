@@ -11,6 +11,9 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BINARIES = ROOT / "target" / "release"
 
+# Another build of the broker than the one there.
+BROKER = None
+
 
 # Whatever is free.
 FREE_PORTS = ["--grpc-port", "0", "--rest-port", "0", "--api-port", "0"]
@@ -23,7 +26,7 @@ class Broker:
         self.log = open(pathlib.Path(folder) / "broker.log", "a")
         addresses = pathlib.Path(folder) / "addresses.json"
         addresses.unlink(missing_ok=True)
-        command = [BINARIES / "ringmq", "server", "--bind", "127.0.0.1", *FREE_PORTS, "--cores", str(cores)]
+        command = [BROKER or BINARIES / "ringmq", "server", "--bind", "127.0.0.1", *FREE_PORTS, "--cores", str(cores)]
         command += ["--data", pathlib.Path(folder) / "data", "--addresses-file", addresses, *settings]
         began = time.monotonic()
         self.process = subprocess.Popen(pinned(cpu, command), stderr=self.log, stdout=subprocess.DEVNULL)

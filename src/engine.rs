@@ -18,6 +18,7 @@
 //! | [`traffic`] | what went over each channel |
 //! | [`clients`] | what clients did |
 //! | [`fairness`] | what one peer may take of what all share |
+//! | [`overload`] | when there is more to do than can be done |
 //! | [`feeds`] | which receiver of a stored channel gets which messages next |
 
 mod arena;
@@ -26,6 +27,7 @@ pub mod clients;
 pub mod clock;
 pub mod fairness;
 pub mod feeds;
+pub mod overload;
 pub mod pending;
 pub mod queues;
 pub mod runs;

@@ -1,5 +1,6 @@
 //! The broker as a process: wire everything, start the executors, serve, stop in order.
 
+mod audit;
 mod demo;
 mod executor;
 pub mod listen;
@@ -33,7 +34,8 @@ use crate::security::Rules;
 use crate::shard::Seat;
 use crate::spans::Setup;
 
-use executor::{Control, Facts, Seed};
+use audit::AuditLog;
+use executor::{Control, Facts, Seed, Taken};
 use listen::PortLoads;
 use reload::{Reload, Watched};
 use signals::Event;
@@ -136,6 +138,8 @@ struct Broker {
     loads: PortLoads,
     /// Runs as long as the broker.
     reload: Reload,
+    /// Closed when all else has ended.
+    _audit: AuditLog,
     /// Held for its lock on the directory.
     _store: Store,
 }
@@ -155,6 +159,7 @@ impl Broker {
         let plans = plans(config);
         let tls = tls::load(config, plans.len())?;
         let store = open_store(&config.store.path)?;
+        let audit = AuditLog::open(config)?;
         let ports = listen::bind(config)?;
         let early = ports.answer_early(tls.as_ref().and_then(|tls| tls.tls().api))?;
         let (table, watch) = routing::load(&config.routing)?;
@@ -163,6 +168,12 @@ impl Broker {
         let spans = traces::setup(config, &machine)?;
         let fs: Arc<dyn Fs> = Arc::new(RealFs);
         let logs = logs::open(&store, config, plans.len(), &fs)?;
+        let taken = Taken::default();
+        let limits = &config.limits;
+        taken.addresses.set(
+            limits.connections_per_address,
+            limits.handshakes_per_address,
+        );
         let parts = Parts {
             store: &store,
             fs: &fs,
@@ -172,7 +183,9 @@ impl Broker {
                 machine,
                 started_at_ns: rt::unix_ns(),
                 watches: plans.iter().map(|_| Arc::default()).collect(),
+                taken: taken.clone(),
                 tls: tls.as_ref().map(tls::Sources::tls),
+                audit: audit.auditor(),
             },
             spans,
             extensions,
@@ -183,11 +196,11 @@ impl Broker {
             security: sources,
             tls,
         };
-        let reload = Reload::start(Arc::new(config.clone()), watched, inboxes.clone())
+        let reload = Reload::start(config, watched, inboxes.clone(), audit.auditor())
             .map_err(|error| Failed::new(exit::UNAVAILABLE, &error))?;
         let heartbeat = Heartbeat::start(inboxes.clone(), parts.facts.watches.clone())
             .map_err(|error| Failed::new(exit::UNAVAILABLE, &error))?;
-        let loads = PortLoads::new(plans.len(), config);
+        let loads = PortLoads::new(plans.len(), config, taken.addresses);
         drop(early);
         let addresses = ports.addresses();
         let acceptors = ports.accept(&inboxes, &loads)?;
@@ -199,6 +212,7 @@ impl Broker {
             grpc: addresses.grpc,
             loads,
             reload,
+            _audit: audit,
             _store: store,
         };
         broker.announce(config, &addresses, &findings)?;

@@ -18,6 +18,7 @@
 //! A [`Shard`] belongs to one executor and is shared there by `Rc`. Other executors reach it by
 //! the mesh only.
 
+mod admission;
 mod ask_all;
 mod channels;
 mod clients;
@@ -56,6 +57,7 @@ use crate::telemetry::status::ShardReport;
 use crate::wire::chunks::Pieces;
 use ringmq_storage::SlotId;
 
+pub use admission::{Admission, Overload, Overloaded};
 pub use channels::{
     ChannelChange, ChannelFacts, ChannelList, ChannelQuestion, ChannelTotals, LATELY_MS, ListsBusy,
     PositionLag, Rank, Survey, SurveyQuestion, Surveyed, WhichChannels, WriteChannel,
@@ -123,6 +125,7 @@ pub struct Shard {
     count: u16,
     settings: Settings,
     placement: Box<dyn Placement>,
+    admission: Admission,
     stored: Stored,
     /// Consumers of queues whose calls are on this core.
     consumers: RefCell<Keyed<Rc<queues::Local>>>,
@@ -180,12 +183,14 @@ impl Shard {
         let lane = |peer: u16| (peer != id).then(|| Lane::new(settings.lane));
         let mut clock = SteadyClock::new(rt::now().as_ns(), rt::unix_ns().cast_unsigned());
         let now_ns = clock.read(rt::now().as_ns(), rt::unix_ns().cast_unsigned());
+        let admission = Admission::new(id, stored.settings.inflight_bytes_max);
         let stored = Stored::new(stored, now_ns);
         Rc::new(Self {
             id,
             count,
             settings,
             placement,
+            admission,
             stored,
             consumers: RefCell::default(),
             queue_clock: RefCell::new(clock),
@@ -296,6 +301,7 @@ impl Shard {
     pub fn turned(&self, turn: Duration) {
         let ns = u64::try_from(turn.as_nanos()).unwrap_or(u64::MAX);
         self.latencies.executor_turn.record_ns(ns);
+        self.admission.turned(turn);
         if turn > rt::turn::STALL {
             self.counters.executor_stalls.increment();
         }
@@ -333,6 +339,7 @@ impl Shard {
         let held = self.tables.iter().map(|table| table.borrow().len()).sum();
         counters.subscriptions_held.set(level(held));
         self.stored.measure_light(counters);
+        self.admission.measure(counters);
         let consumers = self.consumers.borrow().iter().count();
         counters.queue_consumers.set(level(consumers));
         counters.snapshot()

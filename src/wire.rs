@@ -36,6 +36,7 @@ pub mod framing;
 mod inlet;
 pub mod local;
 mod outlet;
+pub mod quantum;
 mod reactor_turn;
 pub mod server;
 pub mod status;

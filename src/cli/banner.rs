@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use super::VERSION;
-use crate::config::{Config, Finding, Origin, Store, Sync};
+use crate::config::{ClientCertificates, Config, Finding, Origin, Store, Sync};
 use crate::server::listen::Addresses;
 
 /// The facts of the start-up block; `Display` makes the block.
@@ -40,11 +40,17 @@ impl Banner {
         addresses: &Addresses,
         findings: &[Finding],
     ) -> Self {
-        let tls = match (config.security.has_tls(), config.security.wants_clients()) {
+        let security = &config.security;
+        let asked = security
+            .wants_clients()
+            .then_some(security.client_certificates);
+        let tls = match (security.has_tls(), asked) {
             (false, _) => "",
-            (true, false) => " (TLS)",
-            (true, true) => " (TLS, clients show certificates)",
+            (true, None) => " (TLS)",
+            (true, Some(ClientCertificates::Required)) => " (TLS, clients show certificates)",
+            (true, Some(ClientCertificates::Requested)) => " (TLS, clients may show certificates)",
         };
+        let api_tls = if config.api.tls { tls } else { "" };
         let served = |address: Option<SocketAddr>, key: &str, tls: &str| {
             let off = || format!("not served ({key} = false)");
             address.map_or_else(off, |address| format!("{address}{tls}"))
@@ -55,7 +61,7 @@ impl Banner {
             services: vec![
                 ("gRPC", format!("{}{tls}", addresses.grpc)),
                 ("REST", served(addresses.rest, "rest.enable", tls)),
-                ("management", served(addresses.api, "api.enable", "")),
+                ("management", served(addresses.api, "api.enable", api_tls)),
             ],
             shards,
             usable_cores: crate::config::Machine::read().usable_cores(),

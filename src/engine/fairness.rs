@@ -12,6 +12,8 @@
 mod counts;
 mod rates;
 
+use std::net::{IpAddr, Ipv6Addr};
+
 pub use counts::{Counted, Counts};
 pub use rates::{Rate, Rates};
 
@@ -33,6 +35,18 @@ impl Key {
             Half::High => self.0 >> 32,
         };
         usize::try_from(bits).unwrap_or(usize::MAX) % count
+    }
+}
+
+/// The part of an address that somebody cannot choose freely: of IPv6 the first 64 bits.
+#[must_use]
+pub fn subscriber_line(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(address) => {
+            let network = u128::from(address) & (u128::MAX << 64);
+            IpAddr::V6(Ipv6Addr::from(network))
+        }
+        canonical => canonical,
     }
 }
 

@@ -6,12 +6,13 @@
 //! there keeps the executors free of it.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::addresses::{Addresses, Held};
 use crate::rt;
 
 /// How long the acceptor rests after an error that will not pass at once, such as no free file
@@ -38,6 +39,7 @@ pub struct Loads {
     counts: Arc<[AtomicUsize]>,
     refused: Arc<AtomicU64>,
     max: usize,
+    addresses: Addresses,
 }
 
 impl Loads {
@@ -48,7 +50,15 @@ impl Loads {
             counts: (0..executors).map(|_| AtomicUsize::new(0)).collect(),
             refused: Arc::default(),
             max,
+            addresses: Addresses::default(),
         }
+    }
+
+    /// Sets who counts the connections of each address; otherwise an address has any number.
+    #[must_use]
+    pub fn with_addresses(mut self, addresses: Addresses) -> Self {
+        self.addresses = addresses;
+        self
     }
 
     /// Connections that are open on all executors.
@@ -66,23 +76,29 @@ impl Loads {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// The executor with the fewest connections and a hold on a place there; `None` when all
-    /// places are taken.
-    fn admit(&self) -> Option<(usize, Load)> {
+    /// The executor with the fewest connections and a hold on a place there; otherwise the key of
+    /// the limit that was reached.
+    fn admit(&self, peer: IpAddr) -> Result<(usize, Load), &'static str> {
+        const ALL: &str = "max_connections";
         if self.total() >= self.max {
-            return None;
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(ALL);
         }
+        let held = self.addresses.admit(peer)?;
         let loads = self
             .counts
             .iter()
             .map(|count| count.load(Ordering::Relaxed));
-        let (executor, _) = loads.enumerate().min_by_key(|(_, load)| *load)?;
-        self.counts.get(executor)?.fetch_add(1, Ordering::Relaxed);
-        Some((
+        let fewest = loads.enumerate().min_by_key(|(_, load)| *load);
+        let (executor, _) = fewest.ok_or(ALL)?;
+        let count = self.counts.get(executor).ok_or(ALL)?;
+        count.fetch_add(1, Ordering::Relaxed);
+        Ok((
             executor,
             Load {
                 loads: self.clone(),
                 executor,
+                _held: held,
             },
         ))
     }
@@ -93,6 +109,8 @@ impl Loads {
 pub struct Load {
     loads: Loads,
     executor: usize,
+    /// Its place among those of its address.
+    _held: Option<Held>,
 }
 
 impl Drop for Load {
@@ -197,20 +215,21 @@ fn run(
     hand_over: impl Fn(usize, TcpStream, SocketAddr, Load) -> bool,
 ) {
     let mut errors: u64 = 0;
+    let mut refused: u64 = 0;
     while !stop.load(Ordering::Relaxed) {
         match listener.accept() {
             Ok(_) if stop.load(Ordering::Relaxed) => return,
-            Ok((stream, peer)) => match loads.admit() {
-                Some((executor, load)) => {
+            Ok((stream, peer)) => match loads.admit(peer.ip()) {
+                Ok((executor, load)) => {
                     if !hand_over(executor, stream, peer, load) {
                         return;
                     }
                 }
                 // Dropping the socket closes it: the client sees at once that it is refused.
-                None => {
-                    let refused = loads.refused.fetch_add(1, Ordering::Relaxed) + 1;
+                Err(limit) => {
+                    refused += 1;
                     if refused.is_power_of_two() {
-                        tracing::warn!(refused, "connection refused: grpc.max_connections reached");
+                        tracing::warn!(%peer, limit, refused, "connections refused: limit reached");
                     }
                 }
             },
@@ -245,14 +264,30 @@ mod tests {
     #[test]
     fn the_executor_with_the_fewest_connections_gets_the_next_one() {
         let loads = Loads::new(2, 3);
-        let (first, held) = loads.admit().expect("room");
-        let (second, _kept) = loads.admit().expect("room");
+        let admit = || loads.admit([127, 0, 0, 1].into());
+        let (first, held) = admit().expect("room");
+        let (second, _kept) = admit().expect("room");
         assert_eq!((first, second), (0, 1));
-        let (third, _also_kept) = loads.admit().expect("room");
-        assert!(loads.admit().is_none(), "the bound holds");
+        let (third, _also_kept) = admit().expect("room");
+        assert!(admit().is_err(), "the bound holds");
         drop(held);
-        let (fourth, _last) = loads.admit().expect("room again");
+        let (fourth, _last) = admit().expect("room again");
         assert_eq!((third, fourth), (0, 0));
+        assert_eq!(loads.refused(), 1);
+    }
+
+    #[test]
+    fn a_connection_that_ends_makes_room_for_one_of_its_address() {
+        let addresses = Addresses::default();
+        addresses.set(1, 0);
+        let ports = [(); 2].map(|()| Loads::new(1, 10).with_addresses(addresses.clone()));
+        let [grpc, rest] = &ports;
+        let (_, load) = grpc.admit([10, 0, 0, 1].into()).expect("room");
+        let refused = rest.admit([10, 0, 0, 1].into()).err();
+        assert_eq!(refused, Some("limits.connections_per_address"));
+        assert!(rest.admit([10, 0, 0, 2].into()).is_ok());
+        drop(load);
+        assert!(rest.admit([10, 0, 0, 1].into()).is_ok());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What runs on each executor: the shard, the service and its connections.
 
+mod endings;
 mod settings;
 
 use std::cell::RefCell;
@@ -16,13 +17,15 @@ use crate::config::Config;
 use crate::grpc::{self, GrpcService, ServerInfo};
 use crate::http;
 use crate::model::ShardId;
-use crate::net::Load;
+use crate::net::{Addresses, Load};
 use crate::notifications::Notifications;
 use crate::routing::RoutingTable;
 use crate::rt::file::FileHook;
 use crate::rt::heartbeat::Watch;
 use crate::rt::inbox::Inbox;
 use crate::rt::{self, Conn, Notify, Queue};
+use crate::security::audit::Auditor;
+use crate::security::limits::{self, Limits};
 use crate::security::{Rules, Security};
 use crate::shard::{LogPlacement, OpenedLog, Placement, Seat, Shard, StoredSeed};
 use crate::spans::{Sampler, Setup, Spans};
@@ -31,9 +34,10 @@ use crate::wire::server::{ConnectionControl, Ended, Settings as WireSettings, se
 use crate::wire::tls::ServerTls;
 
 use super::traces;
+use endings::Endings;
 use settings::{
-    Live, notification_settings, ping_host, queue_limits, shard_settings, stored_settings,
-    wire_settings,
+    Live, limit_settings, notification_settings, ping_host, queue_limits, shard_settings,
+    stored_settings, wire_settings,
 };
 
 /// How long connections may take to say goodbye, and then to be closed.
@@ -87,7 +91,17 @@ pub(super) struct Facts {
     pub machine: Arc<str>,
     pub started_at_ns: i64,
     pub watches: Arc<[Arc<Watch>]>,
+    /// What peers have taken of what is limited.
+    pub taken: Taken,
     pub tls: Option<Tls>,
+    pub audit: Auditor,
+}
+
+/// What peers have taken, over all executors and ports.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Taken {
+    pub limits: Arc<limits::Shared>,
+    pub addresses: Addresses,
 }
 
 /// What the broker shows of itself on the ports that speak TLS.
@@ -144,10 +158,34 @@ struct Executor {
     http: Rc<http::Contexts>,
     /// What the policies of channels go by.
     live: Live,
-    wire: Rc<WireSettings>,
+    /// Of connections that come from now on.
+    wire: RefCell<Rc<WireSettings>>,
+    addresses: Addresses,
     tls: RefCell<Option<Tls>>,
     connections: RefCell<Slab<ConnectionControl>>,
+    endings: Endings,
     done: Notify,
+}
+
+/// The rules and limits of an executor.
+fn secured(config: &Config, rules: Arc<Rules>, taken: &Taken, shard: &Rc<Shard>) -> Rc<Security> {
+    shard.admission().set_target(config.limits.overload_target);
+    let limits = Limits::new(limit_settings(&config.limits), taken.limits.clone());
+    let counting = Rc::downgrade(shard);
+    limits.on_reached(move |did| {
+        let Some(shard) = counting.upgrade() else {
+            return;
+        };
+        let counters = &shard.counters;
+        let counter = match did {
+            limits::Did::RefusedRequest => &counters.limits_requests,
+            limits::Did::RefusedBytes => &counters.limits_bytes,
+            limits::Did::RefusedSubscription => &counters.limits_subscriptions,
+            limits::Did::SlowedStream => &counters.limits_slowed,
+        };
+        counter.increment();
+    });
+    Security::with_limits(rules, limits)
 }
 
 /// The executor's life: from the seed to the end of the drain.
@@ -180,7 +218,8 @@ pub(super) async fn main(id: usize, seed: Seed) {
     let shard = Shard::new(id, count, shard_settings(&config), placement, stored);
     shard.set_routing_table(routing);
     shard.run(seat).await;
-    let security = Security::new(rules);
+    let security = secured(&config, rules, &facts.taken, &shard);
+    security.set_audit(facts.audit.clone());
     let executor = Rc::new(Executor::new(shard, count, live, facts, security, spans));
     // Weak: what the runtime keeps of this must not outlive it with the shard in hand.
     let counting = Rc::downgrade(&executor.shard);
@@ -250,9 +289,11 @@ impl Executor {
             http: Rc::new(http::Contexts::new(http)),
             live,
             shard,
-            wire,
+            wire: RefCell::new(wire),
+            addresses: facts.taken.addresses,
             tls: RefCell::new(facts.tls),
             connections: RefCell::default(),
+            endings: Endings::default(),
             done: Notify::new(),
         }
     }
@@ -309,7 +350,7 @@ impl Executor {
         let key = self.connections.borrow_mut().insert(control.clone());
         match port {
             Port::Grpc => {
-                let (service, wire) = (self.service.clone(), self.wire.clone());
+                let (service, wire) = (self.service.clone(), self.wire.borrow().clone());
                 let tls = self.tls.borrow().as_ref().map(|tls| tls.grpc.clone());
                 let ended = match tls {
                     None => serve(conn, peer, service, wire, control).await,
@@ -346,6 +387,14 @@ impl Executor {
         if let (Some(spans), Some(sampler)) = (&self.spans, sampler) {
             spans.set_sampler(sampler);
         }
+        let limits = &config.limits;
+        self.security.limits().set(limit_settings(limits));
+        self.shard.admission().set_target(limits.overload_target);
+        self.addresses.set(
+            limits.connections_per_address,
+            limits.handshakes_per_address,
+        );
+        self.wire.replace(Rc::new(wire_settings(&config)));
         *self.live.borrow_mut() = config;
     }
 
@@ -353,7 +402,10 @@ impl Executor {
         self.count_ended(ended);
         match ended {
             Ended::PeerClosed | Ended::Drained => tracing::debug!(%peer, "connection closed"),
-            ended => tracing::info!(%peer, reason = %ended, "connection ended"),
+            ended if self.endings.may_tell(rt::now()) => {
+                tracing::info!(%peer, reason = %ended, "connection ended");
+            }
+            ended => tracing::debug!(%peer, reason = %ended, "connection ended"),
         }
     }
 
@@ -367,8 +419,13 @@ impl Executor {
             http::Ended::Broken(_) => &counters.connections_closed_error,
         };
         counter.increment();
-        // Broken off is what browsers and scrapers do all day.
-        tracing::debug!(%peer, reason = ?ended, "connection ended");
+        match ended {
+            http::Ended::Tls(reason) if self.endings.may_tell(rt::now()) => {
+                tracing::info!(%peer, reason = %format_args!("no TLS: {reason}"), "connection ended");
+            }
+            // Broken off is what browsers and scrapers do all day.
+            ended => tracing::debug!(%peer, reason = ?ended, "connection ended"),
+        }
     }
 
     fn count_ended(&self, ended: &Ended) {

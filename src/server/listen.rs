@@ -11,7 +11,7 @@ use super::executor::{Control, Port};
 use super::{Failed, exit};
 use crate::config::Config;
 use crate::http;
-use crate::net::{Acceptor, Loads};
+use crate::net::{Acceptor, Addresses as PeerAddresses, Loads};
 use crate::rt::inbox::InboxSender;
 use crate::wire::tls::ServerTls;
 
@@ -39,14 +39,18 @@ pub(super) struct PortLoads {
     grpc: Loads,
     rest: Loads,
     api: Loads,
+    addresses: PeerAddresses,
 }
 
 impl PortLoads {
-    pub(super) fn new(executors: usize, config: &Config) -> Self {
+    /// `addresses` counts the connections of each address over all ports.
+    pub(super) fn new(executors: usize, config: &Config, addresses: PeerAddresses) -> Self {
+        let of_port = |max| Loads::new(executors, max).with_addresses(addresses.clone());
         Self {
-            grpc: Loads::new(executors, config.grpc.max_connections),
-            rest: Loads::new(executors, config.rest.max_connections),
-            api: Loads::new(executors, API_CONNECTIONS_MAX),
+            grpc: of_port(config.grpc.max_connections),
+            rest: of_port(config.rest.max_connections),
+            api: of_port(API_CONNECTIONS_MAX),
+            addresses,
         }
     }
 
@@ -55,9 +59,9 @@ impl PortLoads {
         self.all().map(Loads::total).sum()
     }
 
-    /// Connections that were refused because their port had as many as it may.
+    /// Connections that were refused because their port or their address had as many as it may.
     pub(super) fn refused(&self) -> u64 {
-        self.all().map(Loads::refused).sum()
+        self.all().map(Loads::refused).sum::<u64>() + self.addresses.refused()
     }
 
     fn all(&self) -> impl Iterator<Item = &Loads> {

@@ -6,12 +6,14 @@
 
 use std::sync::{Arc, mpsc};
 
+use super::audit::record_reload;
 use super::executor::Control;
 use super::{routing, security, tls};
 use crate::config::{Change, Config};
 use crate::routing::Watch;
 use crate::rt::inbox::InboxSender;
 use crate::rt::{self, Instant};
+use crate::security::audit::Auditor;
 use crate::telemetry::log;
 
 /// Reloads when it is asked to. Ends when dropped.
@@ -32,16 +34,18 @@ pub(super) struct Watched {
 impl Reload {
     /// Begins to wait, and to look for changes of what is watched.
     pub(super) fn start(
-        config: Arc<Config>,
+        config: &Config,
         watched: Watched,
         executors: Vec<InboxSender<Control>>,
+        audit: Auditor,
     ) -> std::io::Result<Self> {
         let (ask, asked) = mpsc::channel();
         let mut reloader = Reloader {
-            config,
+            config: Arc::new(config.clone()),
             watched,
             routing_due: None,
             executors,
+            audit,
         };
         reloader.routing_looked_at();
         std::thread::Builder::new()
@@ -64,6 +68,7 @@ struct Reloader {
     /// When the routing table is to be looked at again.
     routing_due: Option<Instant>,
     executors: Vec<InboxSender<Control>>,
+    audit: Auditor,
 }
 
 impl Reloader {
@@ -92,9 +97,11 @@ impl Reloader {
         }
         if let Some(rules) = self.watched.security.look(now) {
             self.tell(|| Control::Security(rules.clone()));
+            record_reload(&self.audit, "security.reload", "", Ok(()));
         }
         if let Some(tls) = self.watched.tls.as_mut().and_then(|tls| tls.look(now)) {
             self.tell(|| Control::Tls(tls.clone()));
+            record_reload(&self.audit, "tls.reload", "", Ok(()));
         }
     }
 
@@ -109,41 +116,47 @@ impl Reloader {
             Ok(Some(table)) => {
                 tracing::info!(entries = table.len(), "routing table replaced");
                 self.tell(|| Control::Routing(table.clone()));
+                record_reload(&self.audit, "routing.reload", "", Ok(()));
             }
             Err(error) => {
                 tracing::error!(%error, "the routing table is not replaced; the one before stays");
+                let error = error.to_string();
+                record_reload(&self.audit, "routing.reload", "", Err(&error));
             }
         }
     }
 
     fn reload(&mut self) {
-        let next = match self.config.read_again() {
-            Ok(next) => next,
-            Err(error) => {
-                for problem in error.problems() {
-                    tracing::error!(%problem, "wrong in the configuration");
-                }
-                tracing::error!("the configuration is not reloaded; the one before stays");
-                return;
+        match self.take_over() {
+            Ok(changes) => {
+                tell_changes(&changes);
+                let names: Vec<&str> = changes.iter().map(|change| change.key.name).collect();
+                record_reload(&self.audit, "settings.reload", &names.join(" "), Ok(()));
             }
-        };
+            Err(error) => {
+                tracing::error!(
+                    error,
+                    "the configuration is not reloaded; the one before stays"
+                );
+                record_reload(&self.audit, "settings.reload", "", Err(&error));
+            }
+        }
+    }
+
+    /// Reads all anew, and goes by it if nothing is wrong with any of it.
+    fn take_over(&mut self) -> Result<Vec<Change>, String> {
+        let next = self.config.read_again().map_err(|error| {
+            for problem in error.problems() {
+                tracing::error!(%problem, "wrong in the configuration");
+            }
+            format!("{} problems in the configuration", error.problems().len())
+        })?;
         let (merged, changes) = self.config.reloaded(&next);
         // The table is read anew even if no setting of it changed: its file may have.
-        let (table, watch) = match routing::read(&merged.routing) {
-            Ok(read) => read,
-            Err(error) => {
-                tracing::error!(%error, "the configuration is not reloaded; the one before stays");
-                return;
-            }
-        };
+        let (table, watch) = routing::read(&merged.routing).map_err(|error| error.to_string())?;
         let tls = self.watched.tls.as_mut();
-        let again = match tls.map(|tls| tls.read_again(&merged.security)).transpose() {
-            Ok(again) => again.flatten(),
-            Err(error) => {
-                tracing::error!(%error, "the configuration is not reloaded; the one before stays");
-                return;
-            }
-        };
+        let again = tls.map(|tls| tls.read_again(&merged.security)).transpose();
+        let again = again.map_err(|error| error.to_string())?.flatten();
         let security = security::Sources::read(&merged);
         log::set_level(merged.log.level.filter());
         self.config = Arc::new(merged);
@@ -163,7 +176,7 @@ impl Reloader {
         for finding in &self.config.provenance.warnings {
             tracing::warn!(remedy = finding.remedy, "{}", finding.what);
         }
-        tell_changes(&changes);
+        Ok(changes)
     }
 
     fn tell(&self, control: impl Fn() -> Control) {

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Shard;
+use super::admission::Rooms;
 use super::lane::{Batch, QUEUE_BATCHES};
 use super::message::{Note, Work};
 use super::requests::Outcome;
@@ -16,27 +17,34 @@ const PUMP_TURN: Duration = Duration::from_micros(500);
 
 /// A shard's place in the mesh; made for all shards before they start.
 #[derive(Debug)]
-pub struct Seat(mesh::Seat<Batch>);
+pub struct Seat {
+    mesh: mesh::Seat<Batch>,
+    rooms: Rooms,
+}
 
 impl Seat {
     /// Makes the seats of `count` shards.
     #[must_use]
     pub fn all(count: u16) -> Vec<Self> {
-        mesh::seats(usize::from(count), QUEUE_BATCHES)
-            .into_iter()
-            .map(Self)
-            .collect()
+        let rooms = Rooms::new(count);
+        let seat = |mesh| Self {
+            mesh,
+            rooms: rooms.clone(),
+        };
+        let seats = mesh::seats(usize::from(count), QUEUE_BATCHES);
+        seats.into_iter().map(seat).collect()
     }
 }
 
 impl Shard {
     /// Connects the shard to the others and starts its tasks; returns when all are connected.
     pub async fn run(self: &Rc<Self>, seat: Seat) {
+        self.admission.join(seat.rooms);
         let timers = self.clone();
         rt::spawn(Queue::Serve, "timers", async move {
             timers.timers.turn(|key| timers.time_out(key)).await;
         });
-        let (outgoing, incoming) = seat.0.connect().await;
+        let (outgoing, incoming) = seat.mesh.connect().await;
         for (peer, outgoing) in (0_u16..).zip(outgoing) {
             let Some(outgoing) = outgoing else { continue };
             let shard = self.clone();

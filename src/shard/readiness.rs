@@ -1,6 +1,6 @@
 //! Whether a shard can take messages.
 
-use super::Shard;
+use super::{Overload, Shard};
 
 /// What keeps a shard from taking messages; nothing when it is ready.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -11,6 +11,9 @@ pub struct Readiness {
     pub failed: Vec<(u16, String)>,
     /// Logs that find no room for their next segment, by number.
     pub full: Vec<u16>,
+    /// Shards that have more to do than they can, by number. They do what they can: nothing that
+    /// keeps the broker from being ready.
+    pub overloaded: Vec<(u16, Overload)>,
 }
 
 impl Readiness {
@@ -31,6 +34,7 @@ impl Readiness {
         self.draining |= other.draining;
         self.failed.extend(other.failed);
         self.full.extend(other.full);
+        self.overloaded.extend(other.overloaded);
     }
 }
 
@@ -42,6 +46,10 @@ impl Shard {
             draining: self.is_draining(),
             ..Readiness::default()
         };
+        let overload = self.admission.overload();
+        if overload != Overload::default() {
+            readiness.overloaded.push((self.id, overload));
+        }
         for seat in &self.stored.seats {
             let log = seat.log.borrow();
             if let Some(reason) = log.poisoned() {
@@ -73,6 +81,17 @@ mod tests {
             ..Readiness::default()
         });
         assert!(!all.is_healthy() && !all.is_ready());
+        let mut busy = Readiness::default();
+        let overload = Overload {
+            processor: true,
+            store: false,
+        };
+        busy.add(Readiness {
+            overloaded: vec![(1, overload)],
+            ..Readiness::default()
+        });
+        assert!(busy.is_healthy() && busy.is_ready(), "it does what it can");
+        assert_eq!(busy.overloaded, [(1, overload)]);
         let draining = Readiness {
             draining: true,
             ..Readiness::default()

@@ -321,12 +321,6 @@ impl Stored {
         policy
     }
 
-    /// Whether this core may take a message of `bytes` more; an idle core takes any size.
-    pub(super) fn has_room(&self, bytes: usize) -> bool {
-        let inflight = self.inflight.get();
-        inflight == 0 || inflight.saturating_add(bytes) <= self.settings.inflight_bytes_max
-    }
-
     /// Gives back what a message held, and lets those that wait try again.
     pub(super) fn release(&self, bytes: usize) {
         self.inflight.set(self.inflight.get().saturating_sub(bytes));
@@ -338,6 +332,15 @@ impl Stored {
 }
 
 impl Shard {
+    /// Whether this core may take a stored message of `bytes` more; an idle core takes any size.
+    pub(super) fn has_store_room(&self, bytes: usize) -> bool {
+        let inflight = self.stored.inflight.get();
+        let bytes_max = self.stored.settings.inflight_bytes_max;
+        // A large message may exceed what there is room for now: it would wait until it is alone.
+        inflight == 0
+            || (inflight < self.admission.room() && inflight.saturating_add(bytes) <= bytes_max)
+    }
+
     /// Counts a window of a cold segment that is brought into memory.
     pub(super) fn count_warm(&self, warm: &Warm) {
         self.counters.warms.increment();

@@ -276,6 +276,23 @@ counters! {
         refusals_overload: reason = "overload",
     }
 
+    /// What a limit of `limits.*` refused; `slowed` are messages of streams that it held back.
+    counter "broker_limits_reached_total" {
+        limits_requests: limit = "requests_per_second",
+        limits_bytes: limit = "bytes_per_second",
+        limits_subscriptions: limit = "subscriptions_per_client",
+        limits_slowed: limit = "slowed",
+    }
+    /// Cores that have more to do than they can, by what is short.
+    gauge "broker_overloaded_cores" {
+        overloaded_processor: reason = "processor",
+        overloaded_store: reason = "store",
+    }
+    /// Senders whose stored message waits to be taken, because too much is in flight.
+    gauge "broker_store_senders_waiting" { store_senders_waiting }
+    /// Bytes of stored messages that may be in flight, for their wait to stay short.
+    gauge "broker_store_room_bytes" { store_room_bytes }
+
     /// Stored events that publishers sent and that are durable.
     counter "broker_events_store_received_total" { events_store_received }
     /// Bytes of durable stored events, as they lie in the log.

@@ -133,6 +133,8 @@ struct Inner {
     /// What the socket gave and h2 has not taken.
     input: Option<ReadBuffer>,
     budget: Budget,
+    /// Nothing is read for now.
+    input_held: bool,
     watch: FrameWatch,
     /// When the peer last gave a sign of life.
     alive_at: Instant,
@@ -152,6 +154,7 @@ impl Cork {
             out_start: 0,
             input: None,
             budget: Budget::new(),
+            input_held: false,
             watch: FrameWatch::new(side, now),
             alive_at: now,
             blocked: false,
@@ -172,6 +175,17 @@ impl Cork {
     /// must be polled again: what woke for the room may have been used up by that flush.
     pub(crate) fn take_refused(&self) -> bool {
         std::mem::take(&mut self.0.borrow_mut().refused)
+    }
+
+    /// Reads nothing until [`take_input`](Self::take_input). Whoever holds sees to being polled.
+    pub(crate) fn hold_input(&self) {
+        self.0.borrow_mut().input_held = true;
+    }
+
+    /// Reads again; says whether nothing was read before. h2 must be polled then: nothing else
+    /// wakes it.
+    pub(crate) fn take_input(&self) -> bool {
+        std::mem::take(&mut self.0.borrow_mut().input_held)
     }
 
     /// When the peer last gave a sign of life: sent something, or took something after it had
@@ -304,6 +318,9 @@ impl Inner {
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.watch.flood().is_some() {
             // The driver looks after each turn and ends the connection.
+            return Poll::Pending;
+        }
+        if self.input_held {
             return Poll::Pending;
         }
         ready!(self.budget.poll_read(cx));

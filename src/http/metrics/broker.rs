@@ -142,7 +142,7 @@ fn histogram(family: &str, label: Option<(&str, &str)>, buckets: &Buckets, text:
 type OfCore = fn(&Scrape, usize) -> Option<Value>;
 
 /// Families with a series for each core.
-const CORES: [(&str, Kind, &str, OfCore); 8] = [
+const CORES: [(&str, Kind, &str, OfCore); 9] = [
     (
         "ringmq_core_busy_seconds_total",
         Kind::Counter,
@@ -159,6 +159,16 @@ const CORES: [(&str, Kind, &str, OfCore); 8] = [
         Kind::Counter,
         "Turns of more than a millisecond on a core.",
         |scrape, at| counter(scrape, at, |counters| counters.executor_stalls),
+    ),
+    (
+        "ringmq_core_overloaded",
+        Kind::Gauge,
+        "1 while a core has more to do than it can.",
+        |scrape, at| {
+            counter(scrape, at, |counters| {
+                (counters.overloaded_processor + counters.overloaded_store).min(1)
+            })
+        },
     ),
     (
         "ringmq_core_connections",

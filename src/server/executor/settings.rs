@@ -9,6 +9,7 @@ use crate::engine::stored::Limits;
 use crate::grpc::QueueLimits;
 use crate::notifications;
 use crate::rt::file::FileHook;
+use crate::security::limits;
 use crate::shard::{ChannelPolicy, LaneBounds, QueuePolicy, Settings, StoredSettings};
 use crate::wire::server::Settings as WireSettings;
 use crate::wire::status::Code;
@@ -95,6 +96,18 @@ pub(super) const fn queue_limits(queues: &config::Queue) -> QueueLimits {
     }
 }
 
+/// How much somebody may do.
+pub(super) fn limit_settings(limits: &config::Limits) -> limits::Settings {
+    limits::Settings {
+        requests_per_second: limits.requests_per_second.into(),
+        requests_burst: limits.requests_burst.into(),
+        bytes_per_second: limits.bytes_per_second,
+        bytes_burst: limits.bytes_burst,
+        subscriptions_per_client: u32::try_from(limits.subscriptions_per_client)
+            .unwrap_or(u32::MAX),
+    }
+}
+
 /// What a channel is allowed, by the settings and their rules.
 fn channel_policy(store: &Store, queues: &config::Queue, channel: &str) -> ChannelPolicy {
     let limits = store.limits_for(channel);
@@ -121,7 +134,7 @@ fn channel_policy(store: &Store, queues: &config::Queue, channel: &str) -> Chann
 
 pub(super) fn wire_settings(config: &Config) -> WireSettings {
     let grpc = &config.grpc;
-    WireSettings {
+    let settings = WireSettings {
         stream_window_bytes: grpc.initial_window_bytes,
         connection_window_bytes: grpc.connection_window_bytes,
         concurrent_streams_max: grpc.max_concurrent_streams,
@@ -137,5 +150,27 @@ pub(super) fn wire_settings(config: &Config) -> WireSettings {
             "Error 200: server crushed and recovered".into(),
         ),
         ..WireSettings::default()
+    };
+    match config.limits.connection_memory_bytes {
+        0 => settings,
+        bytes_max => within(settings, bytes_max),
+    }
+}
+
+/// Bounds what waits on a connection: unread bytes, unfinished messages, what streams send and what
+/// answers calls may each have a quarter. A message that does not fit is refused.
+fn within(settings: WireSettings, bytes_max: usize) -> WireSettings {
+    /// With less, hardly anything would come through.
+    const PART_BYTES_MIN: usize = 64 << 10;
+    let part = (bytes_max / 4).max(PART_BYTES_MIN);
+    let window = u32::try_from(part).unwrap_or(u32::MAX);
+    WireSettings {
+        stream_window_bytes: settings.stream_window_bytes.min(window),
+        connection_window_bytes: settings.connection_window_bytes.min(window),
+        gather_bytes_max: settings.gather_bytes_max.min(part),
+        stream_send_bytes_max: settings.stream_send_bytes_max.min(part),
+        connection_send_bytes_max: settings.connection_send_bytes_max.min(part),
+        answers_bytes_max: settings.answers_bytes_max.min(part),
+        ..settings
     }
 }

@@ -87,9 +87,10 @@ impl Shard {
         encode: &mut dyn FnMut(&mut Vec<u8>),
         receipts: &Receipts,
     ) -> Result<(), StoreBusy> {
-        if !self.stored.has_room(payload_len) {
+        if !self.has_store_room(payload_len) {
             return Err(StoreBusy);
         }
+        self.admission.came_in_at_once();
         let slot = self.placement.slot(channel);
         let owner = self.stored_owner(slot);
         if let Some(lane) = self.lane(owner) {
@@ -138,9 +139,10 @@ impl Shard {
     /// # Errors
     /// When too many wait already.
     pub async fn store_room(&self, channel: &str, bytes: usize) -> Result<(), Full> {
+        let waits = self.admission.wait();
         let mut registered = false;
         std::future::poll_fn(|cx| {
-            if self.stored.has_room(bytes) {
+            if self.has_store_room(bytes) {
                 return Poll::Ready(Ok(()));
             }
             let mut waiters = self.stored.room.borrow_mut();
@@ -152,6 +154,7 @@ impl Shard {
             Poll::Pending
         })
         .await?;
+        waits.came_in();
         let owner = self.stored_owner(self.placement.slot(channel));
         match self.lane(owner) {
             Some(lane) => lane.room(channel.len() + bytes).await,

@@ -54,6 +54,7 @@ impl Shard {
 
     async fn commit_batch(self: &Rc<Self>, seat: &Rc<LogSeat>, batch: Batch) -> Result<(), String> {
         let began = rt::now();
+        let batch_bytes = batch.bytes.len();
         let Batch {
             segment,
             offset,
@@ -85,6 +86,8 @@ impl Shard {
         }
         self.apply_committed(seat, end)?;
         record(&self.latencies.append_commit, began);
+        self.admission
+            .committed(batch_bytes, rt::now().since(began));
         Ok(())
     }
 

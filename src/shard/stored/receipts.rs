@@ -174,6 +174,7 @@ impl Shard {
                 }
             }
         }
+        self.admission.refresh_room();
         self.stored.release(released);
         if inner.abandoned.get() {
             if inner.waiting.get() == 0 {
@@ -295,22 +296,22 @@ mod tests {
         let shard = shard(100);
         let receipts = shard.receipts();
         let message = receipts.expect(80);
-        assert!(!shard.stored.has_room(30));
+        assert!(!shard.has_store_room(30));
         drop(receipts);
-        assert!(!shard.stored.has_room(30), "the log still holds its bytes");
+        assert!(!shard.has_store_room(30), "the log still holds its bytes");
         assert_eq!(shard.stored.receipts.borrow().iter().count(), 1);
         shard.complete(message, 1, Ok(()));
-        assert!(shard.stored.has_room(100));
+        assert!(shard.has_store_room(100));
         assert_eq!(shard.stored.receipts.borrow().iter().count(), 0);
     }
 
     #[test]
     fn an_idle_core_takes_a_message_of_any_size() {
         let shard = shard(100);
-        assert!(shard.stored.has_room(5000));
+        assert!(shard.has_store_room(5000));
         let receipts = shard.receipts();
         receipts.expect(1);
-        assert!(!shard.stored.has_room(5000));
+        assert!(!shard.has_store_room(5000));
     }
 
     #[test]

@@ -2,10 +2,12 @@
 //!
 //! The executor looks at sockets when no task can run. A connection whose peer keeps up, together
 //! with the calls that feed it, always has a task that can run: without a budget it would keep
-//! every other socket of the core waiting.
+//! every other socket of the core waiting. When many have something to move, each has less of it at
+//! a time ([`crate::wire::quantum`]).
 
 use std::task::{Context, Poll, ready};
 
+use crate::wire::quantum::part_of;
 use crate::wire::reactor_turn::ReactorTurn;
 
 /// What is read before the reactor has its turn.
@@ -55,14 +57,14 @@ impl Budget {
 
     pub(crate) fn has_read(&mut self, count: usize) {
         if std::mem::take(&mut self.read_dry) {
-            self.write_left = WRITE_BYTES;
+            self.write_left = part_of(WRITE_BYTES);
         }
         self.read_left = self.read_left.saturating_sub(count);
     }
 
     pub(crate) fn found_nothing(&mut self) {
         self.read_dry = true;
-        self.read_left = READ_BYTES;
+        self.read_left = part_of(READ_BYTES);
     }
 
     pub(crate) fn has_written(&mut self, count: usize) {
@@ -72,8 +74,8 @@ impl Budget {
     fn poll_yield(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         ready!(self.yielding.get_or_insert_default().poll(cx));
         self.yielding = None;
-        self.read_left = READ_BYTES;
-        self.write_left = WRITE_BYTES;
+        self.read_left = part_of(READ_BYTES);
+        self.write_left = part_of(WRITE_BYTES);
         Poll::Ready(())
     }
 }

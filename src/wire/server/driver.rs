@@ -20,6 +20,7 @@ use crate::wire::control::MarkEnded;
 use crate::wire::cork::{Cork, Side, TlsConn, Transport};
 use crate::wire::framing::GatherLimit;
 use crate::wire::outlet::Chunk;
+use crate::wire::quantum::part_of;
 use crate::wire::reactor_turn::ReactorTurn;
 use crate::wire::status::{Code, GRPC_TIMEOUT, Status};
 use crate::wire::timeout;
@@ -254,8 +255,12 @@ impl<S: Service> Driver<S> {
 
     /// Lets h2 read and write, and takes the calls that have come.
     fn advance(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        for _ in 0..CALLS_PER_TURN {
+        for _ in 0..part_of(CALLS_PER_TURN) {
             if !self.may_take_calls(cx) {
+                if self.yielding.is_none() {
+                    // Answers wait for the peer, and what lets them go comes as input.
+                    self.cork.take_input();
+                }
                 // Drives everything but new calls, which wait in h2.
                 if let Poll::Ready(result) = self.connection.poll_closed(cx) {
                     return Poll::Ready(self.finished(result));
@@ -265,12 +270,20 @@ impl<S: Service> Driver<S> {
                     return Poll::Pending;
                 }
             }
-            match std::task::ready!(self.connection.poll_accept(cx)) {
-                Some(Ok((request, respond))) => self.take(request, respond),
-                Some(Err(error)) => return Poll::Ready(self.finished(Err(error))),
-                None => return Poll::Ready(self.finished(Ok(()))),
+            match self.connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => self.take(request, respond),
+                Poll::Ready(Some(Err(error))) => {
+                    return Poll::Ready(self.finished(Err(error)));
+                }
+                Poll::Ready(None) => return Poll::Ready(self.finished(Ok(()))),
+                // None waits any more: further ones are in the socket.
+                Poll::Pending if self.cork.take_input() => {}
+                Poll::Pending => return Poll::Pending,
             }
         }
+        // What waits in h2 is taken before more is read: a call costs a kilobyte there, in the
+        // socket its bytes.
+        self.cork.hold_input();
         // The turn has begun; its end wakes us.
         let _not_yet = self.yielding.get_or_insert_default().poll(cx);
         Poll::Pending

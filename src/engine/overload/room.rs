@@ -1,0 +1,130 @@
+//! How much may wait for its commit.
+
+/// A batch of this size tells what a commit costs by itself.
+const SMALL_BYTES: usize = 128 << 10;
+
+/// There is always room for so much: enough for a disk to be used well.
+const ROOM_BYTES_MIN: usize = 4 << 20;
+
+/// Finds the room in which messages wait for their commit no longer than they should.
+///
+/// What is in flight is divided by what is committed in a second to give the wait. Of that the
+/// cost of a commit itself is no matter of the room: with a disk that takes a tenth of a second for
+/// a sync, less in flight would only mean less done.
+#[derive(Clone, Copy, Debug)]
+pub struct RoomControl {
+    bytes_max: usize,
+    bytes: usize,
+    /// What a small commit takes.
+    floor_ns: Option<u64>,
+}
+
+impl RoomControl {
+    /// Begins with the whole room.
+    #[must_use]
+    pub const fn new(bytes_max: usize) -> Self {
+        Self {
+            bytes_max,
+            bytes: bytes_max,
+            floor_ns: None,
+        }
+    }
+
+    /// The room: a message may come in while less than this is in flight.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// A batch was committed. `target_ns` is how long messages may wait on top of what a small
+    /// commit takes; without it the room is as large as it may be.
+    pub fn committed(&mut self, batch_bytes: usize, took_ns: u64, target_ns: Option<u64>) {
+        let Some(target_ns) = target_ns else {
+            self.bytes = self.bytes_max;
+            return;
+        };
+        let took_ns = took_ns.max(1);
+        if batch_bytes <= SMALL_BYTES {
+            // A small batch may be held up, but none is faster than the disk.
+            let floor_ns = self.floor_ns.unwrap_or(took_ns);
+            self.floor_ns = Some(floor_ns / 8 * 7 + took_ns / 8);
+            return;
+        }
+        // Before a small batch has been seen, the large one tells the most that it can be.
+        let floor_ns = self.floor_ns.unwrap_or(took_ns).min(took_ns);
+        let may_take_ns = target_ns.saturating_add(floor_ns);
+        let wide = |value: u64| u128::from(value);
+        let batch = wide(u64::try_from(batch_bytes).unwrap_or(u64::MAX));
+        let wanted = batch * wide(may_take_ns) / wide(took_ns);
+        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+        // Half way: one slow commit is no reason to stop everybody.
+        let bytes = self.bytes / 2 + wanted.min(self.bytes_max) / 2;
+        self.bytes = bytes.max(ROOM_BYTES_MIN).min(self.bytes_max);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+    const MIB: usize = 1 << 20;
+    const TARGET: Option<u64> = Some(50 * MS);
+
+    /// Commits all that there is room for, on a disk with a cost for each commit and each MiB.
+    fn run(room: &mut RoomControl, commit_ms: u64, mib_ms: u64) -> u64 {
+        let mut took_ns = 0;
+        for _ in 0..50 {
+            let mib = u64::try_from(room.bytes() / MIB).unwrap();
+            took_ns = commit_ms * MS + mib * mib_ms * MS;
+            room.committed(room.bytes(), took_ns, TARGET);
+        }
+        took_ns
+    }
+
+    #[test]
+    fn room_shrinks_until_the_wait_is_the_target() {
+        let mut room = RoomControl::new(64 * MIB);
+        room.committed(1_000, MS, TARGET);
+        let took_ns = run(&mut room, 1, 5);
+        assert!((45 * MS..=56 * MS).contains(&took_ns), "{took_ns}");
+    }
+
+    #[test]
+    fn a_slow_sync_is_no_reason_for_less_room() {
+        let mut room = RoomControl::new(64 * MIB);
+        room.committed(1_000, 200 * MS, TARGET);
+        let took_ns = run(&mut room, 200, 0);
+        assert_eq!(room.bytes(), 64 * MIB, "{took_ns}");
+    }
+
+    #[test]
+    fn room_comes_back_when_the_disk_is_fast_again() {
+        let mut room = RoomControl::new(64 * MIB);
+        room.committed(1_000, MS, TARGET);
+        run(&mut room, 1, 100);
+        assert_eq!(room.bytes(), ROOM_BYTES_MIN);
+        run(&mut room, 1, 0);
+        assert!(room.bytes() > 63 * MIB, "{}", room.bytes());
+    }
+
+    #[test]
+    fn without_a_target_the_room_is_whole_and_it_never_leaves_its_bounds() {
+        let mut room = RoomControl::new(8 * MIB);
+        for (bytes, took_ns) in [
+            (0, 0),
+            (usize::MAX, 1),
+            (MIB, u64::MAX),
+            (usize::MAX, u64::MAX),
+        ] {
+            room.committed(bytes, took_ns, TARGET);
+            assert!((ROOM_BYTES_MIN..=8 * MIB).contains(&room.bytes()));
+            room.committed(bytes, took_ns, Some(u64::MAX));
+            assert!((ROOM_BYTES_MIN..=8 * MIB).contains(&room.bytes()));
+        }
+        room.committed(MIB, u64::MAX, None);
+        assert_eq!(room.bytes(), 8 * MIB);
+        let small = RoomControl::new(1_000);
+        assert_eq!(small.bytes(), 1_000, "a small bound is kept, too");
+    }
+}
