@@ -81,6 +81,9 @@ async fn hand_over(
     let bound = watch.gate.bind(message, Signed::Other)?;
     let message = &*bound;
     let event = EventView::parse(message)?;
+    if event.store {
+        shard.admission().admit_unary()?;
+    }
     if validate::validate_event(&event)? == Target::Route {
         let routed = routed::send_event(shard, limits, watch, &event, message, now_ns);
         let (result, stored) = (Box::pin(routed).await?, None);

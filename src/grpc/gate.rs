@@ -74,7 +74,8 @@ impl Gate {
         let identity = match call.identity() {
             Some(identity) => identity.clone(),
             None => {
-                let found = identify(security, token(security, call), call.certificate());
+                let token = token(security, call);
+                let found = identify(security, token, call.certificate(), now_ns(security));
                 found.inspect_err(|refusal| unknown(security, call, refusal))?
             }
         };
@@ -126,6 +127,14 @@ fn token<'a>(security: &Security, call: &'a Call) -> Option<&'a str> {
     }
 }
 
+/// The time of day, where it matters: the clock is not read for nothing.
+fn now_ns(security: &Security) -> i64 {
+    match security.authenticates() {
+        true => rt::unix_ns(),
+        false => 0,
+    }
+}
+
 /// Writes down that somebody was not recognised.
 #[cold]
 fn unknown(security: &Security, call: &Call, refusal: &Refusal) {
@@ -144,15 +153,11 @@ fn identify(
     security: &Security,
     token: Option<&str>,
     certificate: Option<&Rc<CertificateNames>>,
+    now_ns: i64,
 ) -> Result<Rc<Identity>, Refusal> {
     let credentials = Credentials {
         token,
         certificate: certificate.map(|names| &**names),
-    };
-    // The time of day is asked for only where it matters.
-    let now_ns = match security.authenticates() {
-        true => rt::unix_ns(),
-        false => 0,
     };
     security
         .authenticate(&credentials, now_ns)

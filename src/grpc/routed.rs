@@ -122,6 +122,12 @@ impl<'a> Routed<'a> {
         })
     }
 
+    /// Whether a copy is to be stored.
+    fn is_stored(&self) -> bool {
+        let mut targets = self.fate.targets.iter();
+        targets.any(|target| matches!(target.kind, Kind::EventsStore | Kind::Queues))
+    }
+
     /// Hands the copies to the shards of their channels; of those that are stored, the next of
     /// `receipts` tell what became of them, see [`Fate::awaited`].
     ///
@@ -365,6 +371,9 @@ pub(super) async fn send_event(
     now_ns: i64,
 ) -> Result<Bytes, Refusal> {
     let routed = Routed::event(shard, event, message, now_ns)?;
+    if routed.is_stored() {
+        shard.admission().admit_unary()?;
+    }
     let receipts = shard.receipts();
     let handed = routed.send_all(shard, limits, &receipts, watch).await;
     let event_id = handed.id.clone();

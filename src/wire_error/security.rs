@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::Refusal;
+use crate::shard::Overloaded;
 use crate::wire::status::Code;
 
 impl Refusal {
@@ -57,6 +58,14 @@ impl Refusal {
                 *retry_after
             }
             _ => None,
+        }
+    }
+}
+
+impl From<Overloaded> for Refusal {
+    fn from(overloaded: Overloaded) -> Self {
+        Self::Overloaded {
+            retry_after: Some(overloaded.retry_after),
         }
     }
 }

@@ -25,6 +25,9 @@ pub(super) struct Guard {
     token: Option<Box<str>>,
     certificate: Option<Rc<CertificateNames>>,
     shows_again: bool,
+    /// When it counted. It is looked at as of then: whether it has ended since is the alarm's
+    /// matter, which knows of the grace.
+    shown_at_ns: Option<i64>,
     /// What the messages of the stream are measured by.
     pub(super) meter: Meter,
     /// Its caller has sent what it may for now.
@@ -40,6 +43,7 @@ impl Guard {
             changes: security.watch(),
             expiry: expiry(identity),
             shows_again: call.identity().is_none() || token.is_some(),
+            shown_at_ns: security.authenticates().then(rt::unix_ns),
             token,
             certificate: call.certificate().cloned(),
             meter: security.limits().meter(identity, call.peer().ip()),
@@ -94,17 +98,13 @@ impl Gate {
         let Some(guard) = self.guard.as_mut().filter(|guard| guard.shows_again) else {
             return Ok(());
         };
-        let token = match self.security.authenticates() {
-            true => guard.token.as_deref(),
-            false => None,
-        };
-        let identity = identify(&self.security, token, guard.certificate.as_ref());
-        let Ok(identity) = identity else {
-            return Err(match self.identity.is_expired(rt::unix_ns()) {
-                true => Refusal::TokenExpired,
-                false => Refusal::CredentialsWithdrawn,
-            });
-        };
+        let asked = self.security.authenticates();
+        let token = guard.token.as_deref().filter(|_| asked);
+        let at_ns = guard.shown_at_ns.unwrap_or_else(rt::unix_ns);
+        guard.shown_at_ns = asked.then_some(at_ns);
+        let certificate = guard.certificate.as_ref();
+        let identity = identify(&self.security, token, certificate, at_ns);
+        let identity = identity.map_err(|_reason| Refusal::CredentialsWithdrawn)?;
         guard.expiry = expiry(&identity);
         self.identity = identity;
         // It was allowed to somebody else.

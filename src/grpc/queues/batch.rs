@@ -44,6 +44,8 @@ async fn send(
     watch: &mut Watch,
     message: Bytes,
 ) -> Result<Bytes, Status> {
+    let admitted = shard.admission().admit_unary();
+    admitted.map_err(|overloaded| refused(shard, overloaded.into()))?;
     let batch = check(&message)
         .await
         .map_err(|refusal| refused(shard, refusal))?;

@@ -61,6 +61,8 @@ async fn send(
     watch: &mut Watch,
     message: Bytes,
 ) -> Result<Bytes, Status> {
+    let admitted = shard.admission().admit_unary();
+    admitted.map_err(|overloaded| refused(shard, overloaded.into()))?;
     let receipts = shard.receipts();
     let handed_over = hand_over(shard, limits, watch, &message, &receipts)
         .await
