@@ -1,4 +1,4 @@
-//! The bytes of the format, as version 1 has them for good.
+//! The bytes of the format, as version 1 has them for good, and version 2 those of encrypted files.
 //!
 //! If a test here fails, the format has changed: stores in the field would no longer be read. The
 //! files under `golden/` were computed from `docs/FORMAT.md` by other code than ours; nothing
@@ -14,6 +14,7 @@
 use std::fmt::Write;
 
 use ringmq_storage::checkpoint::Checkpoint;
+use ringmq_storage::cipher::{Cipher, ENCRYPTION_BYTES, Keyring, Salt};
 use ringmq_storage::frame::FrameKind;
 use ringmq_storage::record::queue::{
     QueueHead, decode_counted, decode_move, decode_move_ids, decode_requeued, decode_settle,
@@ -30,6 +31,14 @@ const SEGMENT: &str = include_str!("golden/segment.v1.hex");
 const CHECKPOINT: &str = include_str!("golden/checkpoint.v1.hex");
 const INDEX: &str = include_str!("golden/index.v1.hex");
 const QUEUE: &str = include_str!("golden/queue.v1.hex");
+const ENCRYPTED_SEGMENT: &str = include_str!("golden/segment.v2.hex");
+const ENCRYPTED_CHECKPOINT: &str = include_str!("golden/checkpoint.v2.hex");
+
+/// The master key that the encrypted files are under.
+const MASTER_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+/// The salt of their frames.
+const SALT: [u8; 8] = *b"saltsalt";
 
 /// Sixteen bytes a line.
 fn dump(bytes: &[u8]) -> String {
@@ -180,4 +189,58 @@ fn old_records_of_queues_are_read() {
     assert_eq!(decode_move(&found[5].4), Ok((1, "orders.tot")));
     let ids = decode_move_ids(&found[7].4).unwrap();
     assert_eq!(ids.map(|id| id.channel.get()).collect::<Vec<_>>(), [9]);
+}
+
+/// Reads the file that other code has encrypted, and encrypts what is in it again.
+#[test]
+fn encrypted_segments_are_read_and_written_as_ever() {
+    let bytes = parse(ENCRYPTED_SEGMENT);
+    let header = SegmentHeader::decode(&bytes).unwrap().unwrap();
+    assert!(header.encrypted);
+    let frames = sample::scan(&bytes).unwrap();
+    let preamble = Preamble::decode(frames[0].payload).unwrap();
+    let keyring = Keyring::parse(MASTER_KEY).unwrap();
+    assert_eq!(preamble.key.map(|key| key.master), keyring.writing());
+    let cipher = Cipher::of_segment(&header, preamble.key.as_ref(), None, &keyring).unwrap();
+    let plain_bytes = parse(SEGMENT);
+    let plain = sample::scan(&plain_bytes).unwrap();
+    assert_eq!(frames.len(), plain.len());
+    for (frame, plain) in frames.iter().zip(&plain).skip(1) {
+        let offset = frame.position.offset();
+        let records = cipher.decrypt(&frame.header, offset, frame.payload);
+        assert_eq!(records.unwrap(), plain.payload);
+        assert_eq!(frame.header.index, plain.header.index);
+        assert_eq!(frame.header.is_encrypted(), plain.header.slot.is_some());
+        if frame.header.is_encrypted() {
+            let (mut header, mut stored) = (plain.header, plain.payload.to_vec());
+            let key = cipher.key().unwrap();
+            header.synced_through = frame.header.synced_through;
+            key.encrypt(Salt::new(SALT), &mut header, offset, &mut stored, 0);
+            assert_eq!(stored, frame.payload, "the format has changed");
+            assert_eq!(stored.len(), plain.payload.len() + ENCRYPTION_BYTES);
+        }
+    }
+}
+
+#[test]
+fn encrypted_checkpoints_are_read_as_ever() {
+    let bytes = parse(ENCRYPTED_CHECKPOINT);
+    let keyring = Keyring::parse(MASTER_KEY).unwrap();
+    let found = Checkpoint::decrypt(&bytes, &keyring);
+    assert_eq!(found, Ok(sample::checkpoint()));
+    for index in 0..bytes.len() {
+        let mut bad = bytes.clone();
+        bad[index] ^= 0x10;
+        assert!(Checkpoint::decrypt(&bad, &keyring).is_err(), "byte {index}");
+        let cut = Checkpoint::decrypt(&bytes[..index], &keyring);
+        assert!(cut.is_err(), "cut at {index}");
+    }
+    let other = MASTER_KEY.replace("00", "01");
+    for keyring in [Keyring::default(), Keyring::parse(&other).unwrap()] {
+        let refused = Checkpoint::decrypt(&bytes, &keyring).unwrap_err();
+        assert!(
+            refused.to_string().contains("encrypted with key "),
+            "{refused}"
+        );
+    }
 }

@@ -249,11 +249,15 @@ impl Cipher {
         }
     }
 
-    pub(crate) fn is_plain(&self) -> bool {
+    /// Whether nothing is encrypted.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
         matches!(self, Self::Plain)
     }
 
-    pub(crate) fn key(&self) -> Option<&Arc<SegmentKey>> {
+    /// The segment's key.
+    #[must_use]
+    pub fn key(&self) -> Option<&Arc<SegmentKey>> {
         match self {
             Self::Encrypted(key) => Some(key),
             Self::Plain | Self::Lost => None,

@@ -65,7 +65,7 @@ fn hex(word: &str) -> Option<[u8; KEY_BYTES]> {
     for (byte, digits) in key.iter_mut().zip(word.as_bytes().chunks_exact(2)) {
         for digit in digits {
             let digit = char::from(*digit).to_digit(16)?;
-            *byte = *byte << 4 | u8::try_from(digit).ok()?;
+            *byte = (*byte << 4) | u8::try_from(digit).ok()?;
         }
     }
     Some(key)
@@ -89,11 +89,11 @@ fn base64(word: &str) -> Option<[u8; KEY_BYTES]> {
             b'/' | b'_' => 63,
             _ => return None,
         };
-        bits = bits << 6 | u32::from(value);
+        bits = (bits << 6) | u32::from(value);
         filled += 6;
         if filled >= 8 {
             filled -= 8;
-            key.push(u8::try_from(bits >> filled & 0xff).ok()?);
+            key.push(u8::try_from((bits >> filled) & 0xff).ok()?);
         }
     }
     // Two bits are left: other values would be further spellings of the same key.

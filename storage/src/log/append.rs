@@ -89,7 +89,7 @@ impl Log {
                 return Ok(continues);
             }
         }
-        self.roll(FRAME_HEADER_BYTES + ENCRYPTION_BYTES + record_bytes)?;
+        self.roll(self.frame_overhead() + record_bytes)?;
         Ok(false)
     }
 
@@ -176,9 +176,16 @@ impl Log {
         Preamble { entries, key }.encode()
     }
 
-    /// Bytes that every segment needs beside its records.
+    /// Bytes that a frame needs beside its records, in a segment that is begun now.
+    pub(super) fn frame_overhead(&self) -> usize {
+        let encryption = self.key_maker.as_ref().map_or(0, |_| ENCRYPTION_BYTES);
+        FRAME_HEADER_BYTES + encryption
+    }
+
+    /// Bytes that every segment that is begun now needs beside its frames.
     pub(super) fn segment_overhead(&self) -> usize {
-        let preamble = Preamble::encoded_len(self.slots.own().len()) + Preamble::KEY_BYTES;
+        let key = self.key_maker.as_ref().map_or(0, |_| Preamble::KEY_BYTES);
+        let preamble = Preamble::encoded_len(self.slots.own().len()) + key;
         to_usize(FIRST_FRAME) + frame_len(preamble) + SEAL_BYTES
     }
 }

@@ -22,12 +22,11 @@ use std::sync::Arc;
 use self::kept::Kept;
 pub use self::look::Look;
 pub(super) use self::look::Looks;
-use super::gather::{Filling, to_u32};
+use super::gather::{Filling, to_u32, to_usize};
 use super::index::ENTRY_DISTANCE;
 use super::segments::Segment;
 use super::warm::WARM_BYTES;
 use super::{Class, Keeps, Log, ReadCursor, Refused, Warm};
-use crate::cipher::ENCRYPTION_BYTES;
 use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use crate::fs::Region;
 use crate::id::SegmentId;
@@ -295,7 +294,15 @@ impl Log {
     }
 
     fn append_carried(&mut self, kept: &Kept) -> Result<(), Refused> {
-        let bytes = FRAME_HEADER_BYTES + ENCRYPTION_BYTES + kept.payload.len().next_multiple_of(8);
+        let bytes = self.frame_overhead() + kept.payload.len().next_multiple_of(8);
+        // Encryption adds to what just fitted, plain: no segment would ever be made that takes it.
+        let max = to_usize(self.options.segment_bytes).saturating_sub(self.segment_overhead());
+        if bytes > max {
+            return Err(Refused::TooLarge {
+                len: to_u32(kept.payload.len()),
+                max: to_u32(max),
+            });
+        }
         let room = self.filling().map_or(0, Filling::room);
         if bytes + self.reserve_for(Class::Message) > room {
             self.roll(bytes)?;

@@ -63,11 +63,19 @@ impl Segment {
         }
     }
 
-    /// Whether an offset lies in a range that is passed over; where that range ends.
+    /// Whether an offset lies in a range that is passed over; where what is passed over ends: ranges
+    /// may follow each other without a gap.
     pub(in crate::log) fn skip_at(&self, offset: u32) -> Option<u32> {
         let at = self.skipped.partition_point(|range| range.end <= offset);
-        let range = self.skipped.get(at)?;
-        range.contains(&offset).then_some(range.end)
+        let mut ranges = self.skipped.get(at..)?.iter();
+        let mut end = ranges.next().filter(|range| range.contains(&offset))?.end;
+        for range in ranges {
+            if range.start > end {
+                break;
+            }
+            end = end.max(range.end);
+        }
+        Some(end)
     }
 
     /// Where the next range behind an offset begins that is passed over.
@@ -213,4 +221,26 @@ pub(in crate::log) fn segment_path(directory: &Path, id: SegmentId) -> PathBuf {
 /// The file of a sealed segment's index.
 pub(in crate::log) fn index_path(directory: &Path, id: SegmentId) -> PathBuf {
     directory.join(format!("{:08}.index", id.get()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_that_follow_each_other_are_passed_over_together() {
+        let mut segment = Segment::new(SegmentId::new(1), None);
+        segment.add_damage(64..128);
+        segment.add_damage(128..192);
+        segment.add_damage(256..320);
+        // Read at the end of the first, the second would be shown: an unreadable page ends the
+        // process.
+        assert_eq!(segment.skip_at(64), Some(192));
+        assert_eq!(segment.skip_at(127), Some(192));
+        assert_eq!(segment.skip_at(128), Some(192));
+        assert_eq!(segment.skip_at(192), None);
+        assert_eq!(segment.skip_behind(192), 256);
+        assert!(!segment.skip(100..190), "it is known");
+        assert_eq!(segment.damaged_bytes, 192);
+    }
 }

@@ -3,6 +3,7 @@
 mod append;
 mod carry;
 mod damage;
+mod encrypted;
 mod model;
 mod reclaim;
 mod recovery;

@@ -59,10 +59,10 @@ impl Keys {
         }
     }
 
-    /// Whether anything is ever encrypted.
+    /// None: a plain life.
     #[must_use]
-    pub fn are_used(&self) -> bool {
-        !matches!(self.habit, Habit::Plain)
+    pub fn plain() -> Self {
+        Self::new(0)
     }
 
     /// The keys of the next opening. All of them read what any of them wrote.

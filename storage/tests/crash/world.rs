@@ -45,6 +45,22 @@ pub(crate) struct World {
     pub(crate) seen: Seen,
 }
 
+/// A rule that has nothing to do with encryption is broken in plain lives: there the suite knows
+/// how soon it notices.
+fn keys(seed: u64, mutations: Mutations) -> Keys {
+    let broken = mutations.answer_before_sync
+        || mutations.unseeded_header_checksum
+        || mutations.keep_after_superseded
+        || mutations.roll_without_sync
+        || mutations.ignore_supersede_below_checkpoint
+        || mutations.keep_tail_behind_torn;
+    if broken {
+        Keys::plain()
+    } else {
+        Keys::new(seed)
+    }
+}
+
 impl World {
     pub(crate) fn new(seed: u64, mutations: Mutations) -> Self {
         let mut random = Random::new(seed);
@@ -55,7 +71,7 @@ impl World {
         Self {
             fs: SimFs::new(seed),
             options,
-            keys: Keys::new(seed),
+            keys: keys(seed, mutations),
             nonces: Nonces::default(),
             habits,
             oracle: Oracle::default(),

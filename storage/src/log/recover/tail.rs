@@ -4,9 +4,9 @@ use std::cmp::Ordering;
 
 use super::Recovery;
 use crate::Error;
-use crate::cipher::{ENCRYPTION_BYTES, KeyMaker};
+use crate::cipher::KeyMaker;
 use crate::error::io_error;
-use crate::frame::{FRAME_HEADER_BYTES, Seed};
+use crate::frame::Seed;
 use crate::fs::{FsFile, Region};
 use crate::id::{Generation, Position, SegmentId};
 use crate::log::gather::{Filling, to_u32, to_usize};
@@ -184,7 +184,7 @@ impl Log {
     /// Goes on in the last segment, if there is room.
     pub(super) fn begin_filling(&mut self, appendable: bool) {
         self.record_bytes_max = to_usize(self.options.segment_bytes)
-            .saturating_sub(self.segment_overhead() + FRAME_HEADER_BYTES + ENCRYPTION_BYTES);
+            .saturating_sub(self.segment_overhead() + self.frame_overhead());
         let last = self.segments.back().filter(|_| appendable);
         self.gather.filling = last.map(|last| {
             let seed = self.seed(last.id, last.generation);

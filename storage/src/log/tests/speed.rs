@@ -1,6 +1,7 @@
 //! Figures, not checks: `cargo test --release -p ringmq-storage speed -- --ignored --nocapture`.
 
 use super::*;
+use crate::cipher::Keyring;
 use crate::fs::{Fs, RealFs};
 
 /// Processor time of this thread: the machine may be busy with other things.
@@ -143,10 +144,12 @@ fn read_singly(figures: &Figures, key: ChannelKey, len: usize) -> u64 {
     spent / READS
 }
 
-fn measure(batch_records: u64, len: usize) {
+fn measure(batch_records: u64, len: usize, keyring: Keyring) {
     let directory = tempfile::tempdir().unwrap();
     let fs: Arc<dyn Fs> = Arc::new(RealFs);
     let mut options = options();
+    let how = keyring.writing().map_or("plain", |_| "encrypted");
+    options.keyring = keyring;
     options.directory = directory.path().join("log");
     options.segment_bytes = 64 * MIB;
     options.segment_bytes_first = 64 * MIB;
@@ -169,7 +172,7 @@ fn measure(batch_records: u64, len: usize) {
     let opened = Log::open(fs, options, &mut Nothing).unwrap();
     let open = cpu_ns() - began;
     println!(
-        "{len} bytes, {batch_records} a batch, {count} records, ns a record: append {}, close {}, \
+        "{how}: {len} bytes, {batch_records} a batch, {count} records, ns a record: append {}, close {}, \
          commit {}, read {}, warm {}, open and replay {}; one read {singly}; index {} bytes",
         spent.append / count,
         spent.close / count,
@@ -193,6 +196,9 @@ fn speed() {
         (4000, 40),
         (64, 64 << 10),
     ] {
-        measure(records, len);
+        let key = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+        for keyring in [Keyring::default(), Keyring::parse(key).unwrap()] {
+            measure(records, len, keyring);
+        }
     }
 }
