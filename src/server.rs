@@ -99,6 +99,17 @@ pub fn run(config: &Config, mode: Mode) -> ExitCode {
     run_with(config, mode, Extensions::default())
 }
 
+/// The rules of who may do what that a broker of this configuration would go by.
+///
+/// # Errors
+/// Why there are none, in words for an operator.
+pub(crate) fn rules(config: &Config) -> Result<Arc<Rules>, String> {
+    match security::load(config, || {}) {
+        Ok((rules, _)) => Ok(rules),
+        Err(failed) => Err(failed.text),
+    }
+}
+
 /// What a test adds to a broker; a broker that serves has nothing of it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Extensions {
@@ -163,7 +174,8 @@ impl Broker {
         let ports = listen::bind(config)?;
         let early = ports.answer_early(tls.as_ref().and_then(|tls| tls.tls().api))?;
         let (table, watch) = routing::load(&config.routing)?;
-        let (rules, sources) = security::load(config)?;
+        let (reload, asks) = Reload::new();
+        let (rules, sources) = security::load(config, reload.key_asker())?;
         let machine: Arc<str> = Machine::read().host_name.into();
         let spans = traces::setup(config, &machine)?;
         let fs: Arc<dyn Fs> = Arc::new(RealFs);
@@ -196,7 +208,7 @@ impl Broker {
             security: sources,
             tls,
         };
-        let reload = Reload::start(config, watched, inboxes.clone(), audit.auditor())
+        Reload::start(asks, config, watched, inboxes.clone(), audit.auditor())
             .map_err(|error| Failed::new(exit::UNAVAILABLE, &error))?;
         let heartbeat = Heartbeat::start(inboxes.clone(), parts.facts.watches.clone())
             .map_err(|error| Failed::new(exit::UNAVAILABLE, &error))?;

@@ -85,6 +85,23 @@ EXAMPLES
   ringmq auth check --as billing --can read --on 'events:orders.>'
   ringmq auth check --as ann --role ops --can write --on management --policy policy.json";
 
+pub(super) const AUTH_KEY: &str = "\
+EXAMPLES
+  ringmq auth key create billing --file keys
+  ringmq auth key create ops --role admin --expires-in 90d --file keys
+  ringmq auth key list --file keys";
+
+pub(super) const AUTH_TOKEN_CHECK: &str = "\
+EXAMPLES
+  ringmq auth token check token.txt
+  ringmq auth token check < token.txt                does a broker of these settings take it?";
+
+pub(super) const AUTH_TOKEN_CREATE: &str = "\
+EXAMPLES
+  ringmq auth token create --alg HS256 --key-file secret --claim sub=ada
+  ringmq auth token create --alg ES256 --key-file key.pem --key-id k1 \\
+      --claim sub=ada --claim 'roles=[\"ops\"]' --expires-in 5m";
+
 pub(super) const AUDIT: &str = "\
 EXAMPLES
   ringmq audit verify /var/lib/ringmq/audit.log";

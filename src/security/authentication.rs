@@ -39,11 +39,12 @@ pub use key::KeyError;
 pub use recognised::Recognised;
 pub use refresh::Refresh;
 pub use signing::{SigningError, SigningKey};
-pub use token::{Fault, TOKEN_BYTES_MAX};
+pub use token::{Fault, Inspected, TOKEN_BYTES_MAX};
 
 use api_keys::fingerprint;
 use claims::Owner;
 use key::Key;
+use recognised::Shown;
 use token::{Header, Parts};
 
 use super::{Credentials, Unauthenticated};
@@ -109,11 +110,11 @@ pub struct Authenticator {
 #[derive(Debug, Default)]
 pub struct Accepts {
     /// What tokens are verified with; none are taken when empty.
-    pub tokens: Vec<TokenKeys>,
+    pub tokens: Vec<Arc<TokenKeys>>,
     /// What is asked of tokens besides.
     pub expectations: Expectations,
     /// API keys, if they are taken.
-    pub api_keys: Option<ApiKeys>,
+    pub api_keys: Option<Arc<ApiKeys>>,
     /// What names the owner of a certificate, if a certificate is proof enough.
     pub certificates: Option<CertificateField>,
     /// Asks for the keys anew, where they can change.
@@ -165,12 +166,13 @@ impl Authenticator {
             return Err(Fault::TooLong);
         }
         let now_s = now_ns.div_euclid(claims::nanoseconds(1));
-        let mark = fingerprint(shown.as_bytes());
+        let hash = fingerprint(shown.as_bytes());
+        let mark = Shown::Secret(hash);
         if let Some(identity) = recognised.find(&mark, now_s) {
             return Ok(identity);
         }
         let (identity, ends_at_s) = match &self.accepts.api_keys {
-            Some(keys) if shown.starts_with(PREFIX) => keys.recognise(&mark, now_s)?,
+            Some(keys) if shown.starts_with(PREFIX) => keys.recognise(&hash, now_s)?,
             Some(_) if self.accepts.tokens.is_empty() => return Err(key_or_bearer(shown)),
             _ => {
                 let owner = self.verify(shown, now_ns)?;
@@ -187,7 +189,7 @@ impl Authenticator {
         let now_s = now_ns.div_euclid(claims::nanoseconds(1));
         let expectations = &self.accepts.expectations;
         let owner = expectations.check(&parts.claims, &keys.parties, now_s)?;
-        if owner.ends_at_s.is_none() && expectations.times {
+        if owner.ends_at_s.is_none() && !keys.parties.ignores_times {
             self.tell_endless(&owner.identity, now_ns);
         }
         Ok(owner)
@@ -223,7 +225,7 @@ impl Authenticator {
                 let signed = parts.signed.as_bytes();
                 key.material.verifies(*algorithm, signed, &parts.signature)
             })
-            .map(|(source, _)| source)
+            .map(|(source, _)| &**source)
             .ok_or(Fault::Signature)
     }
 
@@ -255,7 +257,7 @@ fn by_certificate(
     recognised: &mut Recognised,
 ) -> Result<Rc<Identity>, Fault> {
     let now_s = now_ns.div_euclid(claims::nanoseconds(1));
-    let mark = field.fingerprint(names);
+    let mark = field.shown(names);
     if let Some(mark) = &mark
         && let Some(identity) = recognised.find(mark, now_s)
     {

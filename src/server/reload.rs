@@ -19,8 +19,21 @@ use crate::telemetry::log;
 /// Reloads when it is asked to. Ends when dropped.
 #[derive(Debug)]
 pub(super) struct Reload {
-    ask: mpsc::Sender<()>,
+    ask: Arc<mpsc::Sender<Asked>>,
 }
+
+/// What the thread of reloads is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// All settings, and everything that they name.
+    Everything,
+    /// The keys of tokens: one is missing.
+    Keys,
+}
+
+/// What was asked for before somebody listened.
+#[derive(Debug)]
+pub(super) struct Asks(mpsc::Receiver<Asked>);
 
 /// What is looked at from time to time.
 #[derive(Debug)]
@@ -32,14 +45,28 @@ pub(super) struct Watched {
 }
 
 impl Reload {
-    /// Begins to wait, and to look for changes of what is watched.
+    /// Makes what can be asked; who listens comes later.
+    pub(super) fn new() -> (Self, Asks) {
+        let (ask, asked) = mpsc::channel();
+        (Self { ask: Arc::new(ask) }, Asks(asked))
+    }
+
+    /// What asks for the keys of tokens. It does not keep the thread alive.
+    pub(super) fn key_asker(&self) -> impl Fn() + Send + Sync + use<> + 'static {
+        let ask = Arc::downgrade(&self.ask);
+        move || {
+            let _ended = ask.upgrade().map(|ask| ask.send(Asked::Keys));
+        }
+    }
+
+    /// Begins to listen, and to look for changes of what is watched.
     pub(super) fn start(
+        asks: Asks,
         config: &Config,
         watched: Watched,
         executors: Vec<InboxSender<Control>>,
         audit: Auditor,
-    ) -> std::io::Result<Self> {
-        let (ask, asked) = mpsc::channel();
+    ) -> std::io::Result<()> {
         let mut reloader = Reloader {
             config: Arc::new(config.clone()),
             watched,
@@ -50,14 +77,14 @@ impl Reload {
         reloader.routing_looked_at();
         std::thread::Builder::new()
             .name("reload".to_owned())
-            .spawn(move || reloader.run(&asked))?;
-        Ok(Self { ask })
+            .spawn(move || reloader.run(&asks.0))?;
+        Ok(())
     }
 
     /// Reads all settings again, soon.
     pub(super) fn ask(&self) {
         // The thread ends with the broker only, or by a panic that has been told of.
-        let _ended = self.ask.send(());
+        let _ended = self.ask.send(Asked::Everything);
     }
 }
 
@@ -72,7 +99,7 @@ struct Reloader {
 }
 
 impl Reloader {
-    fn run(mut self, asked: &mpsc::Receiver<()>) {
+    fn run(mut self, asked: &mpsc::Receiver<Asked>) {
         loop {
             let tls = self.watched.tls.as_ref().and_then(tls::Sources::due);
             let due = [self.routing_due, self.watched.security.due(), tls];
@@ -81,7 +108,11 @@ impl Reloader {
                 None => asked.recv().map_err(mpsc::RecvTimeoutError::from),
             };
             match asked {
-                Ok(()) => self.reload(),
+                Ok(Asked::Everything) => self.reload(),
+                Ok(Asked::Keys) => {
+                    self.watched.security.keys_wanted();
+                    self.look();
+                }
                 Err(mpsc::RecvTimeoutError::Timeout) => self.look(),
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
             }
@@ -157,11 +188,12 @@ impl Reloader {
         let tls = self.watched.tls.as_mut();
         let again = tls.map(|tls| tls.read_again(&merged.security)).transpose();
         let again = again.map_err(|error| error.to_string())?.flatten();
-        let security = security::Sources::read(&merged);
+        // The last that can fail: it changes what it is called on.
+        let rules = self.watched.security.read_again(&merged);
+        let rules = rules.map_err(|error| error.to_string())?;
         log::set_level(merged.log.level.filter());
         self.config = Arc::new(merged);
         self.watched.routing = watch;
-        self.watched.security = security;
         if let Some(tls) = &mut self.watched.tls {
             tls.set_security(&self.config.security);
             if let Some(tls) = again.map(|again| tls.replace(again)) {
@@ -169,7 +201,6 @@ impl Reloader {
             }
         }
         self.routing_looked_at();
-        let rules = self.watched.security.rules();
         self.tell(|| Control::Security(rules.clone()));
         self.tell(|| Control::Routing(table.clone()));
         self.tell(|| Control::Reload(self.config.clone()));

@@ -1,7 +1,7 @@
 //! Clients that a certificate names.
 
 use super::claims::nanoseconds;
-use super::recognised::Fingerprint;
+use super::recognised::Shown;
 use super::token::Fault;
 use crate::model::identity::{CertificateNames, Identity, Proof};
 
@@ -64,11 +64,13 @@ impl CertificateField {
     }
 
     /// What tells the owner of a certificate from all others, tokens included.
-    pub(super) fn fingerprint(self, names: &CertificateNames) -> Option<Fingerprint> {
+    pub(super) fn shown(self, names: &CertificateNames) -> Option<Shown> {
         let name = self.of(names)?;
         let until = names.expires_at_ns;
         let shown = format!("certificate {until} {name}");
-        Some(super::api_keys::fingerprint(shown.as_bytes()))
+        Some(Shown::Certificate(super::api_keys::fingerprint(
+            shown.as_bytes(),
+        )))
     }
 }
 
@@ -122,6 +124,6 @@ mod tests {
             found.unwrap_err().to_string(),
             "certificate has no common name"
         );
-        assert_eq!(CertificateField::CommonName.fingerprint(&nameless), None);
+        assert_eq!(CertificateField::CommonName.shown(&nameless), None);
     }
 }

@@ -13,8 +13,6 @@ pub const ROLES_MAX: usize = 64;
 pub struct Expectations {
     /// How far the clock of the one who signs may be off, in seconds.
     pub leeway_s: i64,
-    /// Whether the times of a token count at all. Only the reference's form of OIDC can say no.
-    pub times: bool,
     /// Whether a token without an end is refused.
     pub expiry_needed: bool,
     /// How long streams go on after the end of their token, in seconds.
@@ -31,7 +29,6 @@ impl Default for Expectations {
     fn default() -> Self {
         Self {
             leeway_s: 0,
-            times: true,
             expiry_needed: false,
             grace_s: 0,
             roles_claim: "roles".to_owned(),
@@ -48,6 +45,9 @@ pub struct Parties {
     pub issuer: Option<String>,
     /// A token must name one of these; empty: any.
     pub audience: Vec<String>,
+    /// Whether it does not matter when a token begins and ends. Only the reference's form of OIDC
+    /// can say so.
+    pub ignores_times: bool,
 }
 
 /// Somebody whom a token names, and when the token ends without any grace: seconds since 1970.
@@ -65,7 +65,7 @@ impl Expectations {
         now_s: i64,
     ) -> Result<Owner, Fault> {
         let exp = seconds(claims, "exp")?;
-        if self.times {
+        if !parties.ignores_times {
             self.check_times(claims, exp, now_s)?;
         }
         if exp.is_none() && self.expiry_needed {
@@ -81,7 +81,7 @@ impl Expectations {
         }
         let client_id = self.client_id(claims)?;
         let subject = text(claims, "sub")?.or(client_id);
-        let ends = exp.filter(|_| self.times);
+        let ends = exp.filter(|_| !parties.ignores_times);
         let ends_at_s = ends.map(|at| at.saturating_add(self.leeway_s));
         Ok(Owner {
             identity: Identity {
@@ -306,13 +306,13 @@ mod tests {
         assert_eq!(ends(&json!({"nbf": NOW + 30, "iat": NOW + 30})), Ok(None));
         assert!(ends(&json!({"nbf": NOW + 31})).is_err());
         assert_eq!(ends(&json!({"exp": 1e300})), Ok(Some(i64::MAX)));
-        let timeless = Expectations {
-            times: false,
-            ..Expectations::default()
+        let timeless = Parties {
+            ignores_times: true,
+            ..Parties::default()
         };
         let found = check(
+            &Expectations::default(),
             &timeless,
-            &Parties::default(),
             &json!({"exp": 1, "nbf": 1e300}),
         );
         assert_eq!(found.map(|found| found.expires_at_ns), Ok(None));
@@ -329,6 +329,7 @@ mod tests {
         let parties = Parties {
             issuer: Some("https://a".to_owned()),
             audience: vec!["x".to_owned(), "y".to_owned()],
+            ignores_times: false,
         };
         let cases: &[(Value, Result<(), &str>)] = &[
             (json!({"iss": "https://a", "aud": "x"}), Ok(())),
@@ -374,6 +375,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::too_many_lines, reason = "a table of all cases")]
     fn roles_and_client_ids_come_from_their_claims() {
         let many: Vec<_> = (0..=ROLES_MAX).map(|role| role.to_string()).collect();
         let expectations = |roles: &str, client: &str, needed| Expectations {

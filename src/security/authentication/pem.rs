@@ -39,9 +39,8 @@ fn public(algorithm: Algorithm, text: &[u8]) -> Result<Material, KeyError> {
     if text.trim_ascii().is_empty() {
         return Err(KeyError::Empty);
     }
-    let pem = match Pem::iter_from_buffer(text).next() {
-        Some(Ok(pem)) => pem,
-        Some(Err(_)) | None => return Err(KeyError::NoPem(algorithm.name())),
+    let Some(Ok(pem)) = Pem::iter_from_buffer(text).next() else {
+        return Err(KeyError::NoPem(algorithm.name()));
     };
     match pem.label.as_str() {
         "PUBLIC KEY" => {

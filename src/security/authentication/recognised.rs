@@ -13,12 +13,22 @@ const GENERATION_MAX: usize = 2048;
 /// how long a comparison of hashes takes says nothing of it.
 pub(super) type Fingerprint = [u8; 32];
 
+/// What was shown. The kinds are apart: the fingerprint of a certificate is made of a text that
+/// anybody can send as a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Shown {
+    /// A token or an API key.
+    Secret(Fingerprint),
+    /// A certificate, which the handshake has verified.
+    Certificate(Fingerprint),
+}
+
 /// Proofs that were verified, by their fingerprints. Bounded: when the young generation is full it
 /// becomes the old one, and what was old is forgotten unless it was seen since.
 #[derive(Debug, Default)]
 pub struct Recognised {
-    young: HashMap<Fingerprint, Entry>,
-    old: HashMap<Fingerprint, Entry>,
+    young: HashMap<Shown, Entry>,
+    old: HashMap<Shown, Entry>,
 }
 
 #[derive(Clone, Debug)]
@@ -36,7 +46,7 @@ impl Recognised {
     }
 
     /// Who has shown this before; `None` also when that has ended.
-    pub(super) fn find(&mut self, shown: &Fingerprint, now_s: i64) -> Option<Rc<Identity>> {
+    pub(super) fn find(&mut self, shown: &Shown, now_s: i64) -> Option<Rc<Identity>> {
         let entry = match self.young.get(shown) {
             Some(entry) => entry.clone(),
             None => {
@@ -55,7 +65,7 @@ impl Recognised {
     /// Remembers somebody who was verified.
     pub(super) fn add(
         &mut self,
-        shown: Fingerprint,
+        shown: Shown,
         identity: Rc<Identity>,
         ends_at_s: Option<i64>,
     ) {
@@ -68,7 +78,7 @@ impl Recognised {
         );
     }
 
-    fn put(&mut self, shown: Fingerprint, entry: Entry) {
+    fn put(&mut self, shown: Shown, entry: Entry) {
         if self.young.len() >= GENERATION_MAX {
             self.old = std::mem::take(&mut self.young);
         }
@@ -85,10 +95,10 @@ mod tests {
         Rc::new(Identity::anonymous())
     }
 
-    fn shown(number: usize) -> Fingerprint {
+    fn shown(number: usize) -> Shown {
         let mut fingerprint = [0; 32];
         fingerprint[..8].copy_from_slice(&number.to_be_bytes());
-        fingerprint
+        Shown::Secret(fingerprint)
     }
 
     #[test]

@@ -56,6 +56,7 @@ fn p521_pair() -> Pair {
 }
 
 fn with(tokens: Vec<TokenKeys>) -> Authenticator {
+    let tokens = tokens.into_iter().map(Arc::new).collect();
     Authenticator::new(Accepts {
         tokens,
         ..Accepts::default()
@@ -228,7 +229,7 @@ fn no_changed_byte_of_a_token_is_taken() {
 fn a_token_is_for_the_parties_of_the_key_that_has_signed_it() {
     let parties = |issuer: &str| Parties {
         issuer: Some(issuer.to_owned()),
-        audience: Vec::new(),
+        ..Parties::default()
     };
     let [first, second] = [(); 2].map(|()| pair(Algorithm::ES256));
     let keys = |pair: &Pair, issuer| {
@@ -259,14 +260,19 @@ fn names() -> CertificateNames {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of all cases")]
 fn a_token_counts_more_than_a_certificate_and_nothing_is_nobody() {
     let key = ApiKey::create("billing", None, &[], None).unwrap();
     let pair = pair(Algorithm::EdDSA);
     let make = |tokens: bool, keys: bool, certificates: bool| {
         let one = TokenKeys::one(Algorithm::EdDSA, &pair.public, Parties::default()).unwrap();
         Authenticator::new(Accepts {
-            tokens: if tokens { vec![one] } else { Vec::new() },
-            api_keys: keys.then(|| ApiKeys::parse(key.line.as_bytes()).unwrap()),
+            tokens: if tokens {
+                vec![Arc::new(one)]
+            } else {
+                Vec::new()
+            },
+            api_keys: keys.then(|| Arc::new(ApiKeys::parse(key.line.as_bytes()).unwrap())),
             certificates: certificates.then_some(CertificateField::CommonName),
             ..Accepts::default()
         })
@@ -356,6 +362,16 @@ fn a_token_counts_more_than_a_certificate_and_nothing_is_nobody() {
             });
             assert_eq!(found, *expected, "{accepts:?} {token:?}");
         }
+        let mark = format!("certificate {} carol", names.expires_at_ns);
+        let forged = authenticator.authenticate(
+            &Credentials {
+                token: Some(&mark),
+                certificate: None,
+            },
+            NOW_NS,
+            &mut recognised,
+        );
+        assert!(forged.is_err(), "a text is no certificate");
         let late = authenticator.authenticate(
             &Credentials {
                 token: None,

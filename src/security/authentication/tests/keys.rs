@@ -24,7 +24,7 @@ fn a_set_chooses_by_the_name_of_the_key_and_asks_for_those_that_it_lacks() {
     let asked = Arc::new(AtomicUsize::new(0));
     let counter = asked.clone();
     let authenticator = Authenticator::new(Accepts {
-        tokens: vec![set(&keys).unwrap()],
+        tokens: vec![Arc::new(set(&keys).unwrap())],
         refresh: Some(Arc::new(Refresh::new(move || {
             counter.fetch_add(1, Ordering::Relaxed);
         }))),
@@ -54,6 +54,7 @@ fn a_set_chooses_by_the_name_of_the_key_and_asks_for_those_that_it_lacks() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of all cases")]
 fn what_a_set_holds_is_taken_left_out_or_refused() {
     let good = es256_entry(&pair(Algorithm::ES256), "a");
     let changed = |name: &str, value: Value| {
