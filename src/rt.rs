@@ -39,7 +39,7 @@ pub use clock::{Instant, now, unix_ns};
 pub use file::{FileHook, LogFile};
 pub use net::{Conn, Traffic, traffic};
 pub use notify::Notify;
-pub use poller::sleep_until;
+pub use poller::{Look, sleep_until};
 pub use task::{
     Queue, Sleep, TaskStats, blocking, blocking_ended, give_way, reactor_yield, sleep, spawn,
     task_stats,

@@ -49,7 +49,7 @@ mod tests;
 
 pub(crate) use alarm::Alarm;
 pub(crate) use control::MarkEnded;
-pub(crate) use cork::{Budget, TlsConn, Transport};
+pub(crate) use cork::{Budget, FrameWatch, Side, TlsConn, Transport};
 pub use outlet::Gone;
 pub(crate) use reactor_turn::ReactorTurn;
 pub use status::{Code, Status};

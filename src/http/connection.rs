@@ -300,7 +300,8 @@ async fn close(mut socket: Socket, is_cut_off: bool) {
     .await;
 }
 
-async fn run_http2(shared: &Rc<Shared>, socket: Socket, control: &ConnectionControl) -> Ended {
+async fn run_http2(shared: &Rc<Shared>, mut socket: Socket, control: &ConnectionControl) -> Ended {
+    socket.watch_frames();
     let io = Io(Rc::new(RefCell::new(Some(socket))));
     let service = {
         let shared = shared.clone();

@@ -5,8 +5,11 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 
-use crate::rt::Conn;
-use crate::wire::{Budget, Transport};
+use crate::rt::{self, Conn};
+use crate::wire::{Budget, FrameWatch, Side, Transport};
+
+/// What is read at once of frames, which may cost much more than their bytes.
+const FRAMES_BYTES: usize = 8 << 10;
 
 /// What is sealed at once: a record of TLS.
 const SEALED_BYTES: usize = 16 << 10;
@@ -18,6 +21,8 @@ pub(crate) struct Socket {
     /// Bytes that were read before and are to be read again.
     ahead: Bytes,
     budget: Budget,
+    /// Of a connection of HTTP/2: what its frames cost.
+    frames: Option<Box<FrameWatch>>,
     /// Whether the peer has not taken what it was offered.
     blocked: bool,
     /// Bytes that have gone to the peer, to see whether there is progress.
@@ -38,10 +43,17 @@ impl Socket {
             transport,
             ahead: Bytes::new(),
             budget: Budget::new(),
+            frames: None,
             blocked: false,
             written: 0,
             owed: 0,
         }
+    }
+
+    /// From now on frames of HTTP/2 are read, from the opening on. They count for what they cost,
+    /// and a flood of those that carry no work is an error.
+    pub(crate) fn watch_frames(&mut self) {
+        self.frames = Some(Box::new(FrameWatch::new(Side::Server, rt::now())));
     }
 
     /// Puts bytes back: they are read next.
@@ -57,6 +69,9 @@ impl Socket {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
+        if self.frames.is_some() {
+            return self.poll_read_frames(cx, buf);
+        }
         if !self.ahead.is_empty() {
             let count = self.ahead.len().min(buf.len());
             let (head, _) = buf.split_at_mut(count);
@@ -71,6 +86,43 @@ impl Socket {
             Poll::Pending => self.budget.found_nothing(),
         }
         read
+    }
+
+    /// As [`poll_read`](Self::poll_read), no further than the budget of the turn goes.
+    fn poll_read_frames(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.budget.poll_read(cx));
+        let Some(frames) = &mut self.frames else {
+            return Poll::Pending;
+        };
+        if let Some(kind) = frames.flood() {
+            return Poll::Ready(Err(io::Error::other(format!("flood of {kind} frames"))));
+        }
+        if self.ahead.is_empty() {
+            let mut piece = [0; FRAMES_BYTES];
+            let (piece, _) = piece.split_at_mut(buf.len().min(FRAMES_BYTES));
+            match self.transport.poll_read(cx, piece) {
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    let read = piece.get(..count).unwrap_or_default();
+                    self.ahead = Bytes::copy_from_slice(read);
+                }
+                Poll::Ready(ended) => return Poll::Ready(ended),
+                Poll::Pending => {
+                    self.budget.found_nothing();
+                    return Poll::Pending;
+                }
+            }
+        }
+        let most = self.ahead.len().min(buf.len());
+        let unread = self.ahead.get(..most).unwrap_or_default();
+        let (count, cost) = frames.scan(unread, rt::now(), self.budget.read_left());
+        let (room, _) = buf.split_at_mut(count);
+        self.ahead.copy_to_slice(room);
+        self.budget.has_read(cost);
+        Poll::Ready(Ok(count))
     }
 
     /// Hands over what the peer takes of `buf`. Taken means that the kernel has it, behind TLS too:

@@ -120,8 +120,13 @@ struct Poller {
     sockets: RefCell<Slab<Socket>>,
     events: RefCell<Vec<Event>>,
     alarms: RefCell<BinaryHeap<Alarm>>,
-    /// An alarm was set, perhaps while the executor sleeps.
+    /// An alarm was set, or somebody waits for a look, perhaps while the executor sleeps.
     alarmed: Notify,
+    /// Looks so far, and who waits for the next one.
+    looks_taken: Cell<u64>,
+    awaiting: RefCell<Vec<Waker>>,
+    /// When the reactor last had its turn, as far as is known here.
+    visited: Cell<Instant>,
     /// Whether it looks before it sleeps: alarms are kept here then.
     looks: bool,
 }
@@ -200,6 +205,9 @@ pub(super) fn install(long: Duration) -> io::Result<()> {
         events: RefCell::new(Vec::with_capacity(EVENTS_MAX)),
         alarms: RefCell::default(),
         alarmed: Notify::new(),
+        looks_taken: Cell::new(0),
+        awaiting: RefCell::default(),
+        visited: Cell::new(now()),
         looks: !long.is_zero(),
     });
     POLLER.with_borrow_mut(|slot| *slot = Some(Rc::clone(&poller)));
@@ -218,23 +226,31 @@ impl Poller {
             self.look_for(&mut patience).await;
             let asleep = now();
             let awake = std::future::poll_fn(|cx| match self.alarmed.poll(cx) {
-                Poll::Ready(()) => Poll::Ready(Ok(())),
-                Poll::Pending => watched.poll_readable(cx, &mut state),
+                Poll::Ready(()) => Poll::Ready(Ok(true)),
+                Poll::Pending => {
+                    let readable = watched.poll_readable(cx, &mut state);
+                    readable.map(|readable| readable.map(|()| false))
+                }
             });
-            if let Err(error) = awake.await {
-                tracing::error!(%error, "the set of sockets cannot be waited for");
-                super::sleep(Duration::from_millis(10)).await;
+            match awake.await {
+                Ok(false) => self.visited.set(now()),
+                // Who waits for looks may keep the executor from ever being idle.
+                Ok(true) => self.visit_if_due().await,
+                Err(error) => {
+                    tracing::error!(%error, "the set of sockets cannot be waited for");
+                    super::sleep(Duration::from_millis(10)).await;
+                }
             }
             patience.slept(now().since(asleep));
             self.look();
+            super::turn::looked();
         }
     }
 
     /// Looks at the sockets until nothing has come for as long as that pays, or something else is
     /// waited for.
     async fn look_for(&self, patience: &mut Patience) {
-        let mut visited = now();
-        let mut active = visited;
+        let mut active = now();
         loop {
             // One look each time: what runs now may wake what stands behind us in the queue.
             glommio::executor().yield_task_queue_now().await;
@@ -246,14 +262,13 @@ impl Poller {
                 active = time;
             }
             let reactor_due = match found {
-                true => time.since(visited) >= REACTOR_BUSY,
-                false => time.since(visited) >= REACTOR_IDLE,
+                true => time.since(self.visited.get()) >= REACTOR_BUSY,
+                false => time.since(self.visited.get()) >= REACTOR_IDLE,
             };
             if !self.alarms.borrow().is_empty() {
                 // It must not sleep over an alarm.
                 if reactor_due || EXPECTED.get() > 0 {
-                    super::reactor_yield().await;
-                    visited = now();
+                    self.visit().await;
                 }
                 continue;
             }
@@ -268,14 +283,37 @@ impl Poller {
                 if !patience.pays {
                     return;
                 }
-                super::reactor_yield().await;
-                visited = now();
+                self.visit().await;
             }
         }
     }
 
-    /// Wakes who waits for what has come; says whether anything had.
+    /// Gives the reactor its turn.
+    async fn visit(&self) {
+        super::reactor_yield().await;
+        self.visited.set(now());
+    }
+
+    async fn visit_if_due(&self) {
+        if EXPECTED.get() > 0 || now().since(self.visited.get()) >= REACTOR_BUSY {
+            self.visit().await;
+        }
+    }
+
+    /// Wakes who waits for what has come, and behind them who waited for the look; says whether
+    /// anything had come.
     fn look(&self) -> bool {
+        let found = self.look_at_sockets();
+        self.looks_taken.set(self.looks_taken.get() + 1);
+        let mut awaiting = self.awaiting.take();
+        let awaited = !awaiting.is_empty();
+        awaiting.drain(..).for_each(Waker::wake);
+        // Its room serves the next ones, who come when they run.
+        self.awaiting.replace(awaiting);
+        found || awaited
+    }
+
+    fn look_at_sockets(&self) -> bool {
         let rung = self.ring_alarms();
         let mut events = self.events.borrow_mut();
         events.clear();
@@ -340,6 +378,39 @@ impl Poller {
         let mut alarms = self.alarms.borrow_mut();
         let first = alarms.peek_mut()?;
         (now() >= first.at).then(|| PeekMut::pop(first).waker)
+    }
+}
+
+/// A look at the sockets of the executor, waited for by a task that would rather go on: the tasks
+/// of the sockets that are found ready go first. Much cheaper than
+/// [`reactor_yield`](super::reactor_yield), and the reactor has its turn when that is due.
+#[derive(Debug, Default)]
+pub struct Look {
+    /// The look that is waited for.
+    number: Option<u64>,
+}
+
+impl Look {
+    /// Ready once the sockets have been looked at since the first poll; then it starts over. Only
+    /// the first poller is woken.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        POLLER.with_borrow(|poller| {
+            let Some(poller) = poller else {
+                return Poll::Ready(());
+            };
+            let taken = poller.looks_taken.get();
+            match self.number {
+                Some(number) if taken >= number => {
+                    self.number = None;
+                    return Poll::Ready(());
+                }
+                Some(_) => return Poll::Pending,
+                None => self.number = Some(taken + 1),
+            }
+            poller.awaiting.borrow_mut().push(cx.waker().clone());
+            poller.alarmed.raise();
+            Poll::Pending
+        })
     }
 }
 

@@ -5,7 +5,8 @@
 //!   [`OUT_BYTES_MAX`] waits and the socket takes nothing, h2 is told to wait.
 //! * **Reading.** One large read serves many of h2's small ones, which go on for as long as there
 //!   is something.
-//! * **Budget.** After a good deal of either the reactor is let in, see [`budget`].
+//! * **Budget.** After a good deal of either the reactor is let in, see [`budget`]. What is read
+//!   counts for what it costs, see [`watch`].
 //! * **Idle.** Both buffers belong to the executor's [`pool`] and are held only while they hold
 //!   bytes, so a connection that waits owns none.
 //!
@@ -30,12 +31,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::rt::{self, Conn, Instant};
 use crate::wire::alarm::Alarm;
 pub(crate) use crate::wire::cork::budget::Budget;
-use crate::wire::cork::pool::{ReadBuffer, WRITE_BYTES};
+use crate::wire::cork::pool::{READ_BYTES, ReadBuffer, WRITE_BYTES};
 pub(crate) use crate::wire::cork::tls::TlsConn;
-use crate::wire::cork::watch::FrameWatch;
+pub(crate) use crate::wire::cork::watch::FrameWatch;
 
 /// Above this h2 waits for the socket.
 const OUT_BYTES_MAX: usize = 64 << 10;
+
+/// The least that is read at once.
+const APPETITE_BYTES_MIN: usize = 2 << 10;
 
 /// How long the last bytes may take to leave, and the peer to close its side after them.
 const LINGER: Duration = Duration::from_secs(1);
@@ -132,6 +136,8 @@ struct Inner {
     out_start: usize,
     /// What the socket gave and h2 has not taken.
     input: Option<ReadBuffer>,
+    /// How much is read at once: less while what is read cannot be worked off at once.
+    appetite: usize,
     budget: Budget,
     /// Nothing is read for now.
     input_held: bool,
@@ -143,6 +149,8 @@ struct Inner {
     /// Whether h2 was told to wait for room.
     refused: bool,
     failed: Option<io::ErrorKind>,
+    /// Bytes that came when nobody wanted any more.
+    thrown_away: usize,
 }
 
 impl Cork {
@@ -153,6 +161,7 @@ impl Cork {
             out: Vec::new(),
             out_start: 0,
             input: None,
+            appetite: READ_BYTES,
             budget: Budget::new(),
             input_held: false,
             watch: FrameWatch::new(side, now),
@@ -160,6 +169,7 @@ impl Cork {
             blocked: false,
             refused: false,
             failed: None,
+            thrown_away: 0,
         })))
     }
 
@@ -316,21 +326,15 @@ impl Inner {
     }
 
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.watch.flood().is_some() {
-            // The driver looks after each turn and ends the connection.
-            return Poll::Pending;
-        }
         if self.input_held {
             return Poll::Pending;
         }
-        ready!(self.budget.poll_read(cx));
         let mut buffer = pool::take_read();
-        match self.transport.poll_read(cx, buffer.space()) {
+        match self.transport.poll_read(cx, buffer.space_of(self.appetite)) {
             Poll::Ready(Ok(count)) => {
-                self.budget.has_read(count);
+                self.budget.has_come();
                 self.alive_at = rt::now();
                 buffer.filled(count);
-                self.watch.scan(buffer.unread(), self.alive_at);
                 self.input = Some(buffer);
                 Poll::Ready(Ok(()))
             }
@@ -346,6 +350,34 @@ impl Inner {
         }
     }
 
+    /// Hands over what was read, as much of it as there is room and budget for.
+    fn hand_over(&mut self, buf: &mut ReadBuf<'_>) {
+        let Some(mut input) = self.input.take() else {
+            return;
+        };
+        let unread = input.unread();
+        let (piece, _) = unread
+            .split_at_checked(buf.remaining())
+            .unwrap_or((unread, &[]));
+        let budget = self.budget.read_left();
+        let (count, cost) = self.watch.scan(piece, self.alive_at, budget);
+        buf.put_slice(piece.get(..count).unwrap_or_default());
+        input.consume(count);
+        self.budget.spend_read(cost);
+        if input.unread().is_empty() {
+            self.appetite = (self.appetite * 2).min(READ_BYTES);
+            pool::give_read(input);
+        } else if self.budget.read_left() == 0 {
+            // Many connections may wait at a time, each with what it was too quick to read.
+            if input.consumed() < input.unread().len() {
+                self.appetite = (self.appetite / 2).max(APPETITE_BYTES_MIN);
+            }
+            self.input = Some(pool::shrink_waiting(input));
+        } else {
+            self.input = Some(input);
+        }
+    }
+
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // A socket that fails now has nothing left to lose.
         let flushed = self.failed.is_some() || ready!(self.poll_flush_out(cx)).is_err();
@@ -355,12 +387,15 @@ impl Inner {
         if ready!(self.transport.poll_finish(cx)).is_err() {
             return Poll::Ready(());
         }
-        let mut thrown_away = 0;
         let mut buffer = pool::take_read();
         let poll = loop {
+            if self.budget.poll_read(cx).is_pending() {
+                break Poll::Pending;
+            }
             match self.transport.poll_read(cx, buffer.space()) {
-                Poll::Ready(Ok(count)) if count > 0 && thrown_away < LINGER_BYTES_MAX => {
-                    thrown_away += count;
+                Poll::Ready(Ok(count)) if count > 0 && self.thrown_away < LINGER_BYTES_MAX => {
+                    self.thrown_away += count;
+                    self.budget.spend_read(count);
                 }
                 Poll::Ready(_) => break Poll::Ready(()),
                 Poll::Pending => break Poll::Pending,
@@ -386,24 +421,15 @@ impl AsyncRead for Cork {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let inner = &mut *self.0.borrow_mut();
+        if inner.watch.flood().is_some() {
+            // The driver looks after each turn and ends the connection.
+            return Poll::Pending;
+        }
+        ready!(inner.budget.poll_read(cx));
         if inner.input.is_none() {
             ready!(inner.poll_input(cx))?;
         }
-        let Some(input) = &mut inner.input else {
-            return Poll::Ready(Ok(()));
-        };
-        let unread = input.unread();
-        let (piece, _) = unread
-            .split_at_checked(buf.remaining())
-            .unwrap_or((unread, &[]));
-        buf.put_slice(piece);
-        let count = piece.len();
-        input.consume(count);
-        if input.unread().is_empty()
-            && let Some(input) = inner.input.take()
-        {
-            pool::give_read(input);
-        }
+        inner.hand_over(buf);
         Poll::Ready(Ok(()))
     }
 }

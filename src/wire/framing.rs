@@ -20,6 +20,9 @@ pub const MESSAGE_BYTES_MAX: usize = 104_857_600;
 /// with what has arrived. A prefix alone never makes us allocate its length.
 const GATHER_START_BYTES: usize = 64 << 10;
 
+/// What has this much here gets the rest of its memory at once.
+const GATHER_WHOLE_BYTES: usize = 1 << 20;
+
 /// Writes the prefix of an uncompressed message of `length` bytes.
 ///
 /// # Panics
@@ -106,6 +109,45 @@ impl GatherLimit {
     }
 }
 
+/// What a message counts for against the limit of its connection, as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Held {
+    bytes: usize,
+    limit: Rc<GatherLimit>,
+}
+
+impl Held {
+    fn none(limit: &Rc<GatherLimit>) -> Self {
+        Self {
+            bytes: 0,
+            limit: Rc::clone(limit),
+        }
+    }
+
+    /// Counts more; false when there is no room for it.
+    fn take(&mut self, bytes: usize) -> bool {
+        let fits = self.limit.take(bytes);
+        if fits {
+            self.bytes += bytes;
+        }
+        fits
+    }
+
+    /// Hands over what was counted.
+    fn split(&mut self) -> Self {
+        Self {
+            bytes: std::mem::take(&mut self.bytes),
+            limit: Rc::clone(&self.limit),
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.limit.give_back(self.bytes);
+    }
+}
+
 /// Cuts DATA chunks into messages.
 ///
 /// A message that lies whole in a chunk is a slice of it, without a copy; one that spans chunks is
@@ -118,6 +160,10 @@ pub struct MessageDecoder {
     prefix: [u8; PREFIX_BYTES],
     prefix_length: usize,
     gathering: Option<Gathering>,
+    /// A compressed message that is not whole yet.
+    inflating: Option<Box<gzip::Inflater>>,
+    /// What the message that was given last counts for, until the next one is asked for.
+    held: Option<Held>,
     limit_bytes: usize,
     gather_limit: Rc<GatherLimit>,
     encoding: Encoding,
@@ -134,36 +180,29 @@ struct Gathering {
     body: BytesMut,
     in_chunk: bool,
     /// What of it counts against the limit.
-    held_bytes: usize,
-    limit: Rc<GatherLimit>,
+    held: Held,
 }
 
 impl Gathering {
     /// Adds a piece; false when the connection holds too much.
     fn add(&mut self, piece: &[u8]) -> bool {
-        let held = self.limit.held_bytes.get() + piece.len();
-        if held > self.limit.bytes_max {
+        // Of a chunk all was counted when it was taken.
+        if !self.in_chunk && !self.held.take(piece.len()) {
             return false;
         }
-        self.limit.held_bytes.set(held);
-        self.held_bytes += piece.len();
         let body = &mut self.body;
         if body.capacity() - body.len() < piece.len() {
-            // Doubling, but never past the end of the message.
-            body.reserve(self.missing.min(body.len().max(piece.len())));
+            let more = match body.len() >= GATHER_WHOLE_BYTES {
+                // To move so much would take too long: memory that nobody has touched costs none.
+                true => self.missing,
+                // Doubling, but never past the end of the message.
+                false => self.missing.min(body.len().max(piece.len())),
+            };
+            body.reserve(more);
         }
         body.put_slice(piece);
         self.missing -= piece.len();
         true
-    }
-}
-
-impl Drop for Gathering {
-    fn drop(&mut self) {
-        let held = self.limit.held_bytes.get();
-        self.limit
-            .held_bytes
-            .set(held.saturating_sub(self.held_bytes));
     }
 }
 
@@ -181,6 +220,8 @@ impl MessageDecoder {
             prefix: [0; PREFIX_BYTES],
             prefix_length: 0,
             gathering: None,
+            inflating: None,
+            held: None,
             limit_bytes,
             gather_limit,
             encoding,
@@ -198,7 +239,9 @@ impl MessageDecoder {
         self.chunk = chunk;
     }
 
-    /// The next whole message; `None` when more data is needed.
+    /// The next whole message; `None` when more data is needed, or more time
+    /// ([`is_inflating`](Self::is_inflating)). The message before it counts no longer against the
+    /// limit of the connection.
     ///
     /// # Errors
     /// `RESOURCE_EXHAUSTED` above the limit, `UNIMPLEMENTED` for an unknown compression,
@@ -207,13 +250,28 @@ impl MessageDecoder {
         if let Some(failed) = &self.failed {
             return Err(Status::clone(failed));
         }
+        self.held = None;
         let result = self.advance();
         if let Err(status) = &result {
             self.failed = Some(Box::new(status.clone()));
             self.chunk = Bytes::new();
             self.gathering = None;
+            self.inflating = None;
         }
         result
+    }
+
+    /// Whether the next message is all here and takes more than one go to inflate: ask for it again
+    /// once the core has done other work.
+    #[must_use]
+    pub const fn is_inflating(&self) -> bool {
+        self.inflating.is_some()
+    }
+
+    /// What the message that was given last counts for, for whoever keeps it while asking for the
+    /// next.
+    pub(crate) const fn take_held(&mut self) -> Option<Held> {
+        self.held.take()
     }
 
     /// Checks that the peer did not stop inside a message.
@@ -221,7 +279,10 @@ impl MessageDecoder {
     /// # Errors
     /// `INTERNAL` when it did.
     pub fn finish(&self) -> Result<(), Status> {
-        let inside = self.gathering.is_some() || self.prefix_length > 0 || !self.chunk.is_empty();
+        let inside = self.gathering.is_some()
+            || self.is_inflating()
+            || self.prefix_length > 0
+            || !self.chunk.is_empty();
         if inside && self.failed.is_none() {
             return Err(Status::new(Code::Internal, "unexpected EOF"));
         }
@@ -229,6 +290,9 @@ impl MessageDecoder {
     }
 
     fn advance(&mut self) -> Result<Option<Bytes>, Status> {
+        if self.inflating.is_some() {
+            return self.inflate();
+        }
         if self.gathering.is_some() {
             return self.gather();
         }
@@ -237,9 +301,13 @@ impl MessageDecoder {
         };
         if self.chunk.len() >= length {
             let body = self.chunk.split_to(length);
-            return self.finish_message(compressed, body).map(Some);
+            return self.finish_message(compressed, body, None);
         }
         let in_chunk = length <= CHUNK_BYTES;
+        let mut held = Held::none(&self.gather_limit);
+        if in_chunk && !held.take(length) {
+            return Err(Status::new(Code::ResourceExhausted, GATHER_REFUSAL));
+        }
         let body = match in_chunk {
             true => chunks::take(),
             false => BytesMut::with_capacity(length.min(GATHER_START_BYTES.max(self.chunk.len()))),
@@ -249,8 +317,7 @@ impl MessageDecoder {
             missing: length,
             body,
             in_chunk,
-            held_bytes: 0,
-            limit: Rc::clone(&self.gather_limit),
+            held,
         });
         self.gather()
     }
@@ -330,15 +397,35 @@ impl MessageDecoder {
         if whole.in_chunk {
             chunks::give(std::mem::take(&mut whole.body));
         }
-        self.finish_message(whole.compressed, body).map(Some)
+        self.finish_message(whole.compressed, body, Some(whole.held))
     }
 
-    fn finish_message(&self, compressed: bool, body: Bytes) -> Result<Bytes, Status> {
-        if compressed {
-            gzip::inflate(&body, self.limit_bytes)
-        } else {
-            Ok(body)
+    fn finish_message(
+        &mut self,
+        compressed: bool,
+        body: Bytes,
+        held: Option<Held>,
+    ) -> Result<Option<Bytes>, Status> {
+        if !compressed {
+            self.held = held;
+            return Ok(Some(body));
         }
+        let limit = &self.gather_limit;
+        let inflater = gzip::Inflater::new(body, held, self.limit_bytes, limit)?;
+        self.inflating = Some(Box::new(inflater));
+        self.inflate()
+    }
+
+    fn inflate(&mut self) -> Result<Option<Bytes>, Status> {
+        let Some(inflater) = &mut self.inflating else {
+            return Ok(None);
+        };
+        let whole = inflater.step()?;
+        Ok(whole.map(|(message, held)| {
+            self.inflating = None;
+            self.held = Some(held);
+            message
+        }))
     }
 }
 
@@ -438,28 +525,59 @@ mod tests {
 
     #[test]
     fn incomplete_messages_of_a_connection_share_a_limit() {
-        let limit = GatherLimit::new(1_000);
-        let begin = |bytes: usize| {
-            let mut decoder = MessageDecoder::new(2_000, Rc::clone(&limit), Encoding::Identity);
-            let mut start = BytesMut::from(&prefix(2_000)[..]);
-            start.put_bytes(1, bytes);
-            decoder.push(start.freeze());
-            (decoder.next_message(), decoder)
-        };
-        let (first, decoder) = begin(600);
-        assert_eq!(first, Ok(None));
-        let (second, refused) = begin(600);
-        assert_eq!(second.unwrap_err().code(), Code::ResourceExhausted);
-        drop(refused);
-        assert_eq!(limit.held_bytes(), 600);
-        drop(decoder);
-        assert_eq!(limit.held_bytes(), 0);
-        let mut whole = MessageDecoder::new(600, Rc::clone(&limit), Encoding::Identity);
-        for piece in framed(&[&[1; 600]]).chunks(100) {
-            whole.push(Bytes::copy_from_slice(piece));
-            let _more_or_whole = whole.next_message().unwrap();
+        // One fits into a chunk of memory, and counts as a whole; the other counts as it comes.
+        for (length, limit, counted) in [(2_000, 3_000, 2_000), (200_000, 1_000, 600)] {
+            let limit = GatherLimit::new(limit);
+            let begin = |bytes: usize| {
+                let mut decoder =
+                    MessageDecoder::new(length, Rc::clone(&limit), Encoding::Identity);
+                let mut start = BytesMut::from(&prefix(length)[..]);
+                start.put_bytes(1, bytes);
+                decoder.push(start.freeze());
+                (decoder.next_message(), decoder)
+            };
+            let (first, decoder) = begin(600);
+            assert_eq!(first, Ok(None));
+            let (second, refused) = begin(600);
+            assert_eq!(second.unwrap_err().code(), Code::ResourceExhausted);
+            drop(refused);
+            assert_eq!(limit.held_bytes(), counted);
+            drop(decoder);
+            assert_eq!(limit.held_bytes(), 0);
         }
-        assert_eq!(limit.held_bytes(), 0, "a whole message is its reader's");
+    }
+
+    #[test]
+    fn a_whole_message_counts_until_the_next_one_is_asked_for() {
+        let limit = GatherLimit::new(1_000);
+        let mut decoder = MessageDecoder::new(600, Rc::clone(&limit), Encoding::Identity);
+        let mut gather = || {
+            let mut found = None;
+            for piece in framed(&[&[1; 600]]).chunks(100) {
+                decoder.push(Bytes::copy_from_slice(piece));
+                found = decoder.next_message().unwrap();
+            }
+            assert_eq!(found.unwrap().len(), 600);
+            assert_eq!(limit.held_bytes(), 600);
+            let kept = decoder.take_held();
+            assert_eq!(decoder.next_message(), Ok(None));
+            assert_eq!(
+                limit.held_bytes(),
+                600,
+                "it is kept while the end is waited for"
+            );
+            drop(kept);
+            assert_eq!(limit.held_bytes(), 0);
+        };
+        gather();
+        gather();
+        for piece in framed(&[&[1; 600]]).chunks(100) {
+            decoder.push(Bytes::copy_from_slice(piece));
+            let _more_or_whole = decoder.next_message().unwrap();
+        }
+        assert_eq!(limit.held_bytes(), 600);
+        assert_eq!(decoder.next_message(), Ok(None));
+        assert_eq!(limit.held_bytes(), 0);
     }
 
     #[test]

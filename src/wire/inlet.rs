@@ -6,7 +6,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use h2::RecvStream;
 
-use crate::wire::framing::{Encoding, GatherLimit, MessageDecoder};
+use crate::wire::framing::{Encoding, GatherLimit, Held, MessageDecoder};
+use crate::wire::reactor_turn::ReactorTurn;
 use crate::wire::status::Status;
 
 /// The receiving half of a stream.
@@ -17,6 +18,8 @@ use crate::wire::status::Status;
 pub(crate) struct Inlet {
     stream: RecvStream,
     decoder: MessageDecoder,
+    /// Set while others have their turn and a message is inflated in part.
+    yielding: Option<Box<ReactorTurn>>,
     /// Bytes taken from h2 whose window was not given back.
     unreleased: usize,
     ended: bool,
@@ -36,6 +39,7 @@ impl Inlet {
         Self {
             stream,
             decoder,
+            yielding: None,
             unreleased: 0,
             ended: false,
             lost,
@@ -48,8 +52,16 @@ impl Inlet {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Bytes>, Status>> {
         loop {
+            if let Some(turn) = &mut self.yielding {
+                std::task::ready!(turn.poll(cx));
+                self.yielding = None;
+            }
             if let Some(message) = self.decoder.next_message()? {
                 return Poll::Ready(Ok(Some(message)));
+            }
+            if self.decoder.is_inflating() {
+                self.yielding = Some(Box::default());
+                continue;
             }
             if self.ended {
                 return Poll::Ready(self.decoder.finish().map(|()| None));
@@ -66,8 +78,15 @@ impl Inlet {
     /// The next message among those that have arrived; never waits and keeps no waker.
     pub(crate) fn try_message(&mut self) -> Result<Option<Bytes>, Status> {
         loop {
+            if self.yielding.is_some() {
+                return Ok(None);
+            }
             if let Some(message) = self.decoder.next_message()? {
                 return Ok(Some(message));
+            }
+            if self.decoder.is_inflating() {
+                self.yielding = Some(Box::default());
+                return Ok(None);
             }
             // h2 would keep the waker of a poll that has to wait; so ask only when data is there.
             let in_flight = self.stream.flow_control().used_capacity();
@@ -82,6 +101,11 @@ impl Inlet {
                 Poll::Pending => return Ok(None),
             }
         }
+    }
+
+    /// What the last message counts for, see [`MessageDecoder::take_held`].
+    pub(crate) const fn take_held(&mut self) -> Option<Held> {
+        self.decoder.take_held()
     }
 
     /// Gives the window of everything taken so far back to the sender.

@@ -55,11 +55,27 @@ impl Budget {
         }
     }
 
+    /// So many bytes came, and are worked off with that.
     pub(crate) fn has_read(&mut self, count: usize) {
+        self.has_come();
+        self.spend_read(count);
+    }
+
+    /// Something came; what it costs is told as it is worked off.
+    pub(super) fn has_come(&mut self) {
         if std::mem::take(&mut self.read_dry) {
             self.write_left = part_of(WRITE_BYTES);
         }
-        self.read_left = self.read_left.saturating_sub(count);
+    }
+
+    /// What was read cost so much to work off, in bytes.
+    pub(super) fn spend_read(&mut self, cost: usize) {
+        self.read_left = self.read_left.saturating_sub(cost);
+    }
+
+    /// What may be spent before the reactor has its turn.
+    pub(crate) const fn read_left(&self) -> usize {
+        self.read_left
     }
 
     pub(crate) fn found_nothing(&mut self) {

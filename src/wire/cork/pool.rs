@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 /// One read of the socket.
-const READ_BYTES: usize = 64 << 10;
+pub(super) const READ_BYTES: usize = 64 << 10;
 
 /// What is gathered at most, so that a buffer never grows: 64 KiB, then a frame or two and their
 /// neighbours in h2's own buffer.
@@ -30,9 +30,15 @@ pub(super) struct ReadBuffer {
 }
 
 impl ReadBuffer {
-    /// Where the socket writes: all of it, since buffers are refilled only when empty.
+    /// Where the socket writes: from the front, since buffers are refilled only when empty.
     pub(super) fn space(&mut self) -> &mut [u8] {
         &mut self.bytes
+    }
+
+    /// As [`space`](Self::space), so much at most.
+    pub(super) fn space_of(&mut self, most: usize) -> &mut [u8] {
+        let most = most.min(self.bytes.len());
+        self.bytes.split_at_mut(most).0
     }
 
     pub(super) fn filled(&mut self, count: usize) {
@@ -42,6 +48,11 @@ impl ReadBuffer {
 
     pub(super) fn unread(&self) -> &[u8] {
         self.bytes.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// Bytes that were taken out of it.
+    pub(super) const fn consumed(&self) -> usize {
+        self.start
     }
 
     pub(super) fn consume(&mut self, count: usize) {
@@ -58,7 +69,27 @@ pub(super) fn take_read() -> ReadBuffer {
     })
 }
 
+/// Moves the little that is unread out of a whole buffer, for a connection that has to wait before
+/// it goes on with it.
+pub(super) fn shrink_waiting(buffer: ReadBuffer) -> ReadBuffer {
+    if buffer.unread().len() >= SMALL_BYTES || buffer.bytes.len() != READ_BYTES {
+        return buffer;
+    }
+    let bytes: Box<[u8]> = buffer.unread().into();
+    let small = ReadBuffer {
+        start: 0,
+        end: bytes.len(),
+        bytes,
+    };
+    give_read(buffer);
+    small
+}
+
 pub(super) fn give_read(mut buffer: ReadBuffer) {
+    // One that was shrunk is no whole buffer.
+    if buffer.bytes.len() != READ_BYTES {
+        return;
+    }
     buffer.filled(0);
     READ.with_borrow_mut(|kept| {
         if kept.len() < KEPT_MAX {

@@ -1,46 +1,123 @@
-//! Inflating gzip-compressed messages within a limit.
+//! Inflating gzip-compressed messages within a limit, a slice at a time.
+//!
+//! A kilobyte of gzip may be a megabyte of message, so a message of the largest size comes in a
+//! tenth of a second's work from a client that sent next to nothing. It is inflated in slices, and
+//! the core does other work between them.
+
+use std::rc::Rc;
 
 use bytes::Bytes;
 use flate2::{Decompress, FlushDecompress, Status as Inflated};
 
+use super::{GATHER_REFUSAL, GatherLimit, Held};
 use crate::wire::status::{Code, Status};
 
-/// Inflates a gzip member; the output never grows past the limit, whatever the input promises.
-pub(super) fn inflate(compressed: &[u8], limit_bytes: usize) -> Result<Bytes, Status> {
-    let broken = |reason: &str| {
-        Status::new(
-            Code::Internal,
-            format!("grpc: failed to decompress the received message: {reason}"),
-        )
-    };
-    let mut rest = gzip_body(compressed).ok_or_else(|| broken("gzip: invalid header"))?;
-    let mut inflater = Decompress::new(false);
-    let mut out = Vec::with_capacity(compressed.len().saturating_mul(2).clamp(256, 64 << 10));
-    loop {
-        let before = (inflater.total_in(), out.len());
-        let state = inflater
-            .decompress_vec(rest, &mut out, FlushDecompress::None)
+/// What is inflated in one go: some tens of microseconds.
+const SLICE_BYTES: usize = 64 << 10;
+
+/// One gzip member on its way to be a message.
+#[derive(Debug)]
+pub(super) struct Inflater {
+    compressed: Bytes,
+    /// Where in it the inflater goes on.
+    at: usize,
+    inflater: Decompress,
+    out: Vec<u8>,
+    /// The most that the message may have: what the member says, or the limit.
+    bytes_max: usize,
+    limit_bytes: usize,
+    sum: flate2::Crc,
+    held: Held,
+    /// What the compressed message held, if it was gathered.
+    _source: Option<Held>,
+}
+
+impl Inflater {
+    /// Begins. The output never grows past the limit, whatever the input promises.
+    pub(super) fn new(
+        compressed: Bytes,
+        source: Option<Held>,
+        limit_bytes: usize,
+        limit: &Rc<GatherLimit>,
+    ) -> Result<Self, Status> {
+        let body = gzip_body(&compressed).ok_or_else(|| broken("gzip: invalid header"))?;
+        let at = compressed.len() - body.len();
+        // The length is the last thing that a member says; one that lies is damaged.
+        let said = compressed.last_chunk::<4>().map_or(0, |length| {
+            usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX)
+        });
+        Ok(Self {
+            at,
+            inflater: Decompress::new(false),
+            out: Vec::new(),
+            bytes_max: said.min(limit_bytes),
+            limit_bytes,
+            sum: flate2::Crc::new(),
+            held: Held::none(limit),
+            compressed,
+            _source: source,
+        })
+    }
+
+    /// Inflates another slice: the message and what it holds, once it is whole.
+    pub(super) fn step(&mut self) -> Result<Option<(Bytes, Held)>, Status> {
+        let start = self.out.len();
+        // A byte more than there may be, to see whether there is more.
+        let most = (start + SLICE_BYTES).min(self.bytes_max + 1);
+        if self.out.capacity() == 0 {
+            // Memory of which nothing is touched yet; it never moves.
+            self.out.reserve_exact(self.bytes_max + 1);
+        }
+        if !self.held.take(most - start) {
+            return Err(Status::new(Code::ResourceExhausted, GATHER_REFUSAL));
+        }
+        self.out.resize(most, 0);
+        let rest = self.compressed.get(self.at..).unwrap_or_default();
+        let (_, room) = self.out.split_at_mut(start);
+        let (read, written) = (self.inflater.total_in(), self.inflater.total_out());
+        let state = (self.inflater)
+            .decompress(rest, room, FlushDecompress::None)
             .map_err(|_| broken("flate: corrupt input"))?;
-        if out.len() > limit_bytes {
-            return Err(Status::new(
-                Code::ResourceExhausted,
-                format!("grpc: received message after decompression larger than max {limit_bytes}"),
-            ));
+        let count = |now: u64, before: u64| usize::try_from(now - before).unwrap_or(usize::MAX);
+        let read = count(self.inflater.total_in(), read);
+        let written = count(self.inflater.total_out(), written);
+        self.at += read;
+        self.out.truncate(start + written);
+        self.sum.update(self.out.get(start..).unwrap_or_default());
+        if self.out.len() > self.bytes_max {
+            return Err(self.too_long());
         }
-        let consumed = usize::try_from(inflater.total_in() - before.0).unwrap_or(usize::MAX);
-        rest = rest.get(consumed..).unwrap_or_default();
         if state == Inflated::StreamEnd {
-            break;
+            return self.finish().map(Some);
         }
-        if out.len() == out.capacity() {
-            out.reserve(out.len().min(limit_bytes.saturating_sub(out.len()) + 1));
-        } else if (inflater.total_in(), out.len()) == before {
+        if read == 0 && written == 0 {
             return Err(broken("unexpected EOF"));
         }
+        Ok(None)
     }
-    check_gzip_trailer(rest, &out)
-        .then(|| Bytes::from(out))
-        .ok_or_else(|| broken("gzip: invalid checksum"))
+
+    fn too_long(&self) -> Status {
+        if self.out.len() <= self.limit_bytes {
+            return broken("gzip: invalid checksum");
+        }
+        let limit = self.limit_bytes;
+        let text = format!("grpc: received message after decompression larger than max {limit}");
+        Status::new(Code::ResourceExhausted, text)
+    }
+
+    fn finish(&mut self) -> Result<(Bytes, Held), Status> {
+        let trailer = self.compressed.get(self.at..).unwrap_or_default();
+        let out = std::mem::take(&mut self.out);
+        if !check_gzip_trailer(trailer, &self.sum, out.len()) {
+            return Err(broken("gzip: invalid checksum"));
+        }
+        Ok((Bytes::from(out), self.held.split()))
+    }
+}
+
+fn broken(reason: &str) -> Status {
+    let text = format!("grpc: failed to decompress the received message: {reason}");
+    Status::new(Code::Internal, text)
 }
 
 /// Skips the header of a gzip member (RFC 1952).
@@ -67,16 +144,14 @@ fn gzip_body(member: &[u8]) -> Option<&[u8]> {
     }
 }
 
-fn check_gzip_trailer(trailer: &[u8], out: &[u8]) -> bool {
+fn check_gzip_trailer(trailer: &[u8], sum: &flate2::Crc, length: usize) -> bool {
     let Some((crc, tail)) = trailer.split_first_chunk::<4>() else {
         return false;
     };
-    let Some((length, _)) = tail.split_first_chunk::<4>() else {
+    let Some((said, _)) = tail.split_first_chunk::<4>() else {
         return false;
     };
-    let mut sum = flate2::Crc::new();
-    sum.update(out);
-    let length_matches = u64::from(u32::from_le_bytes(*length)) == out.len() as u64 & 0xffff_ffff;
+    let length_matches = u64::from(u32::from_le_bytes(*said)) == length as u64 & 0xffff_ffff;
     u32::from_le_bytes(*crc) == sum.sum() && length_matches
 }
 
@@ -94,6 +169,47 @@ mod tests {
             .write(Vec::new(), flate2::Compression::fast());
         encoder.write_all(plain).unwrap();
         encoder.finish().unwrap()
+    }
+
+    /// All slices of a member.
+    fn inflate(member: &[u8], limit_bytes: usize) -> Result<Bytes, Status> {
+        let limit = GatherLimit::new(usize::MAX);
+        let member = Bytes::copy_from_slice(member);
+        let mut inflater = Inflater::new(member, None, limit_bytes, &limit)?;
+        loop {
+            let before = inflater.out.len();
+            if let Some((whole, held)) = inflater.step()? {
+                assert!(limit.held_bytes() >= whole.len());
+                drop(held);
+                return Ok(whole);
+            }
+            assert!(
+                inflater.out.len() - before <= SLICE_BYTES,
+                "a slice at a time"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_inflated_counts_against_the_limit() {
+        let bomb = Bytes::from(gzip(&vec![0; 1_000_000]));
+        let limit = GatherLimit::new(1_500_000);
+        let mut first = Inflater::new(bomb.clone(), None, 2_000_000, &limit).unwrap();
+        let (_whole, held) = loop {
+            if let Some(whole) = first.step().unwrap() {
+                break whole;
+            }
+        };
+        let mut second = Inflater::new(bomb, None, 2_000_000, &limit).unwrap();
+        let status = loop {
+            match second.step() {
+                Ok(whole) => assert!(whole.is_none(), "there is no room for it"),
+                Err(status) => break status,
+            }
+        };
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        drop((first, second, held));
+        assert_eq!(limit.held_bytes(), 0);
     }
 
     #[test]

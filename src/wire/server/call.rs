@@ -207,6 +207,11 @@ impl MessageReader {
         let Some(message) = self.message().await? else {
             return Err(Status::new(Code::Internal, NO_REQUEST));
         };
+        // It is in memory while its end is waited for, which may never come.
+        let _held = match &mut self.source {
+            Source::Stream(inlet) => inlet.take_held(),
+            Source::Local(_) => None,
+        };
         if self.message().await?.is_some() {
             return Err(Status::new(Code::Internal, SECOND_REQUEST));
         }

@@ -279,7 +279,7 @@ fn rapid_resets_end_the_connection() {
         let goaway = raw.frame_of(GOAWAY).await.expect("a last word");
         assert_eq!(goaway.code(), ENHANCE_YOUR_CALM);
         eventually("the connection ends", || {
-            label(&pair.ended) == Some("protocol")
+            label(&pair.ended) == Some("flood")
         })
         .await;
         assert!(

@@ -44,7 +44,7 @@ fn server_settings(files: &Files) -> ServerTlsSettings {
 }
 
 fn load(settings: &ServerTlsSettings) -> Arc<ServerTls> {
-    let handshakes = Handshakes::start(16).unwrap();
+    let handshakes = Handshakes::start(16, 1).unwrap();
     Arc::new(ServerTls::load(settings, &handshakes).unwrap())
 }
 

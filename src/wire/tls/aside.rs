@@ -11,7 +11,7 @@
 //! ```
 //!
 //! A handshake has one piece of work under way at most, and handshakes are bounded
-//! ([`Places`](super::places::Places)): so are the queues.
+//! ([`Places`](super::places::Places)): the queues have room for all of them.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -24,6 +24,10 @@ use std::sync::{Arc, mpsc};
 use super::places::{Place, Places};
 use crate::rt::inbox::{InboxSender, inbox};
 use crate::rt::{self, Notify, Queue};
+
+/// Pieces of work that one queue holds at most, however many handshakes are allowed. A handshake
+/// that finds no room is given up.
+const QUEUE_MAX: usize = 65_536;
 
 /// More threads than this gain nothing: they stand back behind the executors.
 const THREADS_MAX: usize = 4;
@@ -47,24 +51,28 @@ struct Inner {
 
 #[derive(Debug)]
 struct Lane {
-    work: mpsc::Sender<Job>,
+    work: mpsc::SyncSender<Job>,
     waiting: Arc<AtomicUsize>,
 }
 
 struct Job(Box<dyn FnOnce() + Send>);
 
 impl Handshakes {
-    /// Starts the threads. On each executor `under_way_max` handshakes may be under way, and one
-    /// at least; further ones wait, within their time.
+    /// Starts the threads. `under_way_max` handshakes may be under way, an equal share of them on
+    /// each of the `executors`, and one at least; further ones wait, within their time.
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(under_way_max: usize) -> io::Result<Self> {
+    pub fn start(under_way_max: usize, executors: usize) -> io::Result<Self> {
+        let share = under_way_max.div_ceil(executors.max(1)).max(1);
+        // Each executor may look through the certificates of its clients besides.
+        let room = share.saturating_add(1).saturating_mul(executors.max(1));
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let lanes = (0..processors.min(THREADS_MAX)).map(Lane::start);
+        let lanes =
+            (0..processors.min(THREADS_MAX)).map(|index| Lane::start(index, room.min(QUEUE_MAX)));
         Ok(Self(Arc::new(Inner {
             lanes: lanes.collect::<io::Result<_>>()?,
-            under_way_max: under_way_max.max(1),
+            under_way_max: share,
         })))
     }
 
@@ -74,7 +82,7 @@ impl Handshakes {
     }
 
     /// Runs `work` on one of the threads; `None` when it panicked. If whoever waits goes, the work
-    /// is done all the same, and its result is dropped there or here.
+    /// is done all the same, and its result is dropped there or here. Fails when the queue is full.
     pub(crate) async fn run<R: Send + 'static>(
         &self,
         work: impl FnOnce() -> R + Send + 'static,
@@ -91,26 +99,28 @@ impl Handshakes {
             drop(result);
             let _executor_has_ended = bell.send(number);
         }));
-        self.submit(job);
+        self.submit(job)?;
         expected.told.wait().await;
         Ok(received.try_recv().ok().flatten())
     }
 
     /// To the thread with the shortest queue.
-    fn submit(&self, job: Job) {
+    fn submit(&self, job: Job) -> io::Result<()> {
         let waiting = |lane: &&Lane| lane.waiting.load(Ordering::Relaxed);
         let Some(lane) = self.0.lanes.iter().min_by_key(waiting) else {
-            return;
+            return Err(io::ErrorKind::NotConnected.into());
         };
         lane.waiting.fetch_add(1, Ordering::Relaxed);
-        // The thread lives as long as this.
-        let _ended = lane.work.send(job);
+        lane.work.try_send(job).map_err(|_refused| {
+            lane.waiting.fetch_sub(1, Ordering::Relaxed);
+            io::Error::new(io::ErrorKind::WouldBlock, "too many handshakes are waiting")
+        })
     }
 }
 
 impl Lane {
-    fn start(index: usize) -> io::Result<Self> {
-        let (work, jobs) = mpsc::channel::<Job>();
+    fn start(index: usize, room: usize) -> io::Result<Self> {
+        let (work, jobs) = mpsc::sync_channel::<Job>(room);
         let waiting = Arc::new(AtomicUsize::new(0));
         let left = waiting.clone();
         std::thread::Builder::new()

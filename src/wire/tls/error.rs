@@ -306,6 +306,25 @@ impl Error {
         }
     }
 
+    /// Whether the peer was turned away for who it is: for its certificate, or for none.
+    #[must_use]
+    pub const fn is_of_certificate(&self) -> bool {
+        matches!(
+            self,
+            Self::Expired { .. }
+                | Self::NotYetValid { .. }
+                | Self::WrongName { .. }
+                | Self::UnknownAuthority { .. }
+                | Self::AuthorityAsPeer { .. }
+                | Self::Revoked { .. }
+                | Self::UnknownRevocation { .. }
+                | Self::StaleRevocations { .. }
+                | Self::WrongPurpose { .. }
+                | Self::BadCertificate { .. }
+                | Self::NoCertificate { .. }
+        )
+    }
+
     /// The kind that an I/O error made of this has.
     pub(crate) fn kind(&self) -> io::ErrorKind {
         match self {

@@ -225,10 +225,11 @@ struct Stepped {
 }
 
 /// Feeds the session with what the peer has said, until its handshake ends.
-fn step(mut session: Box<ServerConnection>, input: Vec<u8>) -> Stepped {
+fn step(mut session: Box<ServerConnection>, mut input: Vec<u8>) -> Stepped {
     let mut sealed = input.as_slice();
     let outcome = feed(&mut session, &mut sealed);
-    let rest = sealed.to_vec();
+    let fed = input.len() - sealed.len();
+    input.drain(..fed);
     let certificate = match (session.is_handshaking(), session.peer_certificates()) {
         (false, Some([own, ..])) => Some(tls::names_of(own)),
         _ => None,
@@ -241,7 +242,7 @@ fn step(mut session: Box<ServerConnection>, input: Vec<u8>) -> Stepped {
             outcome => outcome,
         },
         session,
-        rest,
+        rest: input,
         certificate: certificate.flatten(),
     }
 }

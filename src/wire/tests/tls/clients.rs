@@ -263,7 +263,7 @@ fn revoked_certificates_and_those_no_list_tells_of_are_refused() {
 #[test]
 fn lists_that_hold_none_are_refused_at_the_start() {
     let ca = Authority::new();
-    let handshakes = Handshakes::start(1).unwrap();
+    let handshakes = Handshakes::start(1, 1).unwrap();
     let load = |revocations: Pem| {
         let settings = ServerTlsSettings {
             revocations: Some(revocations),
@@ -430,7 +430,7 @@ fn one_that_stops_half_way_makes_room_for_the_next() {
     on_executor(|| async {
         let ca = Authority::new();
         let settings = server_settings(&ca.issue("broker.test"));
-        let handshakes = Handshakes::start(1).unwrap();
+        let handshakes = Handshakes::start(1, 1).unwrap();
         let server = Arc::new(ServerTls::load(&settings, &handshakes).unwrap());
         let mut stuck = Vec::new();
         for _ in 0..3 {
