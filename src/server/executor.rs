@@ -356,16 +356,23 @@ impl Executor {
                     None => serve(conn, peer, service, wire, control).await,
                     Some(tls) => serve_tls(conn, tls, peer, service, wire, control).await,
                 };
+                if let Ended::Tls(error) = &ended {
+                    endings::record_refused(self.security.audit(), port, peer, error);
+                }
                 self.ended(peer, &ended);
             }
-            Port::Http(port) => {
+            whole @ Port::Http(port) => {
                 // Boxed: a connection of gRPC should not carry the room for it.
                 let tls = self.tls.borrow().as_ref().and_then(|tls| match port {
                     http::Port::Rest => Some(tls.rest.clone()),
                     http::Port::Api => tls.api.clone(),
                 });
                 let serving = http::serve(port, conn, tls, peer, self.http.clone(), control);
-                self.ended_http(peer, &Box::pin(serving).await);
+                let ended = Box::pin(serving).await;
+                if let http::Ended::Tls(error) = &ended {
+                    endings::record_refused(self.security.audit(), whole, peer, error);
+                }
+                self.ended_http(peer, &ended);
             }
         }
         self.connections.borrow_mut().remove(key);

@@ -52,9 +52,8 @@ pub(super) fn load(config: &Config, executors: usize) -> Result<Option<Sources>,
     let Some(settings) = settings(security) else {
         return Ok(None);
     };
-    let share = security.handshakes_max.div_ceil(executors.max(1));
-    let handshakes =
-        Handshakes::start(share).map_err(|error| Failed::new(exit::UNAVAILABLE, &error))?;
+    let handshakes = Handshakes::start(security.handshakes_max, executors)
+        .map_err(|error| Failed::new(exit::UNAVAILABLE, &error))?;
     let seen = Seen::now(security);
     let tls = read(&settings, &handshakes, config.api.tls);
     let tls = tls.map_err(|error| Failed::new(exit::CONFIG, &error))?;

@@ -102,6 +102,30 @@ fn sighup_reads_the_files_too() {
 }
 
 #[test]
+fn a_client_without_a_good_certificate_is_in_the_audit_log() {
+    let pki = Pki::new("the authority");
+    let stranger = Pki::new("another authority");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("audit.log");
+    let audit = format!("audit.log_file={}", file.display());
+    let broker = pki.broker("server", &[&pki.asks(), &audit]);
+    // It believes the broker, and shows what the broker does not believe.
+    let ca = std::fs::read_to_string(pki.path("ca.pem")).unwrap();
+    stranger.write("ca.pem", &ca);
+    let refused = Kept::open(&stranger, broker.address("rest").unwrap(), "client").get();
+    assert!(refused.is_err());
+    let written = poll(PATIENCE, || {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        let line = text.lines().find(|line| line.contains("auth.refused"))?;
+        Some(line.to_owned())
+    });
+    let written = written.unwrap_or_else(|| panic!("{}", broker.log()));
+    assert!(written.contains("\"rest\""), "{written}");
+    assert!(written.contains("from an unknown CA"), "{written}");
+    broker.stop();
+}
+
+#[test]
 fn a_revoked_client_is_told_to_go() {
     let pki = Pki::new("the authority");
     for (name, number) in [("alice", 7), ("bob", 8)] {

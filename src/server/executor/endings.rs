@@ -4,8 +4,14 @@
 //! about that.
 
 use std::cell::Cell;
+use std::net::SocketAddr;
 
+use super::Port;
+use crate::http;
+use crate::model::identity::Proof;
 use crate::rt::Instant;
+use crate::security::audit::{Auditor, Entry};
+use crate::wire::tls;
 
 /// Lines in a second. An executor with more ends than this has no ordinary day.
 const LINES_PER_SECOND: u32 = 10;
@@ -37,6 +43,26 @@ impl Endings {
         }
         may_tell
     }
+}
+
+/// Puts a client that was turned away for its certificate among those who were refused.
+pub(super) fn record_refused(auditor: &Auditor, port: Port, peer: SocketAddr, error: &tls::Error) {
+    if !error.is_of_certificate() {
+        return;
+    }
+    auditor.record(Entry {
+        who: "",
+        proof: Proof::None,
+        client_id: "",
+        peer: Some(peer),
+        what: "auth.refused",
+        target: match port {
+            Port::Grpc => "grpc",
+            Port::Http(http::Port::Rest) => "rest",
+            Port::Http(http::Port::Api) => "api",
+        },
+        outcome: Err(&error.to_string()),
+    });
 }
 
 #[cfg(test)]
