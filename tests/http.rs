@@ -18,6 +18,8 @@ mod api;
 mod api_events;
 #[path = "http/api_monitor.rs"]
 mod api_monitor;
+#[path = "http/api_security.rs"]
+mod api_security;
 #[path = "http/api_sockets.rs"]
 mod api_sockets;
 #[path = "http/broker.rs"]
@@ -47,6 +49,8 @@ mod rest;
 mod rest_errors;
 #[path = "http/rest_queues.rs"]
 mod rest_queues;
+#[path = "http/security.rs"]
+mod security;
 #[path = "http/sockets.rs"]
 mod sockets;
 #[path = "http/sockets_events.rs"]

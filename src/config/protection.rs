@@ -228,11 +228,11 @@ impl Config {
             "rules match parts of names: one for alice is one for malice too",
             "anchor the expressions and set authorization.unanchored = false",
         );
-        let plain = |url: &Option<String>| url.as_deref().is_some_and(|url| is_plain(url));
+        let plain = |url: Option<&str>| url.is_some_and(is_plain);
         let fetched = [
-            authentication.enable && plain(&authentication.jwks_url),
-            authentication.enable && plain(&authentication.oidc_issuer),
-            authorization.enable && plain(&authorization.url),
+            authentication.enable && plain(authentication.jwks_url.as_deref()),
+            authentication.enable && plain(authentication.oidc_issuer.as_deref()),
+            authorization.enable && plain(authorization.url.as_deref()),
         ];
         warn(
             fetched.contains(&true),

@@ -63,13 +63,30 @@ const POST: &str = "OPTIONS, POST";
 
 async fn route(exchange: Exchange) -> Response {
     let method = &exchange.head.method;
-    let reads = method == Method::GET || method == Method::HEAD;
-    let path = exchange.path().to_owned();
-    match &*path {
-        "/api/request" if method == Method::POST => actions::handle(exchange).await,
-        access::LOGIN if method == Method::POST => login::log_in(exchange).await,
-        "/api/logout" if method == Method::POST => login::log_out(&exchange),
-        "/api/request" | access::LOGIN | "/api/logout" => not_allowed(POST),
+    let path = exchange.path();
+    if let Some(allowed) = allowed(path)
+        && !allowed.contains(method)
+    {
+        let reads = allowed.contains(&Method::GET);
+        return not_allowed(if reads { GET } else { POST });
+    }
+    if shows_broker(path) && !may_look(&exchange) {
+        return access::denied();
+    }
+    if (shows_broker(path) || path == access::LOGIN)
+        && let Err(refusal) = access::admit(&exchange)
+    {
+        return *refusal;
+    }
+    answer(exchange).await
+}
+
+/// The methods of a path that takes only these.
+fn allowed(path: &str) -> Option<&'static [Method]> {
+    const READS: &[Method] = &[Method::GET, Method::HEAD];
+    const ACTS: &[Method] = &[Method::POST];
+    match path {
+        "/api/request" | access::LOGIN | "/api/logout" => Some(ACTS),
         "/health"
         | "/ready"
         | "/config"
@@ -82,12 +99,19 @@ async fn route(exchange: Exchange) -> Response {
         | "/api/subscribe/pubsub"
         | "/api/subscribe/cqrs"
         | "/api/stream_queue_messages"
-        | "/api/session"
-            if !reads =>
-        {
-            not_allowed(GET)
-        }
-        path if shows_broker(path) && !may_look(&exchange) => access::denied(),
+        | "/api/session" => Some(READS),
+        _ => None,
+    }
+}
+
+async fn answer(exchange: Exchange) -> Response {
+    let method = &exchange.head.method;
+    let reads = method == Method::GET || method == Method::HEAD;
+    let path = exchange.path().to_owned();
+    match &*path {
+        "/api/request" => actions::handle(exchange).await,
+        access::LOGIN => login::log_in(exchange).await,
+        "/api/logout" => login::log_out(&exchange),
         "/api/session" => login::show(&exchange),
         "/health" => health::health(&exchange).await,
         "/ready" => health::ready(&exchange).await,

@@ -13,7 +13,8 @@ use http::header::AUTHORIZATION;
 use super::exchange::Exchange;
 use crate::model::identity::{Identity, Proof};
 use crate::rt;
-use crate::security::{Credentials, Unauthenticated};
+use crate::security::audit::Entry;
+use crate::security::{Action, Attempt, Credentials, Resource, Unauthenticated};
 use crate::wire::local::LocalClient;
 
 /// Somebody who makes requests.
@@ -113,8 +114,49 @@ impl Exchange {
         }
     }
 
+    /// Counts and writes down that somebody was not recognised.
+    #[cold]
+    pub(crate) fn note_unrecognised(&self, port: &str, why: &str) {
+        self.context
+            .shard
+            .counters
+            .refusals_unauthenticated
+            .increment();
+        self.record("auth.refused", port, Err(why));
+    }
+
+    /// Counts and writes down that somebody may not do something.
+    #[cold]
+    pub(crate) fn note_denied(&self, attempt: &Attempt<'_>, why: &str) {
+        self.context.shard.counters.refusals_denied.increment();
+        let resource = match attempt.resource {
+            Resource::Messages(kind) => kind.name(),
+            Resource::Management => "management",
+        };
+        let action = match attempt.action {
+            Action::Read => "read",
+            Action::Write => "write",
+        };
+        let target = format!("{action} {resource}:{}", attempt.channel);
+        self.record("access.denied", &target, Err(why));
+    }
+
+    /// Writes down what was done, or refused.
+    pub(crate) fn record(&self, what: &str, target: &str, outcome: Result<(), &str>) {
+        let identity = self.caller.as_ref().map(Caller::identity);
+        self.context.security.audit().record(Entry {
+            who: identity.map_or("", |identity| &identity.name),
+            proof: identity.map_or(Proof::None, |identity| identity.proof),
+            client_id: "",
+            peer: Some(self.peer),
+            what,
+            target,
+            outcome,
+        });
+    }
+
     fn shown(&self) -> Shown<'_> {
-        match self.head.headers.get_all(AUTHORIZATION).iter().last() {
+        match self.head.headers.get_all(AUTHORIZATION).iter().next_back() {
             None => Shown::Nothing,
             Some(value) => value.to_str().map_or(Shown::Odd, shown),
         }

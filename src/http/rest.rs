@@ -128,7 +128,7 @@ pub(super) async fn handle(exchange: Exchange) -> Response {
     } else {
         match exchange.recognise() {
             Ok(caller) => routed(route, exchange, caller).await,
-            Err(unrecognised) => turned_away(&unrecognised),
+            Err(unrecognised) => turned_away(&exchange, &unrecognised),
         }
     };
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -153,11 +153,12 @@ async fn routed(route: Option<Route>, mut exchange: Exchange, caller: Caller) ->
 }
 
 /// Answers somebody who was not recognised, whatever it asked for.
-fn turned_away(unrecognised: &Unrecognised) -> Response {
+fn turned_away(exchange: &Exchange, unrecognised: &Unrecognised) -> Response {
     let text = match unrecognised {
         Unrecognised::Header => "invalid authentication header",
         Unrecognised::Refused(Unauthenticated(text)) => text,
     };
+    exchange.note_unrecognised("rest", text);
     let body = Body::full(envelope::failure(text));
     let mut response = envelope::response(StatusCode::UNAUTHORIZED, body);
     let scheme = HeaderValue::from_static("Bearer");

@@ -16,6 +16,7 @@ mod publish;
 mod pump;
 mod queues;
 mod subscription;
+mod turned;
 
 use http::HeaderValue;
 use prost::Message as _;

@@ -8,6 +8,8 @@
 //!      │    └── outgoing         frames of ours, written in one step for each turn
 //!   tungstenite                  frames of the peer: masks, fragments, UTF-8, limits
 //!      │
+//!   pieces                       large frames take the room of what has come of them
+//!      │
 //!   Socket                       the connection, plain or TLS, with its share of turns
 //! ```
 //!
@@ -27,6 +29,7 @@
 
 mod opening;
 mod outgoing;
+mod pieces;
 mod slice;
 mod stream;
 #[cfg(test)]
@@ -126,8 +129,12 @@ impl WebSocket {
         control: ConnectionControl,
     ) -> Self {
         let rest = &config.rest;
+        let memory = match config.limits.connection_memory_bytes {
+            0 => usize::MAX,
+            bytes => bytes,
+        };
         let settings = Settings {
-            message_bytes_max: rest.body_limit.unwrap_or(config.grpc.body_limit),
+            message_bytes_max: config.rest_body_limit().min(memory),
             ping_every: (rest.ping_seconds > 0).then(|| Duration::from_secs(rest.ping_seconds)),
         };
         Self::with_settings(socket, read_ahead, settings, control)
@@ -150,7 +157,7 @@ impl WebSocket {
             .max_message_size(Some(settings.message_bytes_max))
             .max_frame_size(Some(settings.message_bytes_max));
         control.mark_answers_late();
-        let stream = Stream::new(socket);
+        let stream = Stream::new(socket, settings.message_bytes_max);
         Self {
             protocol: tungstenite::protocol::WebSocket::from_raw_socket(
                 stream,

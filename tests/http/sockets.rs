@@ -299,6 +299,45 @@ fn an_event_in_fragments_and_a_large_one_arrive_whole() {
 }
 
 #[test]
+fn large_frames_and_small_ones_keep_their_order() {
+    let broker = HttpBroker::start(1);
+    let mut listener = Socket::events(&broker, "a", "");
+    let mut publisher = Socket::open(&broker, "/send/stream");
+    let large = "x".repeat(3 << 20);
+    for (id, body) in [
+        ("e1", "first"),
+        ("e2", &large),
+        ("e3", "last"),
+        ("e4", &large),
+    ] {
+        publisher.say(&event(id, "a", body));
+    }
+    publisher.say_text(&format!("{{\"EventID\": \"e5\", \"Metadata\": \"{large}\""));
+    for (id, sent) in [
+        ("e1", true),
+        ("e2", true),
+        ("e3", true),
+        ("e4", true),
+        ("e5", false),
+    ] {
+        let result = publisher.hear();
+        if sent {
+            assert_eq!(result["EventID"], id);
+        }
+        assert_eq!(result["Sent"] == true, sent, "{id}");
+    }
+    for id in ["e1", "e2", "e3", "e4"] {
+        let received = listener.hear();
+        assert_eq!(received["EventID"], id);
+        let length = crate::broker::from_base64(&received["Body"]).len();
+        assert_eq!(length > 1 << 20, ["e2", "e4"].contains(&id));
+    }
+    listener.leave();
+    publisher.leave();
+    broker.end();
+}
+
+#[test]
 fn commands_and_queries_come_by_socket_and_are_answered_by_rest() {
     let broker = HttpBroker::start(2);
     for (kind, name) in [(1, "commands"), (2, "queries")] {

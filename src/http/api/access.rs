@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    COOKIE, VARY, WWW_AUTHENTICATE,
+    COOKIE, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
 };
 use http::{HeaderValue, Method, StatusCode};
 
@@ -76,10 +76,12 @@ pub(super) fn check(exchange: &mut Exchange) -> Result<Admitted, Box<Response>> 
     let is_question = exchange.head.method == Method::OPTIONS;
     if asks && !is_question && exchange.path() != LOGIN {
         let caller = recognise(exchange).map_err(|refusal| turn_away(exchange, &refusal))?;
-        if !is_admin(exchange, caller.identity()) {
+        let is_admin = is_admin(exchange, caller.identity());
+        exchange.caller = Some(caller);
+        if !is_admin {
+            exchange.record("access.denied", "api.admin_username", Err(DENIED));
             return Err(Box::new(denied()));
         }
-        exchange.caller = Some(caller);
     } else {
         exchange.caller = Some(Caller::unasked());
     }
@@ -174,14 +176,15 @@ fn turn_away(exchange: &Exchange, unrecognised: &Unrecognised) -> Box<Response> 
     if reads && pages::is_page(exchange.path()) {
         return Box::new(pages::login(exchange));
     }
-    let response = match unrecognised {
+    let text = match unrecognised {
         Unrecognised::Header if exchange.head.headers.contains_key("authorization") => {
-            unauthorised("invalid authentication header")
+            "invalid authentication header"
         }
-        Unrecognised::Header => unauthorised(WHO),
-        Unrecognised::Refused(Unauthenticated(text)) => unauthorised(text),
+        Unrecognised::Header => WHO,
+        Unrecognised::Refused(Unauthenticated(text)) => text,
     };
-    Box::new(response)
+    exchange.note_unrecognised("api", text);
+    Box::new(unauthorised(text))
 }
 
 pub(super) fn unauthorised(error: &str) -> Response {
@@ -227,10 +230,31 @@ pub(super) fn authorise(
         client_id: &client_id,
         channel,
     };
-    exchange
+    let allowed = exchange
         .context
         .security
-        .authorize(caller.identity(), &attempt)
+        .authorize(caller.identity(), &attempt);
+    allowed.inspect_err(|_denied| exchange.note_denied(&attempt, DENIED))
+}
+
+/// Whether who asks has asked too often. Calls of the service are counted there.
+pub(super) fn admit(exchange: &Exchange) -> Result<(), Box<Response>> {
+    let Some(caller) = &exchange.caller else {
+        return Ok(());
+    };
+    let limits = exchange.context.security.limits();
+    let admitted = limits.admit(caller.identity(), exchange.peer.ip(), 0);
+    admitted.map_err(|reached| {
+        exchange.context.shard.counters.refusals_limit.increment();
+        let body = Body::full(envelope::<()>(Err(&reached.to_string())));
+        let mut response = json(StatusCode::TOO_MANY_REQUESTS, body);
+        if let Some(after) = reached.retry_after {
+            // Whole seconds, and never earlier than it helps.
+            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
+        }
+        Box::new(response)
+    })
 }
 
 #[cfg(test)]

@@ -86,9 +86,14 @@ async fn open(exchange: &Exchange, token: Secret) -> Response {
     let identity = match context.security.authenticate(&credentials, now_ns) {
         Ok(identity) if is_known(&identity) => identity,
         Ok(_) => return access::unauthorised("nobody is recognised here at the moment"),
-        Err(Unauthenticated(text)) => return access::unauthorised(&text),
+        Err(Unauthenticated(text)) => {
+            exchange.record("session.login_refused", "", Err(&text));
+            return access::unauthorised(&text);
+        }
     };
     if !access::is_admin(exchange, &identity) {
+        let name = &identity.name;
+        exchange.record("session.login_refused", name, Err(access::DENIED));
         return access::denied();
     }
     let expires = identity.expires_at_ns;
@@ -97,6 +102,7 @@ async fn open(exchange: &Exchange, token: Secret) -> Response {
         let body = Body::full(envelope::<()>(Err("no random numbers are to be had")));
         return json(StatusCode::SERVICE_UNAVAILABLE, body);
     };
+    exchange.record("session.login", &identity.name, Ok(()));
     let seconds = session.ends_at_ns().saturating_sub(now_ns) / NANOSECONDS;
     let caller = Caller::new(identity, None);
     let who = Who {
@@ -111,6 +117,7 @@ async fn open(exchange: &Exchange, token: Secret) -> Response {
 pub(super) fn log_out(exchange: &Exchange) -> Response {
     if let Some(session) = access::session_of(exchange) {
         session.close();
+        exchange.record("session.logout", "", Ok(()));
     }
     let response = json(StatusCode::OK, Body::full(envelope::<()>(Ok(None))));
     with_cookie(exchange, response, "", 0)

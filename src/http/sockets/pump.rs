@@ -7,10 +7,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use prost::Message as _;
 
+use super::turned::{self, Heard, Later, Turned};
 use crate::http::json::{self, JsonMessage};
-use crate::http::websocket::{End, LARGE_BYTES, Message, Slice, WebSocket};
+use crate::http::websocket::{End, LARGE_BYTES, Slice, WebSocket};
 use crate::rt;
 use crate::wire::local::LocalCall;
 use crate::wire::{Alarm, Code, Status};
@@ -22,11 +22,11 @@ const FLAWS_BYTES_MAX: usize = 64 << 10;
 /// How long a call may go on behind a close frame: what the client has sent is worked off.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// What a frame is told that is none of the protocol.
-const NOT_TEXT: &str = "a frame must be a text that holds one JSON object";
-
 /// What clients look for in the text that announces an end by the server.
 const CLOSED_BY_SERVER: &str = "Error 205: connection was closed by server";
+
+/// What only an error of ours can bring about.
+const BROKE_OFF: Status = Status::from_static(Code::Internal, "a message cannot be written");
 
 /// Codes of the close frame.
 const NORMAL: u16 = 1000;
@@ -67,6 +67,8 @@ pub(super) async fn run<D: Dialogue>(socket: WebSocket, call: LocalCall) {
         told: 0,
         flaws: VecDeque::new(),
         flaws_bytes: 0,
+        hearing: None,
+        telling: None,
         text: String::new(),
     };
     let over = std::future::poll_fn(|cx| pump.turn::<D>(cx)).await;
@@ -93,6 +95,10 @@ struct Pump {
     /// Answers of our own, each with the count of those that go before it.
     flaws: VecDeque<(u64, String)>,
     flaws_bytes: usize,
+    /// A large frame that is being read; those behind it wait.
+    hearing: Option<Later<Heard>>,
+    /// A large message that is being written; those behind it wait.
+    telling: Option<Later<String>>,
     /// Room for one text.
     text: String,
 }
@@ -113,7 +119,7 @@ impl Pump {
             let Ok(()) = ready!(self.socket.poll_flush(cx)) else {
                 return Poll::Ready(Over::Client);
             };
-            if self.call.unwritten() > 0 {
+            if self.call.unwritten() > 0 && self.telling.is_none() {
                 self.call.written();
             }
             // There is room again for what was held back, and nobody else would say so.
@@ -131,8 +137,19 @@ impl Pump {
             if self.call.poll_room(cx).is_pending() {
                 return false;
             }
+            if let Some(hearing) = &mut self.hearing {
+                let Poll::Ready(heard) = turned::poll_heard::<D>(hearing, cx) else {
+                    return false;
+                };
+                self.hearing = None;
+                self.heard::<D>(heard);
+                continue;
+            }
             match self.socket.poll_message(cx) {
-                Poll::Ready(Some(frame)) if D::RULES.listens => self.hear::<D>(&frame),
+                Poll::Ready(Some(frame)) if D::RULES.listens => match turned::hear::<D>(frame) {
+                    Turned::Now(heard) => self.heard::<D>(heard),
+                    Turned::Later(later) => self.hearing = Some(later),
+                },
                 Poll::Ready(Some(_)) => {}
                 // At the end there is something to do for the caller.
                 Poll::Ready(None) | Poll::Pending => return false,
@@ -141,29 +158,18 @@ impl Pump {
         true
     }
 
-    fn hear<D: Dialogue>(&mut self, frame: &Message) {
-        let (bytes, said) = match frame {
-            Message::Text(text) => {
-                let bytes = text.as_str().as_bytes();
-                let said = json::decode::<D::Said>(bytes);
-                (bytes, said.map_err(|error| error.to_string()))
-            }
-            Message::Binary(bytes) => (bytes.as_ref(), Err(NOT_TEXT.to_owned())),
-        };
-        match said {
-            Ok(said) => {
+    fn heard<D: Dialogue>(&mut self, heard: Heard) {
+        match heard {
+            Heard::Said(message) => {
                 self.said += 1;
-                self.call.send(said.encode_to_vec().into());
+                self.call.send(message);
             }
-            Err(flaw) => {
-                if let Some(answer) = D::flaw(bytes, flaw) {
-                    let before = if D::RULES.answers_each { self.said } else { 0 };
-                    let mut text = String::new();
-                    json::encode(&answer, &mut text);
-                    self.flaws_bytes += text.len();
-                    self.flaws.push_back((before, text));
-                }
+            Heard::Flaw(Some(text)) => {
+                let before = if D::RULES.answers_each { self.said } else { 0 };
+                self.flaws_bytes += text.len();
+                self.flaws.push_back((before, text));
             }
+            Heard::Flaw(None) => {}
         }
     }
 
@@ -174,6 +180,15 @@ impl Pump {
             match self.socket.poll_room(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) | Poll::Pending => return Poll::Ready(Told::NoRoom),
+            }
+            if let Some(telling) = &mut self.telling {
+                let text = ready!(telling.poll(cx));
+                self.telling = None;
+                let Some(text) = text else {
+                    return Poll::Ready(Told::Ended(Err(BROKE_OFF)));
+                };
+                let _ended_or_not = self.socket.send_text(text);
+                continue;
             }
             if let Some(text) = self.due_flaw() {
                 let _ended_or_not = self.socket.send_text(text);
@@ -197,15 +212,15 @@ impl Pump {
     }
 
     fn say<D: Dialogue>(&mut self, message: Bytes) {
-        let told = match D::Told::decode(message) {
-            Ok(told) => told,
-            Err(error) => {
-                debug_assert!(false, "the service says what it can read: {error}");
-                return;
-            }
-        };
+        self.telling = turned::tell_later::<D>(&message);
+        if self.telling.is_some() {
+            return;
+        }
         self.text.clear();
-        json::encode(&told, &mut self.text);
+        turned::tell_at_once::<D>(message, &mut self.text);
+        if self.text.is_empty() {
+            return;
+        }
         let _ended_or_not = if self.text.len() < LARGE_BYTES {
             self.socket.send_str(&self.text)
         } else {

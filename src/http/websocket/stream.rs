@@ -4,7 +4,10 @@ use std::io::{self, Read, Write};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use bytes::{Buf as _, Bytes};
+
 use super::outgoing::Outgoing;
+use super::pieces::Pieces;
 use crate::http::socket::Socket;
 use crate::rt::{self, Instant};
 
@@ -22,6 +25,10 @@ const DOUBTED: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Stream {
     socket: Socket,
+    /// What comes is cut here.
+    pieces: Pieces,
+    /// Cut and not read yet.
+    cut: Bytes,
     /// What waits for the peer.
     pub(super) out: Outgoing,
     /// When the peer last gave a sign of life.
@@ -35,9 +42,11 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(socket: Socket) -> Self {
+    pub(super) fn new(socket: Socket, frame_bytes_max: usize) -> Self {
         Self {
             socket,
+            pieces: Pieces::new(frame_bytes_max),
+            cut: Bytes::new(),
             out: Outgoing::default(),
             alive_at: rt::now(),
             waker: Waker::noop().clone(),
@@ -109,14 +118,25 @@ impl Stream {
 
 impl Read for Stream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let mut cx = Context::from_waker(&self.waker);
-        match self.socket.poll_read(&mut cx, buf) {
-            Poll::Ready(read) => {
-                self.alive_at = rt::now();
-                read
+        while self.cut.is_empty() {
+            let mut cx = Context::from_waker(&self.waker);
+            let count = match self.socket.poll_read(&mut cx, buf) {
+                Poll::Ready(read) => {
+                    self.alive_at = rt::now();
+                    read?
+                }
+                Poll::Pending => return Err(io::ErrorKind::WouldBlock.into()),
+            };
+            match self.pieces.take(buf.get(..count).unwrap_or_default()) {
+                None => return Ok(count),
+                // A head that has not come whole is kept back: there may be nothing to read yet.
+                Some(cut) => self.cut = cut.into(),
             }
-            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
         }
+        let count = buf.len().min(self.cut.len());
+        let (room, _) = buf.split_at_mut(count);
+        self.cut.copy_to_slice(room);
+        Ok(count)
     }
 }
 
