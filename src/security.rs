@@ -280,7 +280,9 @@ impl Security {
     /// [`Denied::Policy`].
     pub fn authorize(&self, identity: &Identity, attempt: &Attempt<'_>) -> Result<(), Denied> {
         match &self.rules.borrow().authorization {
-            Some(policy) if !self.decisions.allows(policy, identity, attempt) => Err(Denied::Policy),
+            Some(policy) if !self.decisions.allows(policy, identity, attempt) => {
+                Err(Denied::Policy)
+            }
             _ => Ok(()),
         }
     }

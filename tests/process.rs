@@ -19,6 +19,8 @@ mod damage;
 mod dead;
 #[path = "process/demo.rs"]
 mod demo;
+#[path = "process/encrypted.rs"]
+mod encrypted;
 #[path = "process/full_disk.rs"]
 mod full_disk;
 #[path = "process/killed.rs"]

@@ -10,6 +10,8 @@
     reason = "files are damaged by hand; a broken assumption is a failed test"
 )]
 
+#[path = "store/encrypted.rs"]
+mod encrypted;
 #[path = "store/maker.rs"]
 mod maker;
 #[path = "store/queues.rs"]

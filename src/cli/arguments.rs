@@ -188,6 +188,9 @@ pub(super) enum StoreTask {
         #[arg(long)]
         to: Option<u64>,
     },
+    /// Wrap the keys of an encrypted store with the first of the master keys that are given
+    #[command(after_help = examples::STORE_REWRAP)]
+    Rewrap,
     /// Rewrite it into another number of logs; needs as much free space as it has live data
     #[command(after_help = examples::STORE_RESHARD)]
     Reshard {

@@ -59,6 +59,11 @@ EXAMPLES
   ringmq store dump --channel audit --from 1 --to 10
   ringmq store dump --channel orders --kind queues | jq -r .id";
 
+pub(super) const STORE_REWRAP: &str = "\
+EXAMPLES
+  ringmq store rewrap --set store.encryption.key_file=/etc/ringmq/store.keys \\
+    --set store.encryption.enable=true";
+
 pub(super) const STORE_RESHARD: &str = "\
 EXAMPLES
   ringmq store reshard --logs 8 --data /var/lib/ringmq";

@@ -6,13 +6,14 @@
 //!
 //! ```text
 //! survey: which files ─► walk: frames and damage of a segment ─► state: what the records say
-//!                          └─► info, verify, dump, reshard
+//!                          └─► info, verify, dump, reshard, rewrap
 //! ```
 
 mod dump;
 mod info;
 mod present;
 mod reshard;
+mod rewrap;
 mod state;
 mod survey;
 mod verify;
@@ -144,6 +145,11 @@ fn perform(config: &Config, task: &StoreTask) -> Result<Verdict, Error> {
                 sequences: *from..=to.unwrap_or(u64::MAX),
             };
             dump::write(&opened, &wanted, &mut io::stdout().lock())
+        }
+        StoreTask::Rewrap => {
+            let done = rewrap::run(&opened)?;
+            answer(&done.to_string());
+            Ok(Verdict::Sound)
         }
         StoreTask::Reshard { logs } => {
             let done = reshard::run(&opened, *logs)?;

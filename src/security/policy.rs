@@ -3,7 +3,7 @@
 //! ```text
 //!   [ {"ClientID": "billing-.*", "Channel": "orders\\..*", "Queues": true, "Read": true},
 //!     {"Roles": ["auditor"], "Channel": ".*", "EventsStore": true, "Read": true},
-//!     {"ClientID": ".*", "Channel": "orders\\.secret", "Queues": true, "Read": true, "Deny": true} ]
+//!     {"ClientID": ".*", "Channel": "orders\\.x", "Queues": true, "Read": true, "Deny": true} ]
 //! ```
 //!
 //! A rule is about some kinds of channels (or the broker's management), about reading, writing or
@@ -29,6 +29,7 @@ mod reader;
 mod tests;
 mod wildcard;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::{Action, Attempt, Resource};
@@ -366,19 +367,24 @@ fn decide_wildcard(
             return Ok(Decision::Denied { rule, example });
         }
     }
+    // Mostly one rule covers it all, whatever others there are.
+    for rule in allowing.iter().filter(|rule| rule.channel.is_many()) {
+        if cover::uncovered(wildcard, &[&*rule.channel], &mut work)?.is_none() {
+            return Ok(Decision::Allowed(vec![rule.id()]));
+        }
+    }
     // Rules that hold nothing of it need not be followed.
-    let mut parts: Vec<&Rule> = Vec::new();
+    let (mut parts, mut seen) = (Vec::new(), HashSet::new());
     for rule in allowing {
-        let is_new = |part: &&Rule| !Arc::ptr_eq(&part.channel, &rule.channel);
-        if parts.iter().all(is_new) && cover::overlap(wildcard, &rule.channel, &mut work)?.is_some()
-        {
+        let is_new = seen.insert(Arc::as_ptr(&rule.channel));
+        if is_new && cover::overlap(wildcard, &rule.channel, &mut work)?.is_some() {
             parts.push(*rule);
         }
     }
-    let rules = parts.iter().map(|rule| rule.id()).collect();
     if parts.is_empty() {
         return Ok(Decision::NoRule);
     }
+    let rules = parts.iter().map(|rule| rule.id()).collect();
     let languages: Vec<&Language> = parts.iter().map(|rule| &*rule.channel).collect();
     Ok(match cover::uncovered(wildcard, &languages, &mut work)? {
         None => Decision::Allowed(rules),

@@ -88,8 +88,10 @@ impl Sources {
             return None;
         }
         let security = self.security.clone();
+        let is_told = self.refused.is_some() && self.refused == Some(Seen::now(&security));
         let changed = match self.read_again(&security) {
             Ok(changed) => changed,
+            Err(_) if is_told => None,
             Err(error) => {
                 tracing::error!(%error, "the certificate is not replaced; the one before stays");
                 None
@@ -99,11 +101,10 @@ impl Sources {
         changed.map(|again| self.replace(again))
     }
 
-    /// Reads everything anew, by these settings. `None`: nothing has changed, or what has was told
-    /// of before.
+    /// Reads everything anew, by these settings. `None`: nothing has changed.
     ///
     /// # Errors
-    /// What is wrong with it; told of once for the same files.
+    /// What is wrong with it.
     pub(super) fn read_again(
         &mut self,
         security: &Security,
@@ -112,9 +113,6 @@ impl Sources {
         let seen = Seen::now(security);
         if seen == self.seen {
             self.refused = None;
-            return Ok(None);
-        }
-        if self.refused.as_ref() == Some(&seen) {
             return Ok(None);
         }
         let Some(settings) = settings(security) else {

@@ -11,7 +11,8 @@ use crate::program::{Ended, program, run};
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
 const POLICY: &str = r#"[
-  {"ClientID": "billing-.*", "Channel": "orders\\..*", "Queues": true, "Events": true, "Read": true},
+  {"ClientID": "billing-.*", "Channel": "orders\\..*",
+   "Queues": true, "Events": true, "Read": true},
   {"ClientID": ".*", "Channel": "orders\\.secret", "Events": true, "Read": true, "Deny": true}
 ]"#;
 
@@ -45,7 +46,7 @@ fn a_decision_is_explained_and_is_the_exit_code() {
     );
     let (code, told) = ask("events:orders.*");
     assert_eq!(code, Some(1), "{told}");
-    assert!(told.contains(":3:3) denies orders.secret"), "{told}");
+    assert!(told.contains(":4:3) denies orders.secret"), "{told}");
 
     fs::write(path, "[\n {\"ClientID\": \"a\", \"Channel\": \"a(\"}]").unwrap();
     let bad = ended(&["auth", "check", "--policy", path]);

@@ -12,7 +12,7 @@ use ringmq::engine::stored::{Limits, NewMessage, Slots, StoredKind};
 use ringmq_storage::fs::Fs;
 use ringmq_storage::log::{Log, Options};
 use ringmq_storage::record::queue::{MoveId, QueueHead};
-use ringmq_storage::sim::{Random, SimFs};
+use ringmq_storage::sim::{Keys, Random, SimFs};
 use ringmq_storage::{ChannelKey, Position, SegmentId, Sequence, SlotId};
 
 use super::habits;
@@ -112,6 +112,7 @@ pub(crate) struct World {
     pub(crate) random: Random,
     pub(crate) fs: SimFs,
     options: Options,
+    keys: Keys,
     slots: Vec<SlotId>,
     pub(crate) now_ns: u64,
     pub(crate) fates: BTreeMap<u64, Fate>,
@@ -140,6 +141,7 @@ impl World {
         Self {
             fs: SimFs::new(seed),
             options,
+            keys: Keys::new(seed),
             slots,
             now_ns: 1_700_000_000_000 * MS,
             fates: BTreeMap::new(),
@@ -185,6 +187,7 @@ impl World {
         }
         let mut slots = Slots::new(self.slots.iter().copied());
         let fs: Arc<dyn Fs> = Arc::new(self.fs.clone());
+        self.options.keyring = self.keys.next_opening();
         let opened = Log::open(fs, self.options.clone(), &mut slots);
         let opened = opened.map_err(|error| format!("opening: {error}"))?;
         let report = &opened.report;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ringmq::engine::stored::{NewMessage, Slots, StoreRefusal, StoredKind};
 use ringmq_storage::fs::Fs;
 use ringmq_storage::log::{Log, Options, Refused};
-use ringmq_storage::sim::{Random, SimFs};
+use ringmq_storage::sim::{Keys, Random, SimFs};
 use ringmq_storage::{Sequence, SlotId};
 
 use super::broker::Broker;
@@ -26,6 +26,7 @@ pub(crate) struct World {
     pub(crate) random: Random,
     pub(crate) fs: SimFs,
     options: Options,
+    keys: Keys,
     pub(crate) habits: Habits,
     pub(crate) mode: Mode,
     pub(crate) now_ns: u64,
@@ -131,6 +132,7 @@ impl World {
         Self {
             fs: SimFs::new(seed),
             options,
+            keys: Keys::new(seed),
             mode,
             now_ns: 1_700_000_000_000_000_000,
             deeds: Deeds::default(),
@@ -184,6 +186,7 @@ impl World {
             self.fs.stop_after(changes);
             let mut slots = Slots::new(self.habits.slots.iter().copied());
             let fs: Arc<dyn Fs> = Arc::new(self.fs.clone());
+            self.options.keyring = self.keys.next_opening();
             let opened = Log::open(fs, self.options.clone(), &mut slots).map(drop);
             if let Err(error) = opened
                 && !self.fs.is_stopped()
@@ -195,6 +198,7 @@ impl World {
         }
         let mut slots = Slots::new(self.habits.slots.iter().copied());
         let fs: Arc<dyn Fs> = Arc::new(self.fs.clone());
+        self.options.keyring = self.keys.next_opening();
         let opened = Log::open(fs, self.options.clone(), &mut slots);
         let opened = opened.map_err(|error| format!("opening: {error}"))?;
         let report = &opened.report;

@@ -9,6 +9,7 @@ use prost::Message;
 use ringmq::engine::queues::{MESSAGE_ENCODING, SettleReason};
 use ringmq::engine::stored::{CursorOwner, Limits, NewMessage, Slots, StoredKind};
 use ringmq_proto::kubemq::{EventReceive, QueueMessage};
+use ringmq_storage::cipher::Keyring;
 use ringmq_storage::fs::{Fs, RealFs};
 use ringmq_storage::layout::Layout;
 use ringmq_storage::log::{Carry, JobOutcome, Log, Options, ReadCursor, Refused};
@@ -31,7 +32,7 @@ pub(crate) struct Maker {
 
 impl Maker {
     /// Makes or opens the store in a directory; a new one gets so many logs.
-    pub(crate) fn open(path: &Path, log_count: u16) -> Self {
+    pub(crate) fn open(path: &Path, log_count: u16, keyring: &Keyring) -> Self {
         let store = Store::open(path, ringmq_storage::Options { create: true }).unwrap();
         let fs: Arc<dyn Fs> = Arc::new(RealFs);
         let layout = Layout::read(&*fs, path).unwrap().unwrap_or_else(|| {
@@ -42,7 +43,7 @@ impl Maker {
             layout.replace(&*fs, path).unwrap();
             layout
         });
-        let logs = (0..layout.log_count).map(|log| open_log(&store, &fs, layout, log));
+        let logs = (0..layout.log_count).map(|log| open_log(&store, &fs, layout, (log, keyring)));
         let logs = logs.collect();
         Self {
             store,
@@ -245,7 +246,12 @@ impl Maker {
     }
 }
 
-fn open_log(store: &Store, fs: &Arc<dyn Fs>, layout: Layout, log: u16) -> (Log, Slots) {
+fn open_log(
+    store: &Store,
+    fs: &Arc<dyn Fs>,
+    layout: Layout,
+    (log, keyring): (u16, &Keyring),
+) -> (Log, Slots) {
     let slots = SlotId::all().filter(|slot| slot.index() % layout.log_count == log);
     let options = Options {
         store: store.id(),
@@ -259,7 +265,7 @@ fn open_log(store: &Store, fs: &Arc<dyn Fs>, layout: Layout, log: u16) -> (Log, 
         free_bytes_min: 0,
         reserve_bytes: 64 << 10,
         checkpoint_every_bytes: u64::MAX,
-        keyring: ringmq_storage::cipher::Keyring::default(),
+        keyring: keyring.clone(),
         mutations: ringmq_storage::log::Mutations::default(),
     };
     let mut slots = Slots::new(options.slots.iter().copied());
@@ -298,6 +304,10 @@ fn work(fs: &dyn Fs, log: &mut Log) {
 /// A directory with a store, and what the tools say of it.
 pub(crate) struct World {
     pub(crate) directory: TempDir,
+    /// Master keys, as they are written down; none: the store is plain.
+    pub(crate) keys: String,
+    /// With the keys what was encrypted is read, and nothing new is encrypted.
+    pub(crate) reading_only: bool,
 }
 
 /// What a tool ended with.
@@ -310,7 +320,11 @@ pub(crate) struct Told {
 impl World {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        Self { directory }
+        Self {
+            directory,
+            keys: String::new(),
+            reading_only: false,
+        }
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -318,7 +332,11 @@ impl World {
     }
 
     pub(crate) fn maker(&self, log_count: u16) -> Maker {
-        Maker::open(&self.path(), log_count)
+        let keyring = match &*self.keys {
+            "" => Keyring::default(),
+            keys => Keyring::parse(keys).unwrap(),
+        };
+        Maker::open(&self.path(), log_count, &keyring)
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Told {
@@ -328,6 +346,11 @@ impl World {
             .env("HOST", "node-1")
             .arg("--data")
             .arg(self.path());
+        if !self.keys.is_empty() {
+            command.env("STORE_ENCRYPTION_KEY", &self.keys);
+            let enable = if self.reading_only { "false" } else { "true" };
+            command.env("STORE_ENCRYPTION_ENABLE", enable);
+        }
         let segments = ["--set", "store.segment_bytes=4MiB"];
         let Output {
             status,

@@ -1,6 +1,6 @@
 //! `reshard`: another number of logs, the same store.
 
-use crate::maker::{Maker, World};
+use crate::maker::World;
 
 const CHANNELS: usize = 24;
 
@@ -79,7 +79,7 @@ fn rewritten_store_goes_on() {
     assert_eq!(maker.publish("new", b"first"), 1);
     drop(maker);
     assert!(world.sound(&["verify"]).starts_with("sound"));
-    let mut maker = Maker::open(&world.path(), 0);
+    let mut maker = world.maker(0);
     assert_eq!(maker.kept(&channel(0)), (4, 31));
     drop(maker);
     world.sound(&["reshard", "--logs", "2"]);

@@ -31,7 +31,7 @@ fn showing(pki: &Pki, name: &str) -> [String; 4] {
 }
 
 /// The broker ends connections that never speak HTTP/2, here soon.
-const SOON: &str = "grpc.handshake_timeout_seconds=1";
+const SOON: &str = "grpc.handshake_timeout_seconds=3";
 
 #[test]
 fn faults_of_a_clients_certificate_are_told_by_their_alerts() {

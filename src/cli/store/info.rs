@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use ringmq_storage::cipher::KeyId;
 use ringmq_storage::record::record_len;
 use ringmq_storage::{ChannelKey, Position, SegmentId};
 use serde::Serialize;
 
 use super::present::Present;
 use super::state::{LogState, replay};
-use super::survey::{Head, LogFiles, SegmentFile, survey};
+use super::survey::{Head, LogFiles, SegmentFile, Survey, survey};
 use super::walk::{GO_ON, messages, walk};
 use super::{Error, Opened, Verdict, text};
 use crate::engine::stored::{CursorOwner, StoredKind};
@@ -24,11 +25,20 @@ pub(super) struct Report {
     layout_generation: Option<u32>,
     bytes: u64,
     live_bytes: u64,
+    /// Master keys that are needed to read it; a segment or a checkpoint without one is plain.
+    keys: Vec<KeyUse>,
     logs: Vec<Log>,
     channels: Vec<Channel>,
     positions: Vec<Cursor>,
     /// Damaged ranges and slots; `ringmq store verify` has them.
     damaged: usize,
+}
+
+#[derive(Serialize)]
+struct KeyUse {
+    key: String,
+    segments: usize,
+    checkpoints: usize,
 }
 
 #[derive(Serialize)]
@@ -94,6 +104,7 @@ pub(super) fn collect(opened: &Opened) -> Result<Report, Error> {
         layout_generation: survey.layout.map(|layout| layout.generation),
         bytes: survey.logs.iter().map(|files| files.bytes).sum(),
         live_bytes: 0,
+        keys: key_uses(&survey),
         logs: Vec::new(),
         channels: Vec::new(),
         positions: Vec::new(),
@@ -133,6 +144,29 @@ pub(super) fn collect(opened: &Opened) -> Result<Report, Error> {
         .channels
         .sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
     Ok(report)
+}
+
+/// How many files need which master key.
+fn key_uses(survey: &Survey) -> Vec<KeyUse> {
+    let mut uses: BTreeMap<KeyId, (usize, usize)> = BTreeMap::new();
+    for files in &survey.logs {
+        for (file, _) in files.used() {
+            if let Some(key) = file.cipher.key().and_then(|key| key.master()) {
+                uses.entry(key).or_default().0 += 1;
+            }
+        }
+        for key in files.checkpoints.iter().filter_map(|file| file.key) {
+            uses.entry(key).or_default().1 += 1;
+        }
+    }
+    let uses = uses
+        .into_iter()
+        .map(|(key, (segments, checkpoints))| KeyUse {
+            key: key.to_string(),
+            segments,
+            checkpoints,
+        });
+    uses.collect()
 }
 
 fn segments(files: &LogFiles, live: &Live) -> Vec<Segment> {
@@ -225,6 +259,14 @@ impl Report {
         }
         let (all, live) = (text::bytes(self.bytes), text::bytes(self.live_bytes));
         line("size", &format!("{all} on disk, {live} in kept messages"));
+        for used in &self.keys {
+            let (segments, checkpoints) = (used.segments, used.checkpoints);
+            let what = format!(
+                "{}, {segments} segments, {checkpoints} checkpoints",
+                used.key
+            );
+            line("key", &what);
+        }
         if self.damaged > 0 {
             line(
                 "damage",

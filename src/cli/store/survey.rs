@@ -58,6 +58,8 @@ pub(super) struct CheckpointFile {
     pub(super) number: u64,
     pub(super) path: PathBuf,
     pub(super) content: Result<Checkpoint, String>,
+    /// The master key that it needs.
+    pub(super) key: Option<KeyId>,
 }
 
 impl LogFiles {
@@ -177,6 +179,7 @@ fn add_file(
                 number,
                 path,
                 content: content.map_err(|bad| bad.to_string()),
+                key: Checkpoint::master_key(&bytes).ok().flatten(),
             });
         }
         // Without meaning, and removed when a broker opens the log.

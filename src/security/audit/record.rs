@@ -203,7 +203,12 @@ mod tests {
         Record::of(&entry, 1_795_219_200_250_000_000).write(None, 0, &mut chain, &mut out);
         let zeros = "0".repeat(64);
         let expected = format!(
-            r#"{{"n":1,"time":"2026-11-21T00:00:00.250Z","what":"channel.purge","outcome":"done","who":"alice","proof":"api_key","client_id":"a-1","peer":"10.0.0.1:4000","target":"queues:orders","previous":"{zeros}"}}"#
+            concat!(
+                r#"{{"n":1,"time":"2026-11-21T00:00:00.250Z","what":"channel.purge","#,
+                r#""outcome":"done","who":"alice","proof":"api_key","client_id":"a-1","#,
+                r#""peer":"10.0.0.1:4000","target":"queues:orders","previous":"{}"}}"#,
+            ),
+            zeros
         );
         assert_eq!(String::from_utf8(out).unwrap(), format!("{expected}\n"));
     }

@@ -91,8 +91,8 @@ impl fmt::Display for Flaw {
 }
 
 impl Verifier {
-    /// Begins without having read anything. `noted` is the hash of a line that was written down earlier: when it is not found,
-    /// lines were cut off.
+    /// Begins without having read anything. `noted` is the hash of a line that was written down
+    /// earlier: when it is not found, lines were cut off.
     #[must_use]
     pub fn new(noted: Option<Hash>) -> Self {
         Self {

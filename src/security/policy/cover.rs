@@ -16,8 +16,8 @@ use super::wildcard::{Reading, Wildcard};
 use crate::model::name::CHANNEL_BYTES_MAX;
 
 /// Bytes that the wildcard and all languages together read for one decision: that is what an
-/// executor spends, at most, on what a subscriber has made up. A millisecond, about.
-const WORK_MAX: usize = 50_000;
+/// executor spends, at most, on what a subscriber has made up. Some milliseconds at the worst.
+const WORK_MAX: usize = 100_000;
 
 /// The question cannot be answered within the bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -99,6 +99,11 @@ impl Language {
         self.accepts(state)
     }
 
+    /// Whether it may hold more than one text.
+    pub(super) const fn is_many(&self) -> bool {
+        matches!(self, Self::Automaton(_))
+    }
+
     /// Where reading begins.
     pub(super) fn start(&self) -> State {
         match self {

@@ -63,8 +63,8 @@ impl Segment {
         }
     }
 
-    /// Whether an offset lies in a range that is passed over; where what is passed over ends: ranges
-    /// may follow each other without a gap.
+    /// Whether an offset lies in a range that is passed over; where what is passed over ends, since
+    /// ranges may follow each other without a gap.
     pub(in crate::log) fn skip_at(&self, offset: u32) -> Option<u32> {
         let at = self.skipped.partition_point(|range| range.end <= offset);
         let mut ranges = self.skipped.get(at..)?.iter();

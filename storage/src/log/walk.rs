@@ -227,7 +227,8 @@ impl<'a> Walk<'a> {
 }
 
 /// Where in `bytes` something lies that may be a frame's header: aligned, of a kind that exists,
-/// with no flags but the one that there is. Zeros, the most of what is looked at, are passed over fast.
+/// with no flags but the one that there is. Zeros, the most of what is looked at, are passed over
+/// fast.
 fn candidate(bytes: &[u8]) -> Option<usize> {
     let mut ahead = 0;
     for word in bytes.chunks_exact(8) {
