@@ -34,10 +34,10 @@ import broker
 from broker import BINARIES, Broker, cell, pinned
 
 BROKER_CPU, LOAD_CPU = 0, 1
-ROUTE = "".join(f"overload.{number};" for number in range(39))
+ROUTES = [{"Key": "overload.*", "Routes": ";".join(f"events:overload.{number}" for number in range(40))}]
 WORKS = {
     "processor": {
-        "arguments": ["--pattern", "events", "--channel-prefix", ROUTE + "overload", "--size", "64"],
+        "arguments": ["--pattern", "events", "--channel-prefix", "route:overload", "--size", "64"],
         "methods": ["SendEvent"],
         "window": 512,
     },
@@ -223,7 +223,7 @@ def main():
             for name, binary in builds.items():
                 with tempfile.TemporaryDirectory(dir=".") as folder:
                     broker.BROKER = binary
-                    server = Broker(folder, BROKER_CPU, 1, ["--log-level", "error"])
+                    server = Broker(folder, BROKER_CPU, 1, ["--log-level", "error", "--set", f"routing.data={json.dumps(ROUTES)}", "--set", "routing.enable=true"])
                     one = one_round(server, work, arguments.seconds)
                     server.end()
                 rounds[name].append(figures(one))

@@ -219,7 +219,8 @@ pub(super) struct Stored {
     pub(super) probes: RefCell<Slab<probe::Question>>,
     /// Bytes of this core's publishers that wait for their commit.
     pub(super) inflight: Cell<usize>,
-    pub(super) room: RefCell<VecDeque<Waker>>,
+    /// Those who wait at the door, in order.
+    pub(super) room: RefCell<VecDeque<Rc<Waiter>>>,
 }
 
 impl Stored {
@@ -321,13 +322,46 @@ impl Stored {
         policy
     }
 
-    /// Gives back what a message held, and lets those that wait try again.
-    pub(super) fn release(&self, bytes: usize) {
-        self.inflight.set(self.inflight.get().saturating_sub(bytes));
-        if !self.room.borrow().is_empty() {
-            let waiters = std::mem::take(&mut *self.room.borrow_mut());
-            waiters.into_iter().for_each(Waker::wake);
+    /// Gives back what a message held, and lets as many of those that wait try again as come into
+    /// a room of `room_bytes`.
+    pub(super) fn release(&self, bytes: usize, room_bytes: usize) {
+        let inflight = self.inflight.get().saturating_sub(bytes);
+        self.inflight.set(inflight);
+        let mut free = match inflight {
+            // Nobody comes behind this one to wake the others.
+            0 => usize::MAX,
+            inflight => room_bytes.saturating_sub(inflight),
+        };
+        while free > 0 {
+            let Some(waiter) = self.room.borrow_mut().pop_front() else {
+                return;
+            };
+            let waker = waiter.waker.take();
+            if let Some(waker) = waker {
+                if free < usize::MAX {
+                    free = free.saturating_sub(waiter.bytes);
+                }
+                waker.wake();
+            }
         }
+    }
+}
+
+/// One who waits at the door.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    bytes: usize,
+    /// `None`: it was woken, or has gone.
+    waker: RefCell<Option<Waker>>,
+}
+
+/// A place in the line at the door; left when dropped.
+#[derive(Debug)]
+struct InLine(Rc<Waiter>);
+
+impl Drop for InLine {
+    fn drop(&mut self) {
+        self.0.waker.take();
     }
 }
 

@@ -15,7 +15,7 @@ const LONG: Duration = Duration::from_millis(4);
 const SHORT: Duration = Duration::from_millis(1);
 
 /// How often the parts may be halved.
-const HALVINGS_MAX: u32 = 4;
+const HALVINGS_MAX: u32 = 5;
 
 thread_local! {
     static HALVINGS: Cell<u32> = const { Cell::new(0) };
@@ -51,7 +51,7 @@ mod tests {
         for _ in 0..100 {
             adapt(ms(50));
         }
-        assert_eq!(part_of(256), 16, "never nothing");
+        assert_eq!(part_of(256), 8, "never nothing");
         for _ in 0..HALVINGS_MAX {
             adapt(Duration::ZERO);
         }

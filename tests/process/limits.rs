@@ -41,6 +41,50 @@ fn connections_above_the_limit_are_closed_at_once() {
     broker.end();
 }
 
+#[test]
+fn connections_of_one_address_are_bounded_over_all_ports() {
+    let broker = Broker::start_with(2, ["--set", "limits.connections_per_address=3"]);
+    let rest = broker.address("rest").unwrap();
+    let mut served: Vec<Peer> = (0..2).map(|_| Peer::connect(broker.grpc())).collect();
+    let third = std::net::TcpStream::connect(rest).unwrap();
+    // The acceptors are threads of their own: one more may come before the third.
+    let mut before = Vec::new();
+    let refused = (0..4).any(|_| {
+        let mut above = Peer::silent(broker.grpc());
+        above.greet();
+        above.wait_for(PATIENCE, |p| !p.settings.is_empty());
+        let refused = above.settings.is_empty();
+        before.push(above);
+        refused
+    });
+    assert!(refused, "{}", broker.log());
+    assert!(served.iter_mut().all(is_served));
+    let named = crate::harness::poll(PATIENCE, || {
+        let log = broker.log();
+        log.contains("limits.connections_per_address").then_some(())
+    });
+    assert!(named.is_some(), "{}", broker.log());
+    drop((third, before, served));
+    wait_served(&broker);
+    broker.end();
+}
+
+#[test]
+fn new_connections_of_one_address_are_bounded_in_a_second() {
+    let broker = Broker::start_with(1, ["--set", "limits.handshakes_per_address=1"]);
+    let refused = (0..20)
+        .filter(|_| {
+            let mut peer = Peer::silent(broker.grpc());
+            peer.greet();
+            peer.wait_for(PATIENCE, |p| !p.settings.is_empty());
+            peer.settings.is_empty()
+        })
+        .count();
+    assert!(refused > 0, "twenty within a few seconds");
+    wait_served(&broker);
+    broker.end();
+}
+
 /// A server whose `accept` fails without end must neither spin nor give up.
 #[test]
 fn running_out_of_open_files_is_survived() {

@@ -1,5 +1,6 @@
 //! From the publisher into the log of the channel's shard.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -9,7 +10,9 @@ use ringmq_storage::log::Refused;
 use ringmq_storage::record::queue::MoveId;
 
 use super::seat::LogSeat;
-use super::{EVENT_ENCODING, ReceiptAddress, Receipts, StoreBusy, StoreFailure, WAITERS_MAX};
+use super::{
+    EVENT_ENCODING, InLine, ReceiptAddress, Receipts, StoreBusy, StoreFailure, WAITERS_MAX, Waiter,
+};
 use crate::engine::queues::MESSAGE_ENCODING;
 use crate::engine::stored::{NewMessage, StoreRefusal, StoredKind};
 use crate::rt;
@@ -140,20 +143,34 @@ impl Shard {
     /// When too many wait already.
     pub async fn store_room(&self, channel: &str, bytes: usize) -> Result<(), Full> {
         let waits = self.admission.wait();
-        let mut registered = false;
+        let mut in_line: Option<InLine> = None;
         std::future::poll_fn(|cx| {
             if self.has_store_room(bytes) {
                 return Poll::Ready(Ok(()));
             }
-            let mut waiters = self.stored.room.borrow_mut();
-            if !registered && waiters.len() >= WAITERS_MAX {
-                return Poll::Ready(Err(Full));
+            let mut line = self.stored.room.borrow_mut();
+            match &in_line {
+                None if line.len() >= WAITERS_MAX => return Poll::Ready(Err(Full)),
+                None => {
+                    let waiter = Rc::new(Waiter {
+                        bytes,
+                        waker: RefCell::new(Some(cx.waker().clone())),
+                    });
+                    line.push_back(waiter.clone());
+                    in_line = Some(InLine(waiter));
+                }
+                Some(InLine(waiter)) => {
+                    let before = waiter.waker.replace(Some(cx.waker().clone()));
+                    if before.is_none() {
+                        // It was woken too early, and stays in its place.
+                        line.push_front(waiter.clone());
+                    }
+                }
             }
-            registered = true;
-            waiters.push_back(cx.waker().clone());
             Poll::Pending
         })
         .await?;
+        drop(in_line);
         waits.came_in();
         let owner = self.stored_owner(self.placement.slot(channel));
         match self.lane(owner) {

@@ -175,7 +175,7 @@ impl Shard {
             }
         }
         self.admission.refresh_room();
-        self.stored.release(released);
+        self.stored.release(released, self.admission.room());
         if inner.abandoned.get() {
             if inner.waiting.get() == 0 {
                 self.forget_receipts(key);
@@ -196,6 +196,7 @@ mod tests {
 
     use super::*;
     use crate::model::ShardId;
+    use crate::rt;
     use crate::shard::{
         ChannelPolicy, Framing, LaneBounds, LogPlacement, Placement, QueueFraming, Settings,
         StoredSeed, StoredSettings,
@@ -303,6 +304,60 @@ mod tests {
         shard.complete(message, 1, Ok(()));
         assert!(shard.has_store_room(100));
         assert_eq!(shard.stored.receipts.borrow().iter().count(), 0);
+    }
+
+    #[test]
+    fn a_slow_log_leaves_less_room_and_a_large_message_may_exceed_it() {
+        const MIB: usize = 1 << 20;
+        let shard = shard(64 * MIB);
+        shard.admission().committed(1_000, Duration::from_millis(1));
+        for _ in 0..20 {
+            let took = Duration::from_secs(10);
+            shard.admission().committed(8 * MIB, took);
+        }
+        shard.admission().refresh_room();
+        let receipts = shard.receipts();
+        receipts.expect(3 * MIB);
+        assert!(
+            shard.has_store_room(60 * MIB),
+            "one more, whatever its size"
+        );
+        assert!(!shard.has_store_room(62 * MIB), "but never above the bound");
+        receipts.expect(2 * MIB);
+        assert!(!shard.has_store_room(1));
+        shard.admission().set_target(None);
+        shard
+            .admission()
+            .committed(8 * MIB, Duration::from_secs(10));
+        shard.admission().refresh_room();
+        assert!(
+            shard.has_store_room(1),
+            "without a target the room is whole"
+        );
+    }
+
+    #[test]
+    fn calls_are_refused_while_everybody_waits_too_long_at_the_door() {
+        let shard = shard(100);
+        let admission = shard.admission();
+        admission.set_target(Some(Duration::ZERO));
+        assert_eq!(admission.admit_unary(), Ok(()));
+        // A wait of any length is too long now: the door stands after a tenth of a second.
+        let mut last = admission.wait();
+        let began = rt::now();
+        while admission.admit_unary().is_ok() {
+            assert!(rt::now().since(began) < Duration::from_secs(60));
+            let next = admission.wait();
+            last.came_in();
+            last = next;
+        }
+        assert!(rt::now().since(began) >= Duration::from_millis(100));
+        assert!(admission.is_overloaded() && admission.waiting() == 1);
+        let refused = admission.admit_unary().unwrap_err();
+        assert!(refused.to_string().contains("limits.overload_target_ms"));
+        drop(last);
+        assert_eq!(admission.admit_unary(), Ok(()), "nobody waits any more");
+        assert!(!admission.overload().store);
     }
 
     #[test]
