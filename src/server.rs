@@ -157,16 +157,7 @@ struct Broker {
 
 impl Broker {
     fn start(config: &Config, extensions: Extensions) -> Result<Self, Failed> {
-        let findings = machine::checks();
-        if let Some(refusal) = findings.iter().find(|finding| finding.is_refusal()) {
-            let failed = Failed {
-                code: exit::CONFIG,
-                text: refusal.what.clone(),
-            };
-            return Err(failed.with_remedy(&refusal.remedy));
-        }
-        probe::probe()
-            .map_err(|refused| Failed::new(exit::CONFIG, &refused).with_remedy(refused.remedy()))?;
+        let findings = check_machine()?;
         let plans = plans(config);
         let tls = tls::load(config, plans.len())?;
         let store = open_store(&config.store.path)?;
@@ -331,6 +322,21 @@ fn calls_in_progress(inboxes: &[InboxSender<Control>]) -> usize {
     tell_all(inboxes, || Control::CallsInProgress(tx.clone()));
     drop(tx);
     std::iter::from_fn(|| rx.recv_timeout(DRAIN_STEP * 100).ok()).sum()
+}
+
+/// What is to be told of the machine; one that cannot run a broker is no start.
+fn check_machine() -> Result<Vec<machine::Finding>, Failed> {
+    let findings = machine::checks();
+    if let Some(refusal) = findings.iter().find(|finding| finding.is_refusal()) {
+        let failed = Failed {
+            code: exit::CONFIG,
+            text: refusal.what.clone(),
+        };
+        return Err(failed.with_remedy(&refusal.remedy));
+    }
+    probe::probe()
+        .map_err(|refused| Failed::new(exit::CONFIG, &refused).with_remedy(refused.remedy()))?;
+    Ok(findings)
 }
 
 fn open_store(path: &Path) -> Result<Store, Failed> {

@@ -1,5 +1,5 @@
-//! What changes while the broker runs: settings when SIGHUP asks, the routing table and the rules of
-//! who may do what with their sources.
+//! What changes while the broker runs: settings when SIGHUP asks, the routing table and the rules
+//! of who may do what with their sources.
 //!
 //! All are read on a thread of their own, since a file may hang. A reload is all or nothing: a
 //! configuration, a routing table or a rule that is bad is told of, and everything stays as it is.

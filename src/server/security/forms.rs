@@ -223,7 +223,8 @@ mod tests {
             ),
             (
                 r#"{"method": "none", "key": "hunter2"}"#,
-                "authentication.config: the method is none of HS, RS, PS, ES (256, 384, 512), EdDSA",
+                "authentication.config: the method is none of HS, RS, PS, ES (256, 384, 512), \
+                 EdDSA",
             ),
             (
                 r#"{"method": "HS256", "key": "hunter2", "x": 1}"#,

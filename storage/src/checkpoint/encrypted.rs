@@ -113,9 +113,8 @@ impl Checkpoint {
 impl<'a> Envelope<'a> {
     /// `None` for a file that is plain, or none at all: that is for its own reader to tell.
     fn open(bytes: &'a [u8]) -> Result<Option<Self>, BadFile> {
-        let mut fields = match open_versioned(bytes, HEADER_BYTES, MAGIC)? {
-            (ENCRYPTED_VERSION, fields) => fields,
-            _ => return Ok(None),
+        let (ENCRYPTED_VERSION, mut fields) = open_versioned(bytes, HEADER_BYTES, MAGIC)? else {
+            return Ok(None);
         };
         let reserved = BadFile::Field("a reserved field is not 0");
         let head = Self::read(&mut fields).ok_or(reserved)?;
