@@ -1,11 +1,14 @@
 //! The official SDKs drive the broker: the Python suite in `tests/sdk/python` (the published
 //! `kubemq`, and raw `grpcio`), and the Rust suite in `tests/sdk/rust` (the published crate).
 //!
-//! Each suite runs with one and with four shards. Both bring what they need: a Python environment
+//! Each suite runs with one and with four shards, and what needs TLS once more beside brokers with
+//! TLS, tokens and a policy. Both bring what they need: a Python environment
 //! and a build directory under `target`. `RINGMQ_PYTEST_ARGS` adds arguments to pytest, say
 //! `-k cache`.
 
 mod harness;
+#[path = "sdk/secure.rs"]
+mod secure;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -52,6 +55,32 @@ fn rust_suite_passes_with_one_and_with_four_shards() {
     });
 }
 
+#[test]
+fn python_suite_passes_over_tls_and_with_tokens() {
+    let python = prepared(|prepared| &prepared.python);
+    let brokers = secure::Brokers::start();
+    let mut pytest = Command::new(python);
+    clean(&mut pytest)
+        .args(["-m", "pytest", "-q", "--color=no", "test_secure.py"])
+        .current_dir(root().join("tests/sdk/python"));
+    let outcome = run(brokers.named_for(&mut pytest), SUITE_DEADLINE)
+        .and_then(|finished| report("Python SDK over TLS", 1, &finished));
+    brokers.stop();
+    assert_eq!(outcome, Ok(()));
+}
+
+#[test]
+fn rust_suite_passes_over_tls_and_with_tokens() {
+    prepared(|prepared| &prepared.rust);
+    let brokers = secure::Brokers::start();
+    let mut suite = rust_suite();
+    suite.args(["--test", "secure", "--", "--ignored"]);
+    let outcome = run(brokers.named_for(&mut suite), SUITE_DEADLINE)
+        .and_then(|finished| report("Rust SDK over TLS", 1, &finished));
+    brokers.stop();
+    assert_eq!(outcome, Ok(()));
+}
+
 /// Runs a suite for each count of shards, side by side, and shows its counts.
 fn pass(suite: &str, start: impl Fn(&Broker, usize) -> Result<Finished, String> + Sync) {
     let outcomes = thread::scope(|scope| {
@@ -93,15 +122,19 @@ fn report(suite: &str, cores: usize, finished: &Finished) -> Result<(), String> 
     Err(format!("with {cores} shard(s): {}", finished.ending))
 }
 
-/// Tells a suite where the broker is, and keeps the machine's settings for KubeMQ clients out.
+/// Tells a suite where the broker is.
 fn address<'a>(command: &'a mut Command, broker: &Broker) -> &'a mut Command {
+    alone(command).env("RINGMQ_ADDRESS", broker.grpc().to_string())
+}
+
+/// Keeps the machine's settings for KubeMQ clients out.
+fn alone(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("KUBEMQ_") {
             command.env_remove(name);
         }
     }
     command
-        .env("RINGMQ_ADDRESS", broker.grpc().to_string())
         // gRPC libraries ask proxies for loopback addresses too.
         .env("no_proxy", "127.0.0.1,localhost")
         .env("NO_PROXY", "127.0.0.1,localhost")
