@@ -81,6 +81,13 @@ with_one_and_four_shards! {
         an_unknown_content_type_is_an_unsupported_media_type,
         streams_above_the_limit_are_refused_and_the_others_served;
     floods:
+        calls_taken_back_together_are_no_flood,
+        calls_that_make_it_reset_are_bounded,
+        frames_without_work_are_bounded,
+        inflated_messages_of_calls_without_end_are_bounded,
+        messages_that_never_end_are_bounded,
+        references_to_fields_are_bounded,
+        window_updates_are_bounded,
         continuation_frames_without_end_end_the_connection,
         empty_data_frames_are_bounded,
         huge_header_lists_are_refused,

@@ -48,7 +48,7 @@ pub struct Attack {
     /// Whether it speaks TLS itself, or garbage in its place: it needs a broker with TLS.
     pub tls: bool,
     /// Goes on until the time of its field is up. One thread of several.
-    run: fn(&Field, SocketAddr) -> (),
+    run: fn(&Field, SocketAddr),
 }
 
 impl Attack {
