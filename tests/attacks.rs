@@ -189,7 +189,7 @@ fn noise_ends_the_connection() {
 
 #[test]
 fn messages_of_a_web_socket_without_end_end_it() {
-    let more = web_socket::frame(0x00, &[b' '; 60_000]).repeat(4);
+    let more = web_socket::frame(0x00, &vec![b' '; 60_000]).repeat(4);
     attacked(broker(&["rest.body_limit=1000000"]), |broker| {
         let opening = [
             web_socket::opening("/send/stream"),
@@ -207,7 +207,7 @@ fn a_frame_of_a_web_socket_that_fits_no_memory_ends_it() {
     huge.extend_from_slice(&[0; 4]);
     attacked(broker(&[]), |broker| {
         let opening = [web_socket::opening("/send/stream"), huge].concat();
-        ended_by(port(broker, "rest"), &opening, &[b' '; 60_000]);
+        ended_by(port(broker, "rest"), &opening, &vec![b' '; 60_000]);
     });
 }
 

@@ -46,7 +46,7 @@ pub fn subscriber_line(peer: IpAddr) -> IpAddr {
             let network = u128::from(address) & (u128::MAX << 64);
             IpAddr::V6(Ipv6Addr::from(network))
         }
-        canonical => canonical,
+        canonical @ IpAddr::V4(_) => canonical,
     }
 }
 

@@ -81,7 +81,7 @@ impl Sources {
     pub(super) fn read_again(&mut self, config: &Config) -> Result<Arc<Rules>, RulesError> {
         let mut sources = Vec::new();
         for what in wanted(&config.authentication, &config.authorization)? {
-            sources.push(self.source(what)?);
+            sources.push(self.source(&what)?);
         }
         self.sources = sources;
         self.authentication = config.authentication.clone();
@@ -99,8 +99,8 @@ impl Sources {
         Ok(self.rules())
     }
 
-    fn source(&self, what: What) -> Result<Source, RulesError> {
-        let before = || self.sources.iter().find(|source| source.what == what);
+    fn source(&self, what: &What) -> Result<Source, RulesError> {
+        let before = || self.sources.iter().find(|source| source.what == *what);
         match Source::read(what.clone(), &self.fetcher) {
             Err(RulesError::Fetch(error)) if what.is_far() => match before() {
                 Some(before) => {

@@ -306,7 +306,7 @@ pub(crate) fn web_sockets(broker: &Broker) {
             super::web_socket::frame(0x80, b"}"),
         ]
         .concat(),
-        super::web_socket::frame(0x82, &[b' '; 70_000]),
+        super::web_socket::frame(0x82, &vec![b' '; 70_000]),
     ];
     let paths = [
         "/send/stream",

@@ -54,7 +54,7 @@ impl Random {
                 bytes.drain(at..at + self.below(rest));
             }
             4 if rest > 0 => {
-                bytes[at] = [0, 0x7f, 0x80, 0xff, b'"', b'{', b'[', b'\n'][self.below(8)]
+                bytes[at] = [0, 0x7f, 0x80, 0xff, b'"', b'{', b'[', b'\n'][self.below(8)];
             }
             5 => {
                 let length = self.below(12);

@@ -141,9 +141,8 @@ fn a_session_stands_for_its_token_until_it_is_closed() {
     assert_eq!(get(&broker, "/config", &headers).status, 401);
     // Who looked on with it looks on no longer.
     let code = loop {
-        match viewer.read().unwrap() {
-            tungstenite::Message::Close(frame) => break frame.map(|it| u16::from(it.code)),
-            _ => {}
+        if let tungstenite::Message::Close(frame) = viewer.read().unwrap() {
+            break frame.map(|it| u16::from(it.code));
         }
     };
     assert_eq!(code, Some(1008));

@@ -415,7 +415,7 @@ fn sockets_are_denied_before_they_open_or_in_their_own_words() {
     for (client, channel) in [
         ("writer", "a"),
         ("reader", "b"),
-        ("reader", ">"),
+        ("reader", "%3E"),
         ("reader", "*"),
     ] {
         let refused = subscribe(client, channel).map(|_| ()).unwrap_err();
@@ -423,7 +423,7 @@ fn sockets_are_denied_before_they_open_or_in_their_own_words() {
     }
     drop(subscribe("reader", "a").unwrap());
     // A wildcard needs rules for all that it can match.
-    drop(subscribe("all", ">").unwrap());
+    drop(subscribe("all", "%3E").unwrap());
 
     let mut queue = socket(&broker, "/queue/stream", &token).unwrap();
     queue.say(&json!({

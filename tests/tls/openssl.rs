@@ -33,6 +33,43 @@ fn showing(pki: &Pki, name: &str) -> [String; 4] {
 /// The broker ends connections that never speak HTTP/2, here soon.
 const SOON: &str = "grpc.handshake_timeout_seconds=3";
 
+/// What a client shows, the alert that it gets, and what the log says of it.
+fn faults(pki: &Pki, stranger: &Pki) -> [(Vec<String>, &'static str, &'static str); 7] {
+    [
+        (vec![], "alert certificate required", "shows no certificate"),
+        (
+            showing(pki, "expired").to_vec(),
+            "alert certificate expired",
+            "expired",
+        ),
+        (
+            showing(pki, "early").to_vec(),
+            "alert certificate expired",
+            "becomes valid in",
+        ),
+        (
+            showing(pki, "revoked").to_vec(),
+            "alert certificate revoked",
+            "is revoked",
+        ),
+        (
+            showing(pki, "alone").to_vec(),
+            "alert unknown ca",
+            "from an unknown CA",
+        ),
+        (
+            showing(stranger, "client").to_vec(),
+            "alert unknown ca",
+            "from an unknown CA",
+        ),
+        (
+            showing(pki, "server").to_vec(),
+            "alert unsupported certificate",
+            "extended key usage",
+        ),
+    ]
+}
+
 #[test]
 fn faults_of_a_clients_certificate_are_told_by_their_alerts() {
     if !has("openssl", "version") {
@@ -69,39 +106,7 @@ fn faults_of_a_clients_certificate_are_told_by_their_alerts() {
         assert!(good.contains("ALPN protocol: h2"), "{good}");
         assert!(good.contains("Verification: OK"), "{good}");
         assert!(!good.contains("alert"), "{good}");
-        for (shown, alert, logged) in [
-            (vec![], "alert certificate required", "shows no certificate"),
-            (
-                showing(&pki, "expired").to_vec(),
-                "alert certificate expired",
-                "expired",
-            ),
-            (
-                showing(&pki, "early").to_vec(),
-                "alert certificate expired",
-                "becomes valid in",
-            ),
-            (
-                showing(&pki, "revoked").to_vec(),
-                "alert certificate revoked",
-                "is revoked",
-            ),
-            (
-                showing(&pki, "alone").to_vec(),
-                "alert unknown ca",
-                "from an unknown CA",
-            ),
-            (
-                showing(&stranger, "client").to_vec(),
-                "alert unknown ca",
-                "from an unknown CA",
-            ),
-            (
-                showing(&pki, "server").to_vec(),
-                "alert unsupported certificate",
-                "extended key usage",
-            ),
-        ] {
+        for (shown, alert, logged) in faults(&pki, &stranger) {
             let told = client(&shown);
             assert!(told.contains(alert), "{version}, {alert}:\n{told}");
             let log = broker.log();

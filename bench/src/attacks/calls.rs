@@ -126,7 +126,7 @@ fn unread_answers(field: &Field, address: SocketAddr) {
 /// A hundred subscribers that read nothing, and somebody who has much to say to them.
 fn slow_subscribers(field: &Field, address: SocketAddr) {
     let subscription = framed(b"\x08\x01\x12\x06attack\x1a\x0battack.slow");
-    let message = framed(&event("attack.slow", &[7; 64 << 10]));
+    let message = framed(&event("attack.slow", &vec![7; 64 << 10]));
     let mut slow = Vec::new();
     for _ in 0..20 {
         let peer = field.connect(address).and_then(|socket| {

@@ -252,7 +252,7 @@ impl<'a> Peer<'a> {
 
     /// Reads once; whether there was something.
     fn take_some(&mut self) -> Result<bool, Over> {
-        let mut piece = [0; 32 << 10];
+        let mut piece = [0; 16 << 10];
         match self.socket.read(&mut piece) {
             Ok(None) => return Ok(false),
             Ok(Some(0)) | Err(_) => return Err(Over::Refused),

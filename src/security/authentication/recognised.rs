@@ -63,12 +63,7 @@ impl Recognised {
     }
 
     /// Remembers somebody who was verified.
-    pub(super) fn add(
-        &mut self,
-        shown: Shown,
-        identity: Rc<Identity>,
-        ends_at_s: Option<i64>,
-    ) {
+    pub(super) fn add(&mut self, shown: Shown, identity: Rc<Identity>, ends_at_s: Option<i64>) {
         self.put(
             shown,
             Entry {

@@ -358,7 +358,7 @@ fn sources_that_are_set_count_together_unless_one_is_chosen() {
         ("api_keys", [false, true, false]),
     ] {
         let chosen = format!("authentication.type={chosen}");
-        let rules = load_quietly(&asking(&[&all[..], &[chosen.clone()]].concat()));
+        let rules = load_quietly(&asking(&[&all[..], std::slice::from_ref(&chosen)].concat()));
         let rules = rules.unwrap().rules();
         let found = [&token, &key.key, &secret].map(|shown| ask(&rules, shown).is_ok());
         assert_eq!(found, expected, "{chosen}");

@@ -160,6 +160,10 @@ pub struct MessageReader {
 }
 
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all calls are streams, and a box for each would be an allocation"
+)]
 enum Source {
     Stream(Inlet),
     Local(Rc<Pipe>),

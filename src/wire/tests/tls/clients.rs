@@ -478,8 +478,12 @@ fn handshakes_may_dribble_and_garbage_is_refused() {
         let head = answered.await.unwrap().unwrap();
         assert_eq!(head[..2], [22, 3], "the server's hello");
 
-        let too_large = [&[22, 3, 1, 0xff, 0xff][..], &[0; 70_000]].concat();
-        let endless = [&[22, 3, 1, 0x40, 0, 1, 0xff, 0xff, 0xff][..], &[0; 200_000]].concat();
+        let too_large = [&[22, 3, 1, 0xff, 0xff][..], &vec![0; 70_000]].concat();
+        let endless = [
+            &[22, 3, 1, 0x40, 0, 1, 0xff, 0xff, 0xff][..],
+            &vec![0; 200_000],
+        ]
+        .concat();
         let mut changed = hello.clone();
         changed[9] ^= 0xff;
         for garbage in [

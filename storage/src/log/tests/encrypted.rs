@@ -247,7 +247,7 @@ fn forged_frames_are_damage_and_never_served() {
     let changes: [(&str, Change); 5] = [
         ("a changed payload", |_, payload| payload[40] ^= 1),
         ("another salt", |_, payload| {
-            *payload.last_mut().unwrap() ^= 1
+            *payload.last_mut().unwrap() ^= 1;
         }),
         ("another time", |header, _| header.base_timestamp_ns += 1),
         ("a plain payload", |header, payload| {

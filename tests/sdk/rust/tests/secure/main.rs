@@ -42,7 +42,10 @@ async fn client(
 }
 
 async fn publish(client: &KubemqClient, channel: &str) -> kubemq::Result<()> {
-    let event = Event::builder().channel(channel).body(b"secret".to_vec()).build();
+    let event = Event::builder()
+        .channel(channel)
+        .body(b"secret".to_vec())
+        .build();
     client.send_event(event).await
 }
 
@@ -69,10 +72,20 @@ async fn a_certificate_publishes_over_mutual_tls() {
 #[tokio::test]
 #[ignore = "needs a broker with TLS"]
 async fn without_a_good_token_it_is_an_authentication_error() {
-    for token in [None, Some("RINGMQ_TOKEN_EXPIRED"), Some("RINGMQ_TOKEN_FORGED")] {
-        let client = client("RINGMQ_TLS_ADDRESS", token, None, "ca").await.unwrap();
+    for token in [
+        None,
+        Some("RINGMQ_TOKEN_EXPIRED"),
+        Some("RINGMQ_TOKEN_FORGED"),
+    ] {
+        let client = client("RINGMQ_TLS_ADDRESS", token, None, "ca")
+            .await
+            .unwrap();
         let error = publish(&client, "allowed").await.unwrap_err();
-        assert_eq!(code(&error), ErrorCode::Authentication, "{token:?}: {error}");
+        assert_eq!(
+            code(&error),
+            ErrorCode::Authentication,
+            "{token:?}: {error}"
+        );
     }
 }
 
@@ -82,15 +95,36 @@ async fn where_it_may_not_it_is_an_authorization_error() {
     let client = client("RINGMQ_TLS_ADDRESS", Some("RINGMQ_TOKEN"), None, "ca");
     let error = publish(&client.await.unwrap(), "denied").await.unwrap_err();
     assert_eq!(code(&error), ErrorCode::Authorization, "{error}");
-    assert!(error.to_string().contains("Error 412: access denied to resource"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("Error 412: access denied to resource"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 #[ignore = "needs a broker with TLS"]
 async fn without_good_certificates_there_is_no_connection() {
-    for (identity, ca) in [(None, "ca"), (Some("stranger"), "ca"), (Some("client"), "stranger-ca")] {
-        let refused = client("RINGMQ_MTLS_ADDRESS", None, identity, ca).await;
-        let error = refused.err().unwrap_or_else(|| panic!("{identity:?} {ca} is let in"));
-        assert_eq!(code(&error), ErrorCode::Transient, "{identity:?} {ca}: {error}");
+    for (identity, ca) in [
+        (None, "ca"),
+        (Some("stranger"), "ca"),
+        (Some("client"), "stranger-ca"),
+    ] {
+        // With TLS 1.3 a client is through before the broker has seen what it shows: the first
+        // call tells then.
+        let published = match client("RINGMQ_MTLS_ADDRESS", None, identity, ca).await {
+            Ok(client) => publish(&client, "any").await,
+            Err(error) => Err(error),
+        };
+        let error = published
+            .err()
+            .unwrap_or_else(|| panic!("{identity:?} {ca} is let in"));
+        let code = code(&error);
+        let told = [ErrorCode::Authentication, ErrorCode::Authorization];
+        assert!(
+            !told.contains(&code),
+            "{identity:?} {ca}: no call came through: {error}"
+        );
     }
 }
