@@ -37,8 +37,9 @@ const RESET_COST: usize = 2 << 10;
 const WINDOW_COST: usize = 1 << 10;
 const CONTROL_COST: usize = 4 << 10;
 
-/// SETTINGS: they may change the window of every stream.
-const SETTINGS_COST: usize = 64 << 10;
+/// SETTINGS: they may change the window of every stream, of which there are thousands. As much as a
+/// turn may read.
+const SETTINGS_COST: usize = 256 << 10;
 
 /// A byte of a header block, which may be a whole field.
 const FIELD_COST: usize = 64;
