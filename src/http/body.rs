@@ -10,12 +10,20 @@ use bytes::{Buf, Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
+use crate::rt;
 use crate::wire::Alarm;
 use crate::wire::framing::GatherLimit;
 use crate::wire::local::LocalCall;
 
 /// Bodies up to this size are gathered without asking the allocator twice.
 const GATHER_BYTES: usize = 4 << 10;
+
+/// From this size on a body gets the room for all of it, of which nothing is touched yet: what is
+/// tens of megabytes must not move.
+const MOVED_BYTES_MAX: usize = 1 << 20;
+
+/// Pieces of a body that are taken before others have their turn. They may be a byte each.
+const FRAMES_PER_TURN: usize = 64;
 
 /// What a client sends behind its head.
 #[derive(Debug)]
@@ -58,8 +66,18 @@ impl RequestBody {
             return Err(BodyError::TooLarge);
         }
         let mut limit = Alarm::new(self.timeout);
-        let mut gathered = Gathered::new(self.limit.clone());
+        let expected = match usize::try_from(announced) {
+            Ok(0) | Err(_) => max,
+            Ok(announced) => announced,
+        };
+        let mut gathered = Gathered::new(self.limit.clone(), expected);
+        let mut frames = 0_usize;
         loop {
+            frames += 1;
+            if frames.is_multiple_of(FRAMES_PER_TURN) {
+                let mut look = rt::Look::default();
+                std::future::poll_fn(|cx| look.poll(cx)).await;
+            }
             let frame = std::future::poll_fn(|cx| {
                 let frame = Pin::new(&mut self.incoming).poll_frame(cx);
                 match frame {
@@ -93,6 +111,8 @@ struct Gathered {
     all: BytesMut,
     limit: Rc<GatherLimit>,
     taken: usize,
+    /// Bytes of all of it, as far as that is known.
+    expected: usize,
 }
 
 impl Drop for Gathered {
@@ -102,12 +122,13 @@ impl Drop for Gathered {
 }
 
 impl Gathered {
-    fn new(limit: Rc<GatherLimit>) -> Self {
+    fn new(limit: Rc<GatherLimit>, expected: usize) -> Self {
         Self {
             first: Bytes::new(),
             all: BytesMut::new(),
             limit,
             taken: 0,
+            expected,
         }
     }
 
@@ -129,6 +150,10 @@ impl Gathered {
             let first = std::mem::take(&mut self.first);
             self.all.reserve(GATHER_BYTES.max(first.len() + data.len()));
             self.all.extend_from_slice(&first);
+        }
+        let whole = self.all.len() + data.len();
+        if whole > self.all.capacity() && whole > MOVED_BYTES_MAX {
+            self.all.reserve(self.expected.max(whole) - self.all.len());
         }
         self.all.extend_from_slice(&data);
         true

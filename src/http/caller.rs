@@ -57,9 +57,13 @@ impl Caller {
         Self { identity, token }
     }
 
-    /// Somebody who was not asked.
+    /// Somebody whom its port does not ask, whatever the rules of the service say.
     pub(crate) fn unasked() -> Self {
-        Self::new(Rc::new(Identity::anonymous()), None)
+        let identity = Identity {
+            proof: Proof::Vouched,
+            ..Identity::anonymous()
+        };
+        Self::new(Rc::new(identity), None)
     }
 
     /// Who it is.
@@ -173,7 +177,7 @@ fn shown(value: &str) -> Shown<'_> {
 
 /// Whether somebody is known by more than what it says of itself.
 pub(crate) fn is_known(identity: &Identity) -> bool {
-    identity.proof != Proof::None
+    !matches!(identity.proof, Proof::None | Proof::Vouched)
 }
 
 #[cfg(test)]

@@ -52,6 +52,9 @@ const HEADERS_MAX: usize = 128;
 /// Requests of one connection of HTTP/2 that may be in work.
 const STREAMS_MAX: u32 = 250;
 
+/// Requests of one connection that are answered before others have their turn.
+const REQUESTS_PER_TURN: usize = 16;
+
 /// What is read from a socket at once.
 const READ_BYTES: usize = 16 << 10;
 
@@ -94,6 +97,8 @@ struct Shared {
     times: Times,
     /// Requests whose response has not gone to hyper.
     in_work: Cell<usize>,
+    /// Requests that have come.
+    requests: Cell<usize>,
     /// When there was last a reason to keep the connection.
     active_at: Cell<Instant>,
     /// Whether a handler left a body unread and ends the connection for it.
@@ -130,6 +135,7 @@ pub async fn serve(
             write: config.write_timeout,
         },
         in_work: Cell::new(0),
+        requests: Cell::new(0),
         active_at: Cell::new(rt::now()),
         cut_off: Cell::new(false),
         upgrade: Upgrade::default(),
@@ -336,6 +342,13 @@ async fn answer(
     request: http::Request<Incoming>,
 ) -> Result<Response, Infallible> {
     let _in_work = InWork::begin(&shared);
+    shared.requests.set(shared.requests.get() + 1);
+    if shared.requests.get().is_multiple_of(REQUESTS_PER_TURN) {
+        // Those that came in one read are answered without another look at the socket, which
+        // would hold the others back.
+        let mut look = rt::Look::default();
+        std::future::poll_fn(|cx| look.poll(cx)).await;
+    }
     let (head, incoming) = request.into_parts();
     let exchange = Exchange {
         head,

@@ -88,6 +88,11 @@ impl Socket {
         read
     }
 
+    /// What was read has cost more than its bytes.
+    pub(crate) fn charge(&mut self, cost: usize) {
+        self.budget.has_read(cost);
+    }
+
     /// As [`poll_read`](Self::poll_read), no further than the budget of the turn goes.
     fn poll_read_frames(
         &mut self,

@@ -13,6 +13,8 @@ pub enum Proof {
     Certificate,
     /// By a session of the management port.
     Session,
+    /// By a port that asks nobody, and knows why: somebody on the broker's own machine.
+    Vouched,
 }
 
 impl Proof {
@@ -25,6 +27,7 @@ impl Proof {
             Self::ApiKey => "api_key",
             Self::Certificate => "certificate",
             Self::Session => "session",
+            Self::Vouched => "vouched",
         }
     }
 }

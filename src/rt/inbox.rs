@@ -11,6 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
 use super::net::Conn;
+use super::poller::Look;
+
+/// What is taken before others have their turn: a flood of connections comes by here.
+const ITEMS_PER_TURN: usize = 16;
 
 /// The sending half; cheap to clone, usable from any thread.
 #[derive(Debug)]
@@ -101,9 +105,17 @@ impl<T> Inbox<T> {
         loop {
             let read = std::future::poll_fn(|cx| bell.poll_read(cx, &mut rung)).await;
             self.turns.fetch_add(1, Ordering::Relaxed);
+            let mut taken = 0;
             loop {
                 match self.items.try_recv() {
-                    Ok(item) => each(item),
+                    Ok(item) => {
+                        each(item);
+                        taken += 1;
+                        if taken % ITEMS_PER_TURN == 0 {
+                            let mut look = Look::default();
+                            std::future::poll_fn(|cx| look.poll(cx)).await;
+                        }
+                    }
                     Err(mpsc::TryRecvError::Empty) => break,
                     Err(mpsc::TryRecvError::Disconnected) => return,
                 }

@@ -49,6 +49,7 @@ use token::{Header, Parts};
 
 use super::{Credentials, Unauthenticated};
 use crate::model::identity::Identity;
+use crate::rt;
 
 /// The keys that are tried for one token; a token that names none, where there are many, is tried
 /// with the first of them. It bounds what a forged token can cost.
@@ -185,7 +186,7 @@ impl Authenticator {
 
     fn verify(&self, token: &str, now_ns: i64) -> Result<Owner, Fault> {
         let parts = Parts::of(token)?;
-        let keys = self.key_of(&parts, now_ns)?;
+        let keys = self.key_of(&parts)?;
         let now_s = now_ns.div_euclid(claims::nanoseconds(1));
         let expectations = &self.accepts.expectations;
         let owner = expectations.check(&parts.claims, &keys.parties, now_s)?;
@@ -196,7 +197,7 @@ impl Authenticator {
     }
 
     /// The source of the key that has signed a token.
-    fn key_of(&self, parts: &Parts<'_>, now_ns: i64) -> Result<&TokenKeys, Fault> {
+    fn key_of(&self, parts: &Parts<'_>) -> Result<&TokenKeys, Fault> {
         let Header { algorithm, key_id } = &parts.header;
         let all = || {
             let sources = self.accepts.tokens.iter();
@@ -213,7 +214,8 @@ impl Authenticator {
         if meant.peek().is_none() {
             // With a rotation the new key may even be of another kind.
             if let Some(refresh) = &self.accepts.refresh {
-                refresh.want(now_ns);
+                // Of now: `now_ns` is when a stream began that shows its token once more.
+                refresh.want(rt::unix_ns());
             }
             let known = all().any(|(_, key)| fits(key));
             let method = Fault::Method(algorithm.name());

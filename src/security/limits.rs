@@ -7,6 +7,7 @@
 //! | what | over the limit |
 //! |---|---|
 //! | a unary call, a request of HTTP | refused, with the time after which it would pass |
+//! | a batch of queue messages | the same, by the number of its messages |
 //! | a message of a stream | waits: the stream is not read on, and the sender's window fills |
 //! | a subscription | refused |
 //!
@@ -34,7 +35,8 @@ pub use reached::LimitReached;
 /// The limits, as `limits.*` sets them; zero is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// Unary calls, requests of HTTP and messages of streams, in each second.
+    /// Unary calls, requests of HTTP and messages of streams, in each second. A batch of queue
+    /// messages counts as many as it holds.
     pub requests_per_second: u64,
     /// How many of them at once; zero: one second's worth.
     pub requests_burst: u64,
@@ -69,6 +71,9 @@ pub enum Did {
 }
 
 type Tell = Box<dyn Fn(Did)>;
+
+/// What the parts of a request are worth is rounded up for each; the sum may be above the whole.
+const ROUNDING: Duration = Duration::from_micros(1);
 
 /// The limits as one executor applies them.
 #[derive(Default)]
@@ -146,6 +151,43 @@ impl Limits {
         Ok(())
     }
 
+    /// Lets the `more` messages that a request holds besides its first one pass, or refuses the
+    /// request; it was admitted a moment ago.
+    ///
+    /// # Errors
+    /// [`LimitReached`], with the time after which the whole request would pass.
+    pub fn admit_more(
+        &self,
+        identity: &Identity,
+        peer: IpAddr,
+        more: usize,
+    ) -> Result<(), LimitReached> {
+        let Some(rate) = self.settings.get().requests().filter(|_| more > 0) else {
+            return Ok(());
+        };
+        let (key, now_ns) = (self.key(identity, peer), rt::now().as_ns());
+        let (requests, more) = (&self.shared.requests, amount(more));
+        // One is taken already: what is larger than the burst passes a bucket that was full
+        // before that.
+        let piece = more.min(rate.burst.saturating_sub(1));
+        if requests.wait(key, rate, piece, now_ns) > ROUNDING {
+            self.tell(Did::RefusedRequest);
+            let wait = requests.wait(key, rate, more.saturating_add(1), now_ns);
+            return Err(LimitReached::new("limits.requests_per_second", wait));
+        }
+        let _paid_later = requests.reserve(key, rate, more, now_ns);
+        Ok(())
+    }
+
+    /// What a request would be told that is refused for their number; `None`: it would pass. Takes
+    /// nothing.
+    pub(super) fn would_refuse(&self, identity: &Identity, peer: IpAddr) -> Option<LimitReached> {
+        let rate = self.settings.get().requests()?;
+        let (key, now_ns) = (self.key(identity, peer), rt::now().as_ns());
+        let wait = self.shared.requests.wait(key, rate, 1, now_ns);
+        (!wait.is_zero()).then(|| LimitReached::new("limits.requests_per_second", wait))
+    }
+
     /// What a stream of somebody is measured by.
     #[must_use]
     pub fn meter(&self, identity: &Identity, peer: IpAddr) -> Meter {
@@ -159,12 +201,23 @@ impl Limits {
     /// Lets the next message of a stream pass, of `bytes`; pending while it has to wait. To be
     /// asked until it is ready, once for each message; the stream must not be read meanwhile.
     pub fn poll_admit(&self, meter: &mut Meter, cx: &mut Context<'_>, bytes: usize) -> Poll<()> {
+        self.poll_admit_many(meter, cx, bytes, 1)
+    }
+
+    /// The same for a message that holds `requests` of them.
+    pub fn poll_admit_many(
+        &self,
+        meter: &mut Meter,
+        cx: &mut Context<'_>,
+        bytes: usize,
+        requests: usize,
+    ) -> Poll<()> {
         if let Some(waiting) = &mut meter.waiting {
             std::task::ready!(waiting.poll(cx));
             meter.waiting = None;
             return Poll::Ready(());
         }
-        let wait = self.reserve(meter.key, bytes);
+        let wait = self.reserve(meter.key, bytes, requests);
         if wait.is_zero() {
             return Poll::Ready(());
         }
@@ -177,7 +230,7 @@ impl Limits {
         polled
     }
 
-    fn reserve(&self, key: Key, bytes: usize) -> Duration {
+    fn reserve(&self, key: Key, bytes: usize, count: usize) -> Duration {
         let settings = self.settings.get();
         let (requests, volume) = (settings.requests(), settings.bytes());
         if requests.is_none() && volume.is_none() {
@@ -186,7 +239,8 @@ impl Limits {
         let now_ns = rt::now().as_ns();
         let shared = &self.shared;
         let for_bytes = volume.map(|rate| shared.bytes.reserve(key, rate, amount(bytes), now_ns));
-        let for_requests = requests.map(|rate| shared.requests.reserve(key, rate, 1, now_ns));
+        let count = amount(count);
+        let for_requests = requests.map(|rate| shared.requests.reserve(key, rate, count, now_ns));
         for_bytes.max(for_requests).unwrap_or_default()
     }
 
@@ -216,12 +270,12 @@ impl Limits {
     fn key(&self, identity: &Identity, peer: IpAddr) -> Key {
         let hashing = &self.shared.hashing;
         Key::new(match identity.proof {
-            Proof::None => hashing.hash_one(subscriber_line(peer)),
+            Proof::None | Proof::Vouched => hashing.hash_one(subscriber_line(peer)),
             proof => hashing.hash_one((proof, &*identity.name)),
         })
     }
 
-    fn tell(&self, did: Did) {
+    pub(super) fn tell(&self, did: Did) {
         if let Some(tell) = &*self.tell.borrow() {
             tell(did);
         }
@@ -249,8 +303,8 @@ const fn rate(per_second: u64, burst: u64) -> Option<Rate> {
     }
 }
 
-fn amount(bytes: usize) -> u64 {
-    u64::try_from(bytes).unwrap_or(u64::MAX)
+fn amount(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 /// What a stream is measured by: whose it is, and whether it waits.

@@ -368,6 +368,7 @@ impl Inner {
             self.appetite = (self.appetite * 2).min(READ_BYTES);
             pool::give_read(input);
         } else if self.budget.read_left() == 0 {
+            self.watch.breathe();
             // Many connections may wait at a time, each with what it was too quick to read.
             if input.consumed() < input.unread().len() {
                 self.appetite = (self.appetite / 2).max(APPETITE_BYTES_MIN);

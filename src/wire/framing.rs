@@ -67,6 +67,15 @@ impl Encoding {
     }
 }
 
+/// What the unfinished messages of all connections of a core may hold, unless the limit of one
+/// connection is higher. A thousand connections hold no more than some do.
+const CORE_BYTES_MAX: usize = 512 << 20;
+
+thread_local! {
+    /// What they hold.
+    static HELD_BYTES: Cell<usize> = const { Cell::new(0) };
+}
+
 /// What the incomplete messages of one connection may hold together. Without it each of some
 /// thousand streams could begin a message of the largest size and leave it at that.
 #[derive(Debug)]
@@ -86,12 +95,15 @@ impl GatherLimit {
     }
 
     /// Counts bytes of a message that does not come through a decoder; false when there is no room
-    /// for them.
+    /// for them, on the connection or on its core.
     pub(crate) fn take(&self, bytes: usize) -> bool {
         let held = self.held_bytes.get().saturating_add(bytes);
-        let fits = held <= self.bytes_max;
+        let of_core = HELD_BYTES.get().saturating_add(bytes);
+        // One connection alone may always hold what it may.
+        let fits = held <= self.bytes_max && of_core <= CORE_BYTES_MAX.max(self.bytes_max);
         if fits {
             self.held_bytes.set(held);
+            HELD_BYTES.set(of_core);
         }
         fits
     }
@@ -100,6 +112,7 @@ impl GatherLimit {
     pub(crate) fn give_back(&self, bytes: usize) {
         self.held_bytes
             .set(self.held_bytes.get().saturating_sub(bytes));
+        HELD_BYTES.set(HELD_BYTES.get().saturating_sub(bytes));
     }
 
     /// Bytes that incomplete messages hold.
@@ -162,6 +175,8 @@ pub struct MessageDecoder {
     gathering: Option<Gathering>,
     /// A compressed message that is not whole yet.
     inflating: Option<Box<gzip::Inflater>>,
+    /// Bytes that were inflated since the core last did other work.
+    inflated: usize,
     /// What the message that was given last counts for, until the next one is asked for.
     held: Option<Held>,
     limit_bytes: usize,
@@ -221,6 +236,7 @@ impl MessageDecoder {
             prefix_length: 0,
             gathering: None,
             inflating: None,
+            inflated: 0,
             held: None,
             limit_bytes,
             gather_limit,
@@ -261,8 +277,8 @@ impl MessageDecoder {
         result
     }
 
-    /// Whether the next message is all here and takes more than one go to inflate: ask for it again
-    /// once the core has done other work.
+    /// Whether the next message is all here and is still to be inflated, it or a part of it: ask for
+    /// it again once the core has done other work.
     #[must_use]
     pub const fn is_inflating(&self) -> bool {
         self.inflating.is_some()
@@ -413,6 +429,11 @@ impl MessageDecoder {
         let limit = &self.gather_limit;
         let inflater = gzip::Inflater::new(body, held, self.limit_bytes, limit)?;
         self.inflating = Some(Box::new(inflater));
+        if self.inflated >= gzip::SLICE_BYTES {
+            // Many small ones are as much work as a large one.
+            self.inflated = 0;
+            return Ok(None);
+        }
         self.inflate()
     }
 
@@ -421,11 +442,14 @@ impl MessageDecoder {
             return Ok(None);
         };
         let whole = inflater.step()?;
-        Ok(whole.map(|(message, held)| {
-            self.inflating = None;
-            self.held = Some(held);
-            message
-        }))
+        let Some((message, held)) = whole else {
+            self.inflated = 0;
+            return Ok(None);
+        };
+        self.inflated += message.len();
+        self.inflating = None;
+        self.held = Some(held);
+        Ok(Some(message))
     }
 }
 

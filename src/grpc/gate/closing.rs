@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::{AUTHORIZATION, Gate, identify};
-use crate::model::identity::{CertificateNames, Identity};
+use crate::model::identity::{CertificateNames, Identity, Proof};
 use crate::rt;
 use crate::security::limits::{Meter, SubscriptionHold};
 use crate::security::{Changes, Security};
@@ -20,8 +20,7 @@ const EXPIRY_LOOKED_AT_EVERY: Duration = Duration::from_secs(600);
 pub(super) struct Guard {
     changes: Changes,
     expiry: Option<Alarm>,
-    /// Shown again when the rules change. What a transport has found out by other means than a
-    /// token or a certificate is its own matter.
+    /// Shown again when the rules change, unless the transport vouches for its caller.
     token: Option<Box<str>>,
     certificate: Option<Rc<CertificateNames>>,
     shows_again: bool,
@@ -42,7 +41,9 @@ impl Guard {
         Box::new(Self {
             changes: security.watch(),
             expiry: expiry(identity),
-            shows_again: call.identity().is_none() || token.is_some(),
+            shows_again: call
+                .identity()
+                .is_none_or(|identity| identity.proof != Proof::Vouched),
             shown_at_ns: security.authenticates().then(rt::unix_ns),
             token,
             certificate: call.certificate().cloned(),

@@ -35,6 +35,8 @@ pub(super) struct Pieces {
     cut: Option<Cut>,
     /// The longest frame that is taken.
     frame_bytes_max: u64,
+    /// Frames that have begun since it was asked last.
+    begun: usize,
 }
 
 /// A frame that is being cut.
@@ -51,6 +53,11 @@ impl Pieces {
             frame_bytes_max: u64::try_from(frame_bytes_max).unwrap_or(u64::MAX),
             ..Self::default()
         }
+    }
+
+    /// How many frames have begun since this was asked last.
+    pub(super) const fn take_begun(&mut self) -> usize {
+        std::mem::replace(&mut self.begun, 0)
     }
 
     /// Takes what has come next; gives what takes its place, `None` when that is the same.
@@ -78,6 +85,7 @@ impl Pieces {
             let held = self.head.len();
             rest = self.take_head(rest);
             let whole = self.head_bytes() == Some(self.head.len());
+            self.begun += usize::from(whole);
             if whole && held == 0 && !self.is_to_be_cut() {
                 // All of it came at once, and goes through.
                 if let Some(out) = &mut out {

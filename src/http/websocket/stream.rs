@@ -11,6 +11,12 @@ use super::pieces::Pieces;
 use crate::http::socket::Socket;
 use crate::rt::{self, Instant};
 
+/// What is read at once: frames may be two bytes long, and are all looked at in one go.
+const READ_BYTES: usize = 16 << 10;
+
+/// What a frame counts for beside its bytes.
+const FRAME_COST: usize = 512;
+
 /// What is read and thrown away at once while the peer closes its side.
 const DISCARD_BYTES: usize = 4 << 10;
 
@@ -120,14 +126,18 @@ impl Read for Stream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         while self.cut.is_empty() {
             let mut cx = Context::from_waker(&self.waker);
-            let count = match self.socket.poll_read(&mut cx, buf) {
+            let most = buf.len().min(READ_BYTES);
+            let (room, _) = buf.split_at_mut(most);
+            let count = match self.socket.poll_read(&mut cx, room) {
                 Poll::Ready(read) => {
                     self.alive_at = rt::now();
                     read?
                 }
                 Poll::Pending => return Err(io::ErrorKind::WouldBlock.into()),
             };
-            match self.pieces.take(buf.get(..count).unwrap_or_default()) {
+            let cut = self.pieces.take(buf.get(..count).unwrap_or_default());
+            self.socket.charge(self.pieces.take_begun() * FRAME_COST);
+            match cut {
                 None => return Ok(count),
                 // A head that has not come whole is kept back: there may be nothing to read yet.
                 Some(cut) => self.cut = cut.into(),

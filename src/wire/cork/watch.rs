@@ -141,6 +141,12 @@ impl FrameWatch {
         self.flood
     }
 
+    /// A turn ends with bytes that are still to be looked at: what was opened in it has been taken,
+    /// before what follows is.
+    pub(crate) const fn breathe(&mut self) {
+        self.known = self.newest;
+    }
+
     /// We wrote something: an honest peer may react to it.
     pub(crate) fn credit(&mut self) {
         self.control.earn(1);
@@ -187,7 +193,8 @@ impl FrameWatch {
     /// Begins a frame: what it counts for beside its bytes.
     fn frame(&mut self, head: [u8; HEAD_BYTES], now: Instant) -> usize {
         let [high, middle, low, kind, flags, a, b, c, d] = head;
-        let stream = u32::from_be_bytes([a, b, c, d]);
+        // The highest bit is reserved, and to be ignored (RFC 9113, section 4.1).
+        let stream = u32::from_be_bytes([a, b, c, d]) & 0x7fff_ffff;
         if now != self.since {
             (self.since, self.known) = (now, self.newest);
         }
@@ -326,6 +333,28 @@ mod tests {
             );
         }
         assert_eq!(watch.flood(), None);
+    }
+
+    #[test]
+    fn turns_are_breaths_too_and_the_reserved_bit_of_a_stream_is_ignored() {
+        let open = |n: u16| of_stream(frame(1, 4, 20), 2 * n + 1);
+        let reset = |n: u16| of_stream(frame(3, 0, 4), 2 * n + 1);
+        // All of it came in one read; it is worked off in many turns.
+        let mut watch = opened(Side::Server);
+        for n in 0..600 {
+            watch.scan(&open(n), at(1), usize::MAX);
+            watch.breathe();
+            watch.scan(&reset(n), at(1), usize::MAX);
+        }
+        assert_eq!(watch.flood(), None);
+        let mut watch = opened(Side::Server);
+        let mut far = open(0);
+        far[5] |= 0x80;
+        watch.scan(&far, at(1), usize::MAX);
+        for n in 1..600 {
+            watch.scan(&[open(n), reset(n)].concat(), at(2), usize::MAX);
+        }
+        assert_eq!(watch.flood(), Some("RST_STREAM"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::{GATHER_REFUSAL, GatherLimit, Held};
 use crate::wire::status::{Code, Status};
 
 /// What is inflated in one go: some tens of microseconds.
-const SLICE_BYTES: usize = 64 << 10;
+pub(super) const SLICE_BYTES: usize = 64 << 10;
 
 /// One gzip member on its way to be a message.
 #[derive(Debug)]

@@ -175,12 +175,11 @@ impl ServerTls {
         self.certificate_ends_at_ns
     }
 
-    /// Verifies the certificates of the clients of the calling executor again, by these settings,
-    /// and closes the connections of those that would not be let in now.
+    /// Goes by these settings on the calling executor from now on: closes the connections of the
+    /// clients that would not be let in now, those without a certificate where one is required
+    /// among them. Handshakes that began under earlier settings have to satisfy these, too.
     pub fn verify_clients_again(&self) {
-        if self.verifier.is_some() {
-            standing::verify_again(self.clone());
-        }
+        standing::verify_again(self.clone());
     }
 
     /// The configuration, for a socket that blocks.
@@ -208,9 +207,24 @@ impl ServerTls {
             .map_err(|error| Error::from_rustls(error, "the client"))
     }
 
-    /// Whether a client that shows this chain would be let in now.
+    /// Whether both let in the same clients: they were read together.
+    pub(super) fn lets_in_as(&self, other: &Self) -> bool {
+        match (&self.verifier, &other.verifier) {
+            (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        }
+    }
+
+    /// Whether a client that shows this chain would be let in now; an empty one is none.
     pub(super) fn verify(&self, chain: &[CertificateDer<'_>]) -> Result<(), rustls::Error> {
-        let (Some(verifier), Some((own, between))) = (&self.verifier, chain.split_first()) else {
+        let Some(verifier) = &self.verifier else {
+            return Ok(());
+        };
+        let Some((own, between)) = chain.split_first() else {
+            if verifier.client_auth_mandatory() {
+                return Err(rustls::Error::NoCertificatesPresented);
+            }
             return Ok(());
         };
         let verified = verifier.verify_client_cert(own, between, UnixTime::now());

@@ -1,9 +1,14 @@
-//! Connections that stand on a client's certificate, and fall with it.
+//! Connections of clients, and what they stand on.
 //!
 //! A handshake verifies a certificate once; a connection may live for months. So it is ended when
 //! its certificate ends: told to open no more calls, and closed [`GRACE`] later. And when the
-//! broker's own settings were read anew, every certificate is verified again, so that one that was
-//! revoked, or whose authority is believed no more, does not stay on.
+//! broker's own settings were read anew, every client is verified again, so that one whose
+//! certificate was revoked, or whose authority is believed no more, does not stay on; nor one that
+//! shows none where one is required now.
+//!
+//! A handshake that began under earlier settings ends by those. So it is verified by the newest,
+//! too, and enters the list without a pause behind that: whoever is in the list was verified by
+//! the newest settings, or will be by the look that follows them.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -37,16 +42,26 @@ struct Standings {
     next_number: Cell<u64>,
     /// Whether somebody looks after them.
     watched: Cell<bool>,
+    /// The settings that were read last. `None`: those of the start.
+    newest: RefCell<Option<ServerTls>>,
+    /// Whether somebody verifies them by the newest settings.
+    verified: Cell<bool>,
 }
 
 /// When it ends: nanoseconds since 1970; then a number of its own.
 type Key = (i64, u64);
 
+/// Before all others.
+const FIRST: Key = (i64::MIN, 0);
+
+/// The end of what a client without a certificate stands on.
+const NEVER: i64 = i64::MAX;
+
 struct Entry {
     control: ConnectionControl,
-    name: Rc<CertificateNames>,
-    /// The client's certificate and those between it and its authority.
-    chain: Rc<[CertificateDer<'static>]>,
+    name: Option<Rc<CertificateNames>>,
+    /// The client's certificate and those between it and its authority; empty without one.
+    chain: Box<[CertificateDer<'static>]>,
     is_told: bool,
 }
 
@@ -57,28 +72,25 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    /// Lets the connection of `control` stand as long as its certificate does.
-    pub(crate) fn enter(
+    /// Lets the connection of `control`, whose handshake `tls` has made, stand as long as its
+    /// certificate does; one without a certificate as long as none is required.
+    ///
+    /// # Errors
+    /// When the settings were read anew since `tls`, and do not let the client in.
+    pub(crate) async fn enter(
         control: &ConnectionControl,
-        name: &Rc<CertificateNames>,
+        name: Option<&Rc<CertificateNames>>,
         chain: &[CertificateDer<'static>],
-    ) -> Self {
-        STANDINGS.with(|standings| {
-            let number = standings.next_number.get();
-            standings.next_number.set(number + 1);
-            let key = (name.expires_at_ns, number);
-            let entry = Entry {
-                control: control.clone(),
-                name: name.clone(),
-                chain: chain.iter().map(|one| one.clone().into_owned()).collect(),
-                is_told: false,
-            };
-            standings.standing.borrow_mut().insert(key, entry);
-            if !standings.watched.replace(true) {
-                rt::spawn(Queue::Background, "certificates", watch(standings.clone()));
-            }
-            Self { key }
-        })
+        tls: &ServerTls,
+    ) -> Result<Self, Error> {
+        let standings = STANDINGS.with(Rc::clone);
+        let mut newer = standings.newer_than(tls);
+        while let Some(newest) = newer {
+            verify_aside(&newest, chain.to_vec()).await?;
+            newer = standings.newer_than(&newest);
+        }
+        // Without a pause: settings that are read from now on find it in the list.
+        Ok(standings.insert(control, name, chain))
     }
 }
 
@@ -92,9 +104,22 @@ impl Drop for Standing {
     }
 }
 
-/// Ends connections in time, for as long as there are any.
+/// Verifies a client at the end of its handshake, which holds a place for the work.
+async fn verify_aside(tls: &ServerTls, chain: Vec<CertificateDer<'static>>) -> Result<(), Error> {
+    const PEER: &str = "the client";
+    let verifying = tls.clone();
+    let verified = tls.handshakes().run(move || verifying.verify(&chain)).await;
+    let peer = PEER.to_owned();
+    match verified {
+        Ok(Some(verified)) => verified.map_err(|refused| Error::from_rustls(refused, PEER)),
+        Ok(None) => Err(Error::Abandoned { peer }),
+        Err(reason) => Err(Error::Io { peer, reason }),
+    }
+}
+
+/// Ends connections in time, for as long as there are any that end.
 async fn watch(standings: Rc<Standings>) {
-    while !standings.standing.borrow().is_empty() {
+    while standings.has_endings() {
         standings.look(rt::unix_ns());
         rt::sleep(LOOK_EVERY).await;
     }
@@ -102,6 +127,41 @@ async fn watch(standings: Rc<Standings>) {
 }
 
 impl Standings {
+    /// The newest settings, if they were read behind `tls`.
+    fn newer_than(&self, tls: &ServerTls) -> Option<ServerTls> {
+        let newest = self.newest.borrow();
+        let newest = newest.as_ref()?;
+        (!newest.lets_in_as(tls)).then(|| newest.clone())
+    }
+
+    fn insert(
+        self: &Rc<Self>,
+        control: &ConnectionControl,
+        name: Option<&Rc<CertificateNames>>,
+        chain: &[CertificateDer<'static>],
+    ) -> Standing {
+        let number = self.next_number.get();
+        self.next_number.set(number + 1);
+        let key = (name.map_or(NEVER, |name| name.expires_at_ns), number);
+        let entry = Entry {
+            control: control.clone(),
+            name: name.cloned(),
+            chain: chain.into(),
+            is_told: false,
+        };
+        self.standing.borrow_mut().insert(key, entry);
+        if key.0 < NEVER && !self.watched.replace(true) {
+            rt::spawn(Queue::Background, "certificates", watch(self.clone()));
+        }
+        Standing { key }
+    }
+
+    fn has_endings(&self) -> bool {
+        let standing = self.standing.borrow();
+        let first = standing.first_key_value();
+        first.is_some_and(|(key, _)| key.0 < NEVER)
+    }
+
     fn look(&self, now_ns: i64) {
         let grace_ns = i64::try_from(GRACE.as_nanos()).unwrap_or(i64::MAX);
         let mut drained = Vec::new();
@@ -116,30 +176,48 @@ impl Standings {
         }
         // With nothing borrowed: it wakes connections, which may leave the list.
         for (control, name) in drained {
-            tracing::info!(subject = %name.subject, "a client's certificate has ended");
+            let subject = subject(name.as_deref());
+            tracing::info!(%subject, "a client's certificate has ended");
             control.drain();
         }
         closed.iter().for_each(ConnectionControl::close);
     }
 }
 
-/// Verifies the certificates of all connections of the calling executor again, by what `tls` says
-/// now, and closes those that would not be let in any more. Takes its time.
+/// For messages.
+fn subject(name: Option<&CertificateNames>) -> &str {
+    name.map_or("nobody", |name| &name.subject)
+}
+
+/// Goes by `tls` on the calling executor from now on: verifies the clients of all connections
+/// again and closes those that would not be let in any more. Takes its time.
 pub(super) fn verify_again(tls: ServerTls) {
-    if STANDINGS.with(|standings| standings.standing.borrow().is_empty()) {
+    let standings = STANDINGS.with(Rc::clone);
+    standings.newest.replace(Some(tls));
+    // One at a time: a look that is under way sees that there are newer settings.
+    if standings.standing.borrow().is_empty() || standings.verified.replace(true) {
         return;
     }
     rt::spawn(Queue::Background, "certificates again", async move {
-        let standings = STANDINGS.with(Rc::clone);
-        let mut from: Key = (i64::MIN, 0);
+        standings.verify_all().await;
+        standings.verified.set(false);
+    });
+}
+
+impl Standings {
+    /// Verifies all by the newest settings, from the first on again when these are replaced
+    /// meanwhile. Who enters the list behind the look was verified by them before.
+    async fn verify_all(&self) {
+        let Some(mut tls) = self.newest.borrow().clone() else {
+            return;
+        };
+        let mut from = FIRST;
         loop {
-            let some: Vec<_> = standings
-                .standing
-                .borrow()
-                .range(from..)
-                .take(VERIFIED_AT_ONCE)
-                .map(|(key, entry)| (*key, entry.chain.to_vec()))
-                .collect();
+            if let Some(newest) = self.newer_than(&tls) {
+                tls = newest;
+                from = FIRST;
+            }
+            let some = self.some_from(from);
             let Some((last, _)) = some.last() else { return };
             from = (last.0, last.1.saturating_add(1));
             let verifying = tls.clone();
@@ -151,17 +229,22 @@ pub(super) fn verify_again(tls: ServerTls) {
                 verified.collect::<Vec<_>>()
             });
             let Ok(Some(refused)) = verified.await else {
-                tracing::error!("certificates of connections could not be verified again");
-                return;
+                tracing::error!("some certificates of connections could not be verified again");
+                continue;
             };
             for (key, reason) in refused {
-                standings.end(key, &reason);
+                self.end(key, &reason);
             }
         }
-    });
-}
+    }
 
-impl Standings {
+    fn some_from(&self, from: Key) -> Vec<(Key, Vec<CertificateDer<'static>>)> {
+        let standing = self.standing.borrow();
+        let some = standing.range(from..).take(VERIFIED_AT_ONCE);
+        some.map(|(key, entry)| (*key, entry.chain.to_vec()))
+            .collect()
+    }
+
     fn end(&self, key: Key, reason: &Error) {
         let standing = self.standing.borrow();
         let Some(entry) = standing.get(&key) else {
@@ -169,8 +252,8 @@ impl Standings {
         };
         let (control, name) = (entry.control.clone(), entry.name.clone());
         drop(standing);
-        tracing::info!(subject = %name.subject, %reason, "a client's certificate is not accepted \
-                        any more");
+        let subject = subject(name.as_deref());
+        tracing::info!(%subject, %reason, "a client is not let in any more");
         control.close();
     }
 }

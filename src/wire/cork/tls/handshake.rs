@@ -57,7 +57,7 @@ pub(super) async fn accept(
 ) -> Result<TlsConn, Error> {
     let mut limit = Alarm::new(timeout);
     let shaken = {
-        let mut shaking = std::pin::pin!(shake_hands(&mut conn, tls));
+        let mut shaking = std::pin::pin!(shake_hands(&mut conn, tls, control));
         std::future::poll_fn(|cx| {
             let shaken = shaking.as_mut().poll(cx);
             if shaken.is_pending() && limit.poll(cx).is_ready() {
@@ -77,7 +77,7 @@ pub(super) async fn accept(
         Err(Error::NoHttp2 { peer })
     });
     match agreed {
-        Ok(shaken) => Ok(shaken.into_conn(conn, control)),
+        Ok(shaken) => Ok(shaken.into_conn(conn)),
         Err(error) => {
             say_farewell(&mut conn, &error).await;
             Err(error)
@@ -88,7 +88,8 @@ pub(super) async fn accept(
 /// A handshake that has come to its end.
 struct Shaken {
     session: Box<ServerConnection>,
-    certificate: Option<CertificateNames>,
+    certificate: Option<Rc<CertificateNames>>,
+    standing: Standing,
     /// What the peer has said behind it, still sealed.
     rest: Vec<u8>,
 }
@@ -107,12 +108,7 @@ impl Shaken {
         }
     }
 
-    fn into_conn(self, conn: Conn, control: &ConnectionControl) -> TlsConn {
-        let certificate = self.certificate.map(Rc::new);
-        let chain = self.session.peer_certificates().unwrap_or_default();
-        let standing = certificate
-            .as_ref()
-            .map(|names| Standing::enter(control, names, chain));
+    fn into_conn(self, conn: Conn) -> TlsConn {
         let session = rustls::Connection::Server(*self.session);
         let mut tls = TlsConn::new(conn, session, PEER.to_owned());
         if !self.rest.is_empty() {
@@ -124,13 +120,17 @@ impl Shaken {
             input.filled(copied);
             tls.input = Some(input);
         }
-        tls.certificate = certificate;
-        tls.standing = standing;
+        tls.certificate = self.certificate;
+        tls.standing = Some(self.standing);
         tls
     }
 }
 
-async fn shake_hands(conn: &mut Conn, tls: &ServerTls) -> Result<Shaken, Error> {
+async fn shake_hands(
+    conn: &mut Conn,
+    tls: &ServerTls,
+    control: &ConnectionControl,
+) -> Result<Shaken, Error> {
     let mut input = head(conn, tls).await?;
     let place = tls.handshakes().place().map_err(socket_error)?;
     std::future::poll_fn(|cx| place.poll_inside(cx)).await;
@@ -165,9 +165,14 @@ async fn shake_hands(conn: &mut Conn, tls: &ServerTls) -> Result<Shaken, Error> 
             })
             .await?;
         if ended {
+            let certificate = stepped.certificate.map(Rc::new);
+            let chain = session.peer_certificates().unwrap_or_default();
+            // Still at its place: other settings may have it verified once more.
+            let standing = Standing::enter(control, certificate.as_ref(), chain, tls).await?;
             return Ok(Shaken {
                 session,
-                certificate: stepped.certificate,
+                certificate,
+                standing,
                 rest: stepped.rest,
             });
         }
