@@ -21,6 +21,7 @@ pub mod policy;
 
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -33,7 +34,7 @@ use crate::rt::Notify;
 
 use audit::Auditor;
 use authentication::{Authenticator, Recognised};
-use limits::Limits;
+use limits::{Did, LimitReached, Limits};
 use policy::{Decisions, Policy};
 
 /// What a client shows of itself.
@@ -261,6 +262,38 @@ impl Security {
             }
             None => Ok(self.unasked(credentials)),
         }
+    }
+
+    /// Whether a token may be shown from an address. To verify one costs more than most calls, and
+    /// who is not recognised has no allowance of its own: what is refused counts against the
+    /// address ([`note_refused`](Self::note_refused)), and above its rate only tokens are taken
+    /// that the executor remembers as good.
+    ///
+    /// # Errors
+    /// [`LimitReached`]; then nothing is to be verified.
+    pub fn may_show(
+        &self,
+        token: Option<&str>,
+        peer: IpAddr,
+        now_ns: i64,
+    ) -> Result<(), LimitReached> {
+        let Some(token) = token.filter(|_| self.authenticates()) else {
+            return Ok(());
+        };
+        let Some(reached) = self.limits.would_refuse(&self.anonymous, peer) else {
+            return Ok(());
+        };
+        if self.recognised.borrow_mut().remembers(token, now_ns) {
+            return Ok(());
+        }
+        self.limits.tell(Did::RefusedRequest);
+        Err(reached)
+    }
+
+    /// Counts a token that was refused against the address that has shown it.
+    pub fn note_refused(&self, peer: IpAddr) {
+        // If another core has just taken the last one, that is what counts.
+        let _counted = self.limits.admit(&self.anonymous, peer, 0);
     }
 
     fn unasked(&self, credentials: &Credentials<'_>) -> Rc<Identity> {

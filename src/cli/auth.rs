@@ -22,11 +22,13 @@ pub(super) enum Task {
     #[command(after_help = examples::AUTH_CHECK)]
     Check(check::CheckArgs),
     /// API keys: make them, list them
+    #[command(after_help = examples::AUTH_KEY)]
     Key {
         #[command(subcommand)]
         task: KeyTask,
     },
     /// Tokens: look into them, make them
+    #[command(after_help = examples::AUTH_TOKEN)]
     Token {
         #[command(subcommand)]
         task: TokenTask,

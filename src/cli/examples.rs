@@ -61,8 +61,7 @@ EXAMPLES
 
 pub(super) const STORE_REWRAP: &str = "\
 EXAMPLES
-  ringmq store rewrap --set store.encryption.key_file=/etc/ringmq/store.keys \\
-    --set store.encryption.enable=true";
+  ringmq store rewrap --set store.encryption.key_file=keys --set store.encryption.enable=true";
 
 pub(super) const STORE_RESHARD: &str = "\
 EXAMPLES
@@ -96,6 +95,11 @@ EXAMPLES
   ringmq auth key create ops --role admin --expires-in 90d --file keys
   ringmq auth key list --file keys";
 
+pub(super) const AUTH_TOKEN: &str = "\
+EXAMPLES
+  ringmq auth token check token.txt
+  ringmq auth token create --alg HS256 --key-file secret --claim sub=ada";
+
 pub(super) const AUTH_TOKEN_CHECK: &str = "\
 EXAMPLES
   ringmq auth token check token.txt
@@ -104,8 +108,7 @@ EXAMPLES
 pub(super) const AUTH_TOKEN_CREATE: &str = "\
 EXAMPLES
   ringmq auth token create --alg HS256 --key-file secret --claim sub=ada
-  ringmq auth token create --alg ES256 --key-file key.pem --key-id k1 \\
-      --claim sub=ada --claim 'roles=[\"ops\"]' --expires-in 5m";
+  ringmq auth token create --alg ES256 --key-file key.pem --claim sub=ada --expires-in 5m";
 
 pub(super) const AUDIT: &str = "\
 EXAMPLES

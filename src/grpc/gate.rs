@@ -40,6 +40,7 @@ use crate::wire_error::Refusal;
 
 use closing::Guard;
 use decisions::Allowed;
+use limits::limit_reached;
 
 /// How long a call lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,8 @@ pub(super) struct Gate {
     peer: SocketAddr,
     /// What was allowed last.
     allowed: Option<Box<Allowed>>,
+    /// How often the rules were asked since a request last let others have their turn.
+    asked: usize,
     /// Of a call that lives on.
     guard: Option<Box<Guard>>,
 }
@@ -65,7 +68,7 @@ impl Gate {
     /// Finds out who calls.
     ///
     /// # Errors
-    /// [`Refusal::Unauthenticated`].
+    /// [`Refusal::Unauthenticated`], [`Refusal::LimitReached`].
     pub(super) fn open(
         security: &Rc<Security>,
         call: &Call,
@@ -73,11 +76,7 @@ impl Gate {
     ) -> Result<Self, Refusal> {
         let identity = match call.identity() {
             Some(identity) => identity.clone(),
-            None => {
-                let token = token(security, call);
-                let found = identify(security, token, call.certificate(), now_ns(security));
-                found.inspect_err(|refusal| unknown(security, call, refusal))?
-            }
+            None => recognise(security, call)?,
         };
         let guard = match lives {
             Lives::On => Some(Guard::new(security, call, &identity)),
@@ -88,6 +87,7 @@ impl Gate {
             identity,
             peer: call.peer(),
             allowed: None,
+            asked: 0,
             guard,
         })
     }
@@ -133,6 +133,20 @@ fn now_ns(security: &Security) -> i64 {
         true => rt::unix_ns(),
         false => 0,
     }
+}
+
+/// Finds out who shows something by itself, unless its address has shown too much of no worth.
+fn recognise(security: &Security, call: &Call) -> Result<Rc<Identity>, Refusal> {
+    let (token, now_ns, peer) = (token(security, call), now_ns(security), call.peer().ip());
+    let shown = security.may_show(token, peer, now_ns);
+    shown.map_err(|reached| limit_reached(&reached))?;
+    let found = identify(security, token, call.certificate(), now_ns);
+    found.inspect_err(|refusal| {
+        if token.is_some() {
+            security.note_refused(peer);
+        }
+        unknown(security, call, refusal);
+    })
 }
 
 /// Writes down that somebody was not recognised.

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::HeaderName;
+use http::header::{AUTHORIZATION, HeaderName};
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 
@@ -16,6 +16,8 @@ use super::body::{Body, BodyError, RequestBody};
 use super::caller::Caller;
 use super::context::Context;
 use super::websocket::{self, WebSocket};
+use crate::rt;
+use crate::security::limits::LimitReached;
 use crate::wire::local::LocalClient;
 
 /// A response.
@@ -76,6 +78,27 @@ impl Exchange {
     /// The value of a header (lower case) that is printable; the first one.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.headers.get(name)?.to_str().ok()
+    }
+
+    /// The token that the request shows, if it has the form of one; of several the last one.
+    pub(super) fn bearer(&self) -> Option<&str> {
+        let value = self
+            .head
+            .headers
+            .get_all(AUTHORIZATION)
+            .iter()
+            .next_back()?;
+        value.to_str().ok()?.strip_prefix("Bearer ")
+    }
+
+    /// Asks before a token is looked at: the address may have shown too many of no worth.
+    ///
+    /// # Errors
+    /// [`LimitReached`], which is counted.
+    pub(super) fn may_show(&self, token: Option<&str>) -> Result<(), LimitReached> {
+        let security = &self.context.security;
+        let shown = security.may_show(token, self.peer.ip(), rt::unix_ns());
+        shown.inspect_err(|_reached| self.context.shard.counters.refusals_limit.increment())
     }
 
     /// A client for the calls that this request makes: the service sees the peer's address, who

@@ -11,15 +11,17 @@
 //! ```text
 //!   calls, streams ─► door ─► in flight ─► commit
 //!                     │       as many bytes as are committed within the target (RoomControl)
-//!                     └ a unary call is refused while the wait here stands (StandingDelay)
+//!                     └ a unary call is refused while the wait here stands (StandingDelay), or
+//!                       the first waits without an end
 //! ```
 //!
 //! Streams are never refused: they are not read on while their message waits. Nor are settlements,
 //! responses and receives, which make room.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::Shard;
@@ -30,6 +32,10 @@ use crate::wire::quantum;
 
 /// What messages may wait on top of the disk's own time, unless it is set.
 const TARGET: Duration = Duration::from_millis(50);
+
+/// What a log can do with is believed for so long, or for four commits if these take longer: a log
+/// that has nothing to do says nothing, and the slow spell that it tells of is over one day.
+const BELIEVED: Duration = Duration::from_secs(5);
 
 /// A call was refused because what it would join waits too long already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,22 +61,43 @@ pub struct Overload {
 /// The room that each core's logs can do with; shared by all cores, since their publishers send to
 /// the logs of all.
 #[derive(Clone, Debug)]
-pub(super) struct Rooms(Arc<[AtomicUsize]>);
+pub(super) struct Rooms(Arc<[Room]>);
+
+#[derive(Debug)]
+struct Room {
+    bytes: AtomicUsize,
+    /// Until when that is believed, on the clock of [`rt::now`], which all cores share.
+    until_ns: AtomicU64,
+}
 
 impl Rooms {
     pub(super) fn new(shards: u16) -> Self {
-        Self((0..shards).map(|_| AtomicUsize::new(usize::MAX)).collect())
+        let room = |_| Room {
+            bytes: AtomicUsize::new(usize::MAX),
+            until_ns: AtomicU64::new(0),
+        };
+        Self((0..shards).map(room).collect())
     }
 
-    fn set(&self, shard: u16, bytes: usize) {
+    fn set(&self, shard: u16, bytes: usize, until_ns: u64) {
         if let Some(room) = self.0.get(usize::from(shard)) {
-            room.store(bytes, Ordering::Relaxed);
+            // Nobody needs the two to fit: for a moment a value is believed too long or not at all.
+            room.until_ns.store(until_ns, Ordering::Relaxed);
+            room.bytes.store(bytes, Ordering::Relaxed);
         }
     }
 
-    fn least(&self) -> usize {
-        let rooms = self.0.iter().map(|room| room.load(Ordering::Relaxed));
-        rooms.min().unwrap_or(usize::MAX)
+    /// The least of `bytes` and of the rooms that are believed at the time of `now_ns`. That is
+    /// asked for only when it matters, which is while a disk is slow.
+    fn least(&self, bytes: usize, now_ns: impl Fn() -> u64) -> usize {
+        let mut least = bytes;
+        for room in self.0.iter() {
+            let bytes = room.bytes.load(Ordering::Relaxed);
+            if bytes < least && now_ns() < room.until_ns.load(Ordering::Relaxed) {
+                least = bytes;
+            }
+        }
+        least
     }
 }
 
@@ -81,10 +108,13 @@ pub struct Admission {
     target: Cell<Option<Duration>>,
     processor: Cell<Saturation>,
     door: Cell<StandingDelay>,
-    /// Who waits at the door.
-    waiting: Cell<usize>,
+    /// Since when those wait who wait at the door, by their numbers: the first waits longest.
+    waiting: RefCell<BTreeMap<u64, rt::Instant>>,
+    next_number: Cell<u64>,
     /// Commits of this shard's logs.
     commits: RefCell<RoomControl>,
+    /// Until when what these say is believed.
+    believed_until_ns: Cell<u64>,
     rooms: RefCell<Rooms>,
     /// Bytes that this core's publishers may have in flight.
     room: Cell<usize>,
@@ -97,8 +127,10 @@ impl Admission {
             target: Cell::new(Some(TARGET)),
             processor: Cell::default(),
             door: Cell::default(),
-            waiting: Cell::new(0),
+            waiting: RefCell::default(),
+            next_number: Cell::new(0),
             commits: RefCell::new(RoomControl::new(inflight_bytes_max)),
+            believed_until_ns: Cell::new(0),
             rooms: RefCell::new(Rooms::new(0)),
             room: Cell::new(inflight_bytes_max),
         }
@@ -113,7 +145,7 @@ impl Admission {
         self.target.set(target);
         if target.is_none() {
             self.door.take();
-            self.rooms.borrow().set(self.shard, usize::MAX);
+            self.rooms.borrow().set(self.shard, usize::MAX, 0);
         }
     }
 
@@ -124,7 +156,7 @@ impl Admission {
     /// [`Overloaded`] while the wait stands.
     pub fn admit_unary(&self) -> Result<(), Overloaded> {
         match self.target.get() {
-            Some(target) if self.door.get().stands() => Err(Overloaded {
+            Some(target) if self.store_stands() => Err(Overloaded {
                 retry_after: target.saturating_mul(2),
             }),
             _ => Ok(()),
@@ -136,8 +168,24 @@ impl Admission {
     pub fn overload(&self) -> Overload {
         Overload {
             processor: self.processor.get().is_saturated(rt::now().as_ns()),
-            store: self.door.get().stands(),
+            store: self.store_stands(),
         }
+    }
+
+    /// Whether the wait at the door stands. While the disk does nothing at all, nobody comes in who
+    /// could tell: then the one who waits longest does.
+    fn store_stands(&self) -> bool {
+        let Some(target) = self.target.get() else {
+            return false;
+        };
+        if self.door.get().stands() {
+            return true;
+        }
+        let waiting = self.waiting.borrow();
+        let first = waiting.first_key_value();
+        first.is_some_and(|(_, since)| {
+            StandingDelay::is_stuck(ns(rt::now().since(*since)), ns(target))
+        })
     }
 
     /// Whether there is too much of anything.
@@ -148,8 +196,8 @@ impl Admission {
 
     /// Who waits at the door.
     #[must_use]
-    pub const fn waiting(&self) -> usize {
-        self.waiting.get()
+    pub fn waiting(&self) -> usize {
+        self.waiting.borrow().len()
     }
 
     /// Sets the levels.
@@ -160,9 +208,7 @@ impl Admission {
             .overloaded_processor
             .set(u64::from(overload.processor));
         counters.overloaded_store.set(u64::from(overload.store));
-        counters
-            .store_senders_waiting
-            .set(level(self.waiting.get()));
+        counters.store_senders_waiting.set(level(self.waiting()));
         counters.store_room_bytes.set(level(self.room.get()));
     }
 
@@ -173,30 +219,42 @@ impl Admission {
 
     /// Something in flight has come to its end.
     pub(super) fn refresh_room(&self) {
-        let mine = self.commits.borrow().bytes();
-        self.room.set(self.rooms.borrow().least().min(mine));
+        let now_ns = || rt::now().as_ns();
+        let mut commits = self.commits.borrow_mut();
+        if !commits.is_whole() && now_ns() >= self.believed_until_ns.get() {
+            commits.forget();
+        }
+        let least = self.rooms.borrow().least(commits.bytes(), now_ns);
+        self.room.set(least);
     }
 
     /// A batch was committed.
     pub(super) fn committed(&self, bytes: usize, took: Duration) {
         let mut commits = self.commits.borrow_mut();
         commits.committed(bytes, ns(took), self.target.get().map(ns));
-        self.rooms.borrow().set(self.shard, commits.bytes());
+        let believed = took.saturating_mul(4).max(BELIEVED);
+        let until_ns = rt::now().after(believed).as_ns();
+        self.believed_until_ns.set(until_ns);
+        let rooms = self.rooms.borrow();
+        rooms.set(self.shard, commits.bytes(), until_ns);
     }
 
     /// A message came in at once.
     pub(super) fn came_in_at_once(&self) {
-        if self.door.get().is_above() && self.waiting.get() == 0 {
+        if self.door.get().is_above() && self.waiting() == 0 {
             self.nobody_waits();
         }
     }
 
     /// Somebody begins to wait at the door.
     pub(super) fn wait(&self) -> AtTheDoor<'_> {
-        self.waiting.set(self.waiting.get() + 1);
+        let (number, since) = (self.next_number.get(), rt::now());
+        self.next_number.set(number + 1);
+        self.waiting.borrow_mut().insert(number, since);
         AtTheDoor {
             admission: self,
-            since: rt::now(),
+            number,
+            since,
         }
     }
 
@@ -219,6 +277,7 @@ impl Admission {
 #[derive(Debug)]
 pub(super) struct AtTheDoor<'a> {
     admission: &'a Admission,
+    number: u64,
     since: rt::Instant,
 }
 
@@ -238,10 +297,8 @@ impl AtTheDoor<'_> {
 impl Drop for AtTheDoor<'_> {
     fn drop(&mut self) {
         let admission = self.admission;
-        admission
-            .waiting
-            .set(admission.waiting.get().saturating_sub(1));
-        if admission.waiting.get() == 0 && admission.door.get().is_above() {
+        admission.waiting.borrow_mut().remove(&self.number);
+        if admission.waiting() == 0 && admission.door.get().is_above() {
             admission.nobody_waits();
         }
     }
@@ -250,7 +307,7 @@ impl Drop for AtTheDoor<'_> {
 impl std::fmt::Debug for Admission {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Admission")
-            .field("waiting", &self.waiting)
+            .field("waiting", &self.waiting())
             .field("room", &self.room)
             .finish_non_exhaustive()
     }
@@ -266,4 +323,70 @@ impl Shard {
 
 fn ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    #[test]
+    fn what_a_log_can_do_with_counts_on_all_cores_until_it_is_too_old() {
+        let rooms = Rooms::new(3);
+        assert_eq!(rooms.least(100, || 0), 100);
+        rooms.set(0, 50, 1_000);
+        rooms.set(2, 20, 500);
+        assert_eq!(rooms.least(100, || 499), 20);
+        assert_eq!(rooms.least(100, || 500), 50);
+        assert_eq!(rooms.least(100, || 1_000), 100);
+        assert_eq!(rooms.least(10, || 0), 10);
+    }
+
+    #[test]
+    fn the_room_of_a_slow_spell_ends_with_it_on_its_core_and_on_the_others() {
+        let rooms = Rooms::new(2);
+        let [slow, other] = [0, 1].map(|shard| {
+            let admission = Admission::new(shard, 64 * MIB);
+            admission.join(rooms.clone());
+            admission
+        });
+        slow.committed(1_000, Duration::from_millis(1));
+        for _ in 0..20 {
+            slow.committed(8 * MIB, Duration::from_secs(100));
+        }
+        for admission in [&slow, &other] {
+            admission.refresh_room();
+            assert_eq!(admission.room(), 4 * MIB, "believed for four commits");
+        }
+        // As if that were long ago.
+        slow.believed_until_ns.set(0);
+        rooms.set(0, 4 * MIB, 0);
+        for admission in [&slow, &other] {
+            admission.refresh_room();
+            assert_eq!(admission.room(), 64 * MIB);
+        }
+    }
+
+    #[test]
+    fn a_disk_that_stops_altogether_has_calls_refused_until_nobody_waits() {
+        let admission = Admission::new(0, MIB);
+        admission.set_target(Some(Duration::ZERO));
+        let began = rt::now();
+        let waits = admission.wait();
+        let later = admission.wait();
+        while admission.admit_unary().is_ok() {
+            assert!(rt::now().since(began) < Duration::from_secs(60));
+            std::hint::spin_loop();
+        }
+        assert!(rt::now().since(began) >= Duration::from_millis(100));
+        assert!(admission.overload().store);
+        admission.set_target(None);
+        assert_eq!(admission.admit_unary(), Ok(()), "nothing is refused then");
+        assert!(!admission.overload().store);
+        admission.set_target(Some(Duration::ZERO));
+        assert!(admission.admit_unary().is_err());
+        drop([waits, later]);
+        assert_eq!(admission.admit_unary(), Ok(()), "nobody waits any more");
+    }
 }

@@ -28,11 +28,11 @@ mod receiver;
 mod seat;
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -69,6 +69,13 @@ pub const EVENT_ENCODING: u8 = 1;
 
 /// Publishers that may wait for room in the store's budget of one core; one more is refused.
 const WAITERS_MAX: usize = 4096;
+
+/// The first in that line is passed by others for so long at most. Less than what makes a wait too
+/// long: as long as the disk keeps up, a large message is no reason to refuse calls.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// How many are passed at most: the walk over them is made for every commit.
+const PASSED_MAX: usize = 64;
 
 /// A log that was opened for this shard, with the state of its slots.
 #[derive(Debug)]
@@ -219,8 +226,16 @@ pub(super) struct Stored {
     pub(super) probes: RefCell<Slab<probe::Question>>,
     /// Bytes of this core's publishers that wait for their commit.
     pub(super) inflight: Cell<usize>,
-    /// Those who wait at the door, in order.
-    pub(super) room: RefCell<VecDeque<Rc<Waiter>>>,
+    /// Bytes of those who were called and have neither come in nor gone.
+    granted: Cell<usize>,
+    /// Somebody has come in and stores next: nothing is kept from it for those behind it.
+    expected: Cell<bool>,
+    /// How long the first in the line is passed by others.
+    patience: Cell<Duration>,
+    /// Those who wait at the door and were not called, by their numbers: the order of coming.
+    line: RefCell<BTreeMap<u64, Waiter>>,
+    /// The next one's number; 0 is nobody's.
+    next_number: Cell<u64>,
 }
 
 impl Stored {
@@ -246,7 +261,11 @@ impl Stored {
             receivers: RefCell::default(),
             probes: RefCell::default(),
             inflight: Cell::new(0),
-            room: RefCell::default(),
+            granted: Cell::new(0),
+            expected: Cell::new(false),
+            patience: Cell::new(PATIENCE),
+            line: RefCell::default(),
+            next_number: Cell::new(1),
         }
     }
 
@@ -322,57 +341,198 @@ impl Stored {
         policy
     }
 
-    /// Gives back what a message held, and lets as many of those that wait try again as come into
-    /// a room of `room_bytes`.
+    /// Gives back what a message held, and calls those who wait as far as they come into a room of
+    /// `room_bytes`.
     pub(super) fn release(&self, bytes: usize, room_bytes: usize) {
-        let inflight = self.inflight.get().saturating_sub(bytes);
-        self.inflight.set(inflight);
-        let mut free = match inflight {
-            // Nobody comes behind this one to wake the others.
-            0 => usize::MAX,
-            inflight => room_bytes.saturating_sub(inflight),
+        self.inflight.set(self.inflight.get().saturating_sub(bytes));
+        self.call_in(room_bytes);
+    }
+
+    /// What is in flight, or will be as soon as those who were called have been polled.
+    fn held(&self) -> usize {
+        self.inflight.get().saturating_add(self.granted.get())
+    }
+
+    fn fits(&self, bytes: usize, room_bytes: usize) -> bool {
+        let held = self.held();
+        // A large message may exceed what there is room for now: it would wait until it is alone.
+        held == 0
+            || (held < room_bytes && held.saturating_add(bytes) <= self.settings.inflight_bytes_max)
+    }
+
+    /// Whether a message may come in whose sender has this number in the line.
+    fn may_come_in(&self, number: u64, bytes: usize, room_bytes: usize) -> bool {
+        if self.held() == 0 {
+            // Nothing is kept for anybody: who comes in now calls the others when it is committed.
+            return true;
+        }
+        if !self.fits(bytes, room_bytes) {
+            return false;
+        }
+        let line = self.line.borrow();
+        let first = line.first_key_value();
+        let is_kept =
+            first.is_some_and(|(first, waiter)| *first < number && self.is_overdue(waiter));
+        !is_kept
+    }
+
+    fn is_overdue(&self, waiter: &Waiter) -> bool {
+        rt::now().since(waiter.since) >= self.patience.get()
+    }
+
+    /// Calls those for whom there is room, in their order. Each holds its bytes from then on.
+    ///
+    /// INVARIANT: no call is lost. Whoever waits uncalled waits while something is held, or while
+    /// another one has been woken to look: each of these comes to an end, and whatever its end is
+    /// (a commit, a poll without room, a drop), it calls or wakes on.
+    ///
+    /// INVARIANT: nobody starves. One that is too large for now is passed by those behind it, but
+    /// once the first has waited for the patience nobody passes it: what is held then only gets
+    /// less, and with nothing held it may have any size.
+    fn call_in(&self, room_bytes: usize) {
+        while let Some(called) = self.next_call(room_bytes) {
+            // Nothing is borrowed here: a waker may drop what stands in the line.
+            called.waker.wake();
+        }
+    }
+
+    fn next_call(&self, room_bytes: usize) -> Option<Waiter> {
+        let mut line = self.line.borrow_mut();
+        let (_, first) = line.first_key_value()?;
+        // Smaller ones fit no better when the room is full; that is most of the time.
+        let held = self.held();
+        if held > 0 && held >= room_bytes {
+            return None;
+        }
+        if !self.fits(first.bytes, room_bytes) && self.is_overdue(first) {
+            return None;
+        }
+        let mut near = line.iter().take(PASSED_MAX);
+        let found = near.find(|(_, waiter)| self.fits(waiter.bytes, room_bytes));
+        let number = *found?.0;
+        let waiter = line.remove(&number)?;
+        self.granted
+            .set(self.granted.get().saturating_add(waiter.bytes));
+        Some(waiter)
+    }
+
+    /// Wakes the first without a call: it looks by itself whether there is room.
+    fn wake_first(&self) {
+        let waker = {
+            let line = self.line.borrow();
+            line.first_key_value()
+                .map(|(_, waiter)| waiter.waker.clone())
         };
-        while free > 0 {
-            let Some(waiter) = self.room.borrow_mut().pop_front() else {
-                return;
-            };
-            let waker = waiter.waker.take();
-            if let Some(waker) = waker {
-                if free < usize::MAX {
-                    free = free.saturating_sub(waiter.bytes);
-                }
-                waker.wake();
-            }
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 }
 
 /// One who waits at the door.
 #[derive(Debug)]
-pub(super) struct Waiter {
+struct Waiter {
     bytes: usize,
-    /// `None`: it was woken, or has gone.
-    waker: RefCell<Option<Waker>>,
+    since: rt::Instant,
+    waker: Waker,
 }
 
-/// A place in the line at the door; left when dropped.
+/// A place in the line at the door. It stays the same until it is dropped, also for one that was
+/// called and found no room.
 #[derive(Debug)]
-struct InLine(Rc<Waiter>);
+struct InLine<'a> {
+    shard: &'a Shard,
+    number: u64,
+    bytes: usize,
+    since: rt::Instant,
+    came_in: Cell<bool>,
+}
 
-impl Drop for InLine {
+impl<'a> InLine<'a> {
+    /// Goes to the end of the line; `None`: that is too long.
+    fn join(shard: &'a Shard, bytes: usize, waker: &Waker) -> Option<Self> {
+        let stored = &shard.stored;
+        if stored.line.borrow().len() >= WAITERS_MAX {
+            return None;
+        }
+        let number = stored.next_number.get();
+        stored.next_number.set(number + 1);
+        let place = Self {
+            shard,
+            number,
+            // A call without bytes would not be seen to be out.
+            bytes: bytes.max(1),
+            since: rt::now(),
+            came_in: Cell::new(false),
+        };
+        place.stand(waker);
+        Some(place)
+    }
+
+    fn stand(&self, waker: &Waker) {
+        let waiter = Waiter {
+            bytes: self.bytes,
+            since: self.since,
+            waker: waker.clone(),
+        };
+        let mut line = self.shard.stored.line.borrow_mut();
+        line.insert(self.number, waiter);
+    }
+
+    /// Leaves the line, or gives back what it was called with; tells whether it was called.
+    fn leave(&self) -> bool {
+        let stored = &self.shard.stored;
+        let left = stored.line.borrow_mut().remove(&self.number);
+        let was_called = left.is_none();
+        if was_called {
+            let granted = stored.granted.get();
+            debug_assert!(granted >= self.bytes, "what it was called with is counted");
+            stored.granted.set(granted.saturating_sub(self.bytes));
+        }
+        was_called
+    }
+
+    /// Comes in if it may; otherwise it goes on to stand where it stood.
+    fn poll(&self, waker: &Waker) -> Poll<()> {
+        let stored = &self.shard.stored;
+        let room_bytes = self.shard.admission.room();
+        let was_called = self.leave();
+        if stored.may_come_in(self.number, self.bytes, room_bytes) {
+            self.came_in.set(true);
+            stored.expected.set(true);
+            return Poll::Ready(());
+        }
+        self.stand(waker);
+        if was_called {
+            stored.call_in(room_bytes);
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for InLine<'_> {
     fn drop(&mut self) {
-        self.0.waker.take();
+        let stored = &self.shard.stored;
+        if !self.came_in.get() {
+            self.leave();
+            stored.call_in(self.shard.admission.room());
+        } else if stored.held() == 0 {
+            // Should it store nothing, nobody else comes to call. No call yet: the next one's
+            // bytes would be held, and this one could find no room for its own.
+            stored.wake_first();
+        }
     }
 }
 
 impl Shard {
-    /// Whether this core may take a stored message of `bytes` more; an idle core takes any size.
+    /// Whether this core takes a stored message of `bytes` more now; an idle core takes any size.
     pub(super) fn has_store_room(&self, bytes: usize) -> bool {
-        let inflight = self.stored.inflight.get();
-        let bytes_max = self.stored.settings.inflight_bytes_max;
-        // A large message may exceed what there is room for now: it would wait until it is alone.
-        inflight == 0
-            || (inflight < self.admission.room() && inflight.saturating_add(bytes) <= bytes_max)
+        let number = match self.stored.expected.get() {
+            true => 0,
+            false => u64::MAX,
+        };
+        self.stored
+            .may_come_in(number, bytes, self.admission.room())
     }
 
     /// Counts a window of a cold segment that is brought into memory.

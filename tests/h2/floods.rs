@@ -13,7 +13,7 @@ use crate::mock::kubemq::{self, path};
 use crate::mock::peer::{Flooded, PATIENCE, Peer, grpc_framed};
 
 /// What a flooded broker may grow by: buffers of a few connections, never the flood.
-const GROWTH_BYTES_MAX: u64 = 24 * MIB;
+const GROWTH_BYTES_MAX: u64 = 64 * MIB;
 
 /// Runs one flood on several connections, one after the other; memory must not follow.
 fn bounded(broker: &Broker, mut flood: impl FnMut(&mut Peer)) {

@@ -248,6 +248,32 @@ fn tokens_that_are_not_taken_say_why() {
 }
 
 #[test]
+fn who_shows_forged_tokens_is_told_when_to_come_back() {
+    let broker = start(&["limits.requests_per_second=1", "limits.requests_burst=2"]);
+    let (good, forged) = (token("c", 600), format!("{}x", token("c", 600)));
+    assert_eq!(asked(&broker, "GET", "/", &good, &Value::Null).status, 200);
+    let bearer = format!("Bearer {forged}");
+    let headers = [("Authorization", bearer.as_str())];
+    for (address, path) in [(broker.rest(), "/"), (broker.api(), "/config")] {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        let refused = loop {
+            let answer = broker.send(address, "GET", path, &headers, b"");
+            if answer.status != 401 {
+                break answer;
+            }
+            assert!(std::time::Instant::now() < deadline, "never too often");
+        };
+        assert_eq!(refused.status, 429, "{refused:?}");
+        assert!(refused.text.contains("limits.requests_per_second"));
+        let after: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=2).contains(&after), "{after}");
+    }
+    // Who is known is no stranger, whatever comes from the same address.
+    assert_eq!(asked(&broker, "GET", "/", &good, &Value::Null).status, 200);
+    broker.broker.stop();
+}
+
+#[test]
 fn a_token_says_nothing_of_the_client_id_unless_ids_are_bound() {
     let token = token("alice", 600);
     let sent = |broker: &HttpBroker, client: &str| {
@@ -283,7 +309,8 @@ fn a_token_says_nothing_of_the_client_id_unless_ids_are_bound() {
 #[test]
 fn a_socket_ends_with_its_token_and_does_not_come_back_with_it() {
     let broker = start(&[]);
-    let short = token("c", 3);
+    // Long enough for what comes before its end, on whatever machine.
+    let short = token("c", 15);
     let path = "/subscribe/events?subscribe_type=events&channel=a&client_id=c";
     let mut listener = socket(&broker, path, &short).unwrap();
     let mut publisher = socket(&broker, "/send/stream", &short).unwrap();

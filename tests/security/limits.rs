@@ -1,9 +1,15 @@
 //! How much: refusals that say which limit, and when to try again.
 
-use ringmq_proto::kubemq::{Result as EventResult, Subscribe};
+use ringmq_proto::kubemq::{
+    QueueMessagesBatchRequest, QueueMessagesBatchResponse, QueuesUpstreamRequest,
+    QueuesUpstreamResponse, Result as EventResult, Subscribe,
+};
 
-use crate::broker::{Broker, asking_for_tokens, token_of};
-use crate::client::{Client, OK, RESOURCE_EXHAUSTED, event, method, stored, subscribe};
+use crate::broker::{Broker, asking_for_tokens, now_seconds, token_of, token_with};
+use crate::client::{
+    Client, OK, RESOURCE_EXHAUSTED, UNAUTHENTICATED, event, method, queue_message, stored,
+    subscribe,
+};
 use crate::mock::frame::Frame;
 
 /// A code of HTTP/2: the call is given up.
@@ -35,6 +41,70 @@ fn a_call_above_the_rate_is_refused_with_the_time_to_try_again() {
     // Another identity has a bucket of its own, from the same address.
     let sent = bob.ask(method::SEND_EVENT, &event("bob", "rate"));
     assert_eq!(sent.grpc_status(), Some(OK));
+    broker.end();
+}
+
+/// A limit with so long a debt behind it that no slow machine sees its end.
+#[test]
+fn a_batch_counts_as_many_as_it_holds() {
+    let settings = format!(
+        "{}[limits]\nrequests_per_second = 1\nrequests_burst = 3\n",
+        asking_for_tokens("")
+    );
+    let broker = Broker::start(&settings, None);
+    let messages = |client: &str| vec![queue_message(client, "q"); 600];
+    let mut alice = Client::with_token(broker.grpc(), &token_of("alice"));
+    let batch = QueueMessagesBatchRequest {
+        batch_id: "batch".into(),
+        messages: messages("alice"),
+    };
+    let answer: QueueMessagesBatchResponse = alice.unary(method::SEND_QUEUE_MESSAGES_BATCH, &batch);
+    assert!(!answer.have_errors);
+    let reply = alice.ask(method::SEND_EVENT, &event("alice", "a"));
+    assert_eq!(reply.grpc_status(), Some(RESOURCE_EXHAUSTED));
+
+    let mut bob = Client::with_token(broker.grpc(), &token_of("bob"));
+    let upstream = bob.open(method::QUEUES_UPSTREAM);
+    let request = QueuesUpstreamRequest {
+        request_id: "up".into(),
+        messages: messages("bob"),
+    };
+    bob.say(upstream, &request);
+    let answer: QueuesUpstreamResponse = bob.next(upstream);
+    assert!(!answer.is_error, "{}", answer.error);
+    let reply = bob.ask(method::SEND_EVENT, &event("bob", "a"));
+    assert_eq!(reply.grpc_status(), Some(RESOURCE_EXHAUSTED));
+    broker.end();
+}
+
+/// To verify a token costs more than a call: not even refusals are free.
+#[test]
+fn forged_tokens_count_against_their_address_and_not_against_who_is_known() {
+    let settings = format!(
+        "{}[limits]\nrequests_per_second = 1\nrequests_burst = 3\n",
+        asking_for_tokens("")
+    );
+    let broker = Broker::start(&settings, None);
+    let mut alice = Client::with_token(broker.grpc(), &token_of("alice"));
+    let mut send = || {
+        let reply = alice.ask(method::SEND_EVENT, &event("alice", "a"));
+        reply.grpc_status()
+    };
+    assert_eq!(send(), Some(OK));
+    let claims = format!(r#"{{"sub":"alice","exp":{}}}"#, now_seconds() + 3_600);
+    let head = r#"{"alg":"HS256","typ":"JWT"}"#;
+    let forged = token_with(
+        head,
+        &claims,
+        "a secret of somebody else, as long as the other",
+    );
+    let mut forger = Client::with_token(broker.grpc(), &forged);
+    let told = (0..10_000).find_map(|_| {
+        let reply = forger.ask(method::SEND_EVENT, &event("alice", "a"));
+        (reply.grpc_status() != Some(UNAUTHENTICATED)).then(|| reply.grpc_status())
+    });
+    assert_eq!(told, Some(Some(RESOURCE_EXHAUSTED)));
+    assert_eq!(send(), Some(OK), "her token is remembered");
     broker.end();
 }
 

@@ -1,10 +1,11 @@
 //! May they: queues, whose streams do many things, and messages that go on by themselves.
 
 use ringmq_proto::kubemq::{
-    QueueMessage, QueueMessagePolicy, QueueMessagesBatchRequest, QueuesDownstreamRequest,
-    QueuesDownstreamRequestType, QueuesDownstreamResponse, QueuesUpstreamRequest,
-    QueuesUpstreamResponse, Result as EventResult, SendQueueMessageResult,
-    StreamQueueMessagesRequest, StreamQueueMessagesResponse, StreamRequestType,
+    QueueMessage, QueueMessagePolicy, QueueMessagesBatchRequest, QueueMessagesBatchResponse,
+    QueuesDownstreamRequest, QueuesDownstreamRequestType, QueuesDownstreamResponse,
+    QueuesInfoRequest, QueuesInfoResponse, QueuesUpstreamRequest, QueuesUpstreamResponse,
+    Result as EventResult, SendQueueMessageResult, StreamQueueMessagesRequest,
+    StreamQueueMessagesResponse, StreamRequestType,
 };
 
 use crate::broker::Broker;
@@ -177,6 +178,46 @@ fn a_queue_of_dead_letters_is_one_that_the_sender_may_write() {
     let sent: SendQueueMessageResult =
         client.unary(method::SEND_QUEUE_MESSAGE, &dying("mine.dead"));
     assert!(!sent.is_error, "{}", sent.error);
+    broker.end();
+}
+
+/// Whoever is not asked about a name need not be denied it: no rule is read for it.
+#[test]
+fn names_that_nothing_can_have_are_told_in_their_place() {
+    let (broker, mut client) = start();
+    let dying = |dead_letters: &str| QueueMessage {
+        policy: Some(QueueMessagePolicy {
+            max_receive_count: 1,
+            max_receive_queue: dead_letters.into(),
+            ..QueueMessagePolicy::default()
+        }),
+        ..queue_message("user", "mine.a")
+    };
+    let long = "x".repeat(1_000);
+    let batch = QueueMessagesBatchRequest {
+        batch_id: "batch".into(),
+        messages: vec![
+            queue_message("user", "mine.a"),
+            dying("yours.*"),
+            dying(&long),
+            queue_message(&long, "mine.a"),
+            queue_message("user", &long),
+        ],
+    };
+    let answer: QueueMessagesBatchResponse =
+        client.unary(method::SEND_QUEUE_MESSAGES_BATCH, &batch);
+    let refused: Vec<_> = answer.results.iter().map(|it| it.is_error).collect();
+    assert_eq!(refused, [false, true, true, true, true]);
+    assert!(answer.results.iter().all(|it| it.error != DENIED));
+    assert_eq!(client.receive("root", "mine.a").len(), 1);
+
+    let info = |names: &str| QueuesInfoRequest {
+        request_id: "info".into(),
+        queue_name: names.into(),
+    };
+    client.denied(method::QUEUES_INFO, &info("mine.a"));
+    let answer: QueuesInfoResponse = client.unary(method::QUEUES_INFO, &info("mine.*;>"));
+    assert_eq!(answer.info.map_or(0, |info| info.queues.len()), 0);
     broker.end();
 }
 

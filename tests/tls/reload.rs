@@ -141,8 +141,18 @@ fn a_revoked_client_is_told_to_go() {
     }
     pki.revoke(&[]);
     let crl = format!("security.crl.filename={}", pki.name("crl.pem"));
-    let broker = pki.broker("server", &["security.reload_seconds=1", &pki.asks(), &crl]);
+    let broker = pki.broker(
+        "server",
+        &[
+            "security.reload_seconds=1",
+            "grpc.handshake_timeout_seconds=60",
+            &pki.asks(),
+            &crl,
+        ],
+    );
     let rest = broker.address("rest").unwrap();
+    // Connected before the list changes; their handshakes come with their first request.
+    let [mut late_alice, mut late_bob] = ["alice", "bob"].map(|name| Kept::open(&pki, rest, name));
     let mut alice = Kept::open(&pki, rest, "alice");
     let mut bob = Kept::open(&pki, rest, "bob");
     assert!(alice.get().is_ok() && bob.get().is_ok());
@@ -150,6 +160,8 @@ fn a_revoked_client_is_told_to_go() {
     pki.revoke(&[7]);
     assert!(alice.is_ended(), "{}", broker.log());
     assert!(bob.get().is_ok(), "{}", broker.log());
+    assert!(late_alice.get().is_err(), "{}", broker.log());
+    assert!(late_bob.get().is_ok(), "{}", broker.log());
     let refused = Kept::open(&pki, rest, "alice").get().unwrap_err();
     assert!(refused.to_string().contains("Revoked"), "{refused}");
     assert!(broker.log().contains("is revoked"), "{}", broker.log());

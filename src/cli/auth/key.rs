@@ -23,6 +23,7 @@ pub(in crate::cli) enum KeyTask {
     #[command(after_help = examples::AUTH_KEY)]
     Create(CreateArgs),
     /// Tell whose keys there are
+    #[command(after_help = examples::AUTH_KEY)]
     List(FileArgs),
 }
 

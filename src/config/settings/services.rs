@@ -298,6 +298,14 @@ settings! {
 
     /// Who may use the management service.
     pub ApiAuth {
+        /// Name of the only one who may use it, as its token, key or certificate says. Empty:
+        /// whoever was recognised; with a policy, whoever that allows.
+        admin_username: Option<String> = "" {
+            key: "api.admin_username",
+            env: ["API_ADMIN_USERNAME", "KUBEMQ_API_ADMIN_USERNAME"],
+            allowed: Allowed::OptionalWord,
+            live: true,
+        }
         /// Whether whoever uses it has to say who it is, but for health and metrics. `auto`: when
         /// clients have to, too. `false`: only this machine is answered, and not asked.
         enable: Option<bool> = "auto" {
@@ -328,14 +336,6 @@ settings! {
             key: "api.auth.trusted_tls_proxy",
             env: ["API_AUTH_TRUSTED_TLS_PROXY"],
             allowed: BOOL,
-            live: true,
-        }
-        /// Name of the only one who may use it, as its token, key or certificate says. Empty:
-        /// whoever was recognised; with a policy, whoever that allows.
-        admin_username: Option<String> = "" {
-            key: "api.admin_username",
-            env: ["API_ADMIN_USERNAME", "KUBEMQ_API_ADMIN_USERNAME"],
-            allowed: Allowed::OptionalWord,
             live: true,
         }
     }

@@ -3,6 +3,10 @@
 /// A batch of this size tells what a commit costs by itself.
 const SMALL_BYTES: usize = 128 << 10;
 
+/// So many small batches in a row say that little waits. One alone says nothing: under load a small
+/// one goes first, and what gathers behind it is the next.
+const SMALL_RUN: u32 = 8;
+
 /// There is always room for so much: enough for a disk to be used well.
 const ROOM_BYTES_MIN: usize = 4 << 20;
 
@@ -17,6 +21,8 @@ pub struct RoomControl {
     bytes: usize,
     /// What a small commit takes.
     floor_ns: Option<u64>,
+    /// Small batches since the last large or slow one.
+    small_run: u32,
 }
 
 impl RoomControl {
@@ -27,6 +33,7 @@ impl RoomControl {
             bytes_max,
             bytes: bytes_max,
             floor_ns: None,
+            small_run: 0,
         }
     }
 
@@ -34,6 +41,18 @@ impl RoomControl {
     #[must_use]
     pub const fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Whether nothing is taken from the room.
+    #[must_use]
+    pub const fn is_whole(&self) -> bool {
+        self.bytes == self.bytes_max
+    }
+
+    /// Begins anew with the whole room: what was found is too old to say anything of the disk.
+    pub const fn forget(&mut self) {
+        self.bytes = self.bytes_max;
+        self.small_run = 0;
     }
 
     /// A batch was committed. `target_ns` is how long messages may wait on top of what a small
@@ -48,8 +67,10 @@ impl RoomControl {
             // A small batch may be held up, but none is faster than the disk.
             let floor_ns = self.floor_ns.unwrap_or(took_ns);
             self.floor_ns = Some(floor_ns / 8 * 7 + took_ns / 8);
+            self.small_in(took_ns <= target_ns.saturating_add(floor_ns));
             return;
         }
+        self.small_run = 0;
         // Before a small batch has been seen, the large one tells the most that it can be.
         let floor_ns = self.floor_ns.unwrap_or(took_ns).min(took_ns);
         let may_take_ns = target_ns.saturating_add(floor_ns);
@@ -60,6 +81,17 @@ impl RoomControl {
         // Half way: one slow commit is no reason to stop everybody.
         let bytes = self.bytes / 2 + wanted.min(self.bytes_max) / 2;
         self.bytes = bytes.max(ROOM_BYTES_MIN).min(self.bytes_max);
+    }
+
+    /// Without large batches nothing is measured: the room of a slow spell goes back by itself.
+    fn small_in(&mut self, is_time: bool) {
+        self.small_run = match is_time {
+            true => self.small_run.saturating_add(1),
+            false => 0,
+        };
+        if self.small_run >= SMALL_RUN {
+            self.bytes += (self.bytes_max - self.bytes).div_ceil(2);
+        }
     }
 }
 
@@ -106,6 +138,35 @@ mod tests {
         assert_eq!(room.bytes(), ROOM_BYTES_MIN);
         run(&mut room, 1, 0);
         assert!(room.bytes() > 63 * MIB, "{}", room.bytes());
+    }
+
+    #[test]
+    fn room_comes_back_with_small_batches_in_a_row_that_are_in_time() {
+        let mut room = RoomControl::new(64 * MIB);
+        room.committed(1_000, MS, TARGET);
+        run(&mut room, 1, 100);
+        assert_eq!(room.bytes(), ROOM_BYTES_MIN);
+        for _ in 0..100 {
+            room.committed(1_000, 200 * MS, TARGET);
+            room.committed(1_000, MS, TARGET);
+        }
+        assert_eq!(room.bytes(), ROOM_BYTES_MIN, "half of them are slow");
+        for _ in 0..100 {
+            room.committed(1_000, MS, TARGET);
+        }
+        assert!(room.is_whole(), "{}", room.bytes());
+    }
+
+    #[test]
+    fn a_small_batch_before_each_large_one_gives_nothing_back() {
+        let mut room = RoomControl::new(64 * MIB);
+        for _ in 0..100 {
+            room.committed(1_000, MS, TARGET);
+            room.committed(4 * MIB, 400 * MS, TARGET);
+        }
+        assert_eq!(room.bytes(), ROOM_BYTES_MIN);
+        room.forget();
+        assert!(room.is_whole());
     }
 
     #[test]

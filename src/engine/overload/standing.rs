@@ -50,6 +50,13 @@ impl StandingDelay {
         self.above_since_ns.is_some()
     }
 
+    /// Whether a wait that has not ended says by itself that the wait stands. When nobody comes in
+    /// at all, nobody who came in can tell.
+    #[must_use]
+    pub const fn is_stuck(waited_ns: u64, target_ns: u64) -> bool {
+        waited_ns > target_ns.saturating_add(INTERVAL_NS)
+    }
+
     /// Whether newcomers would only make the wait longer.
     #[must_use]
     pub const fn stands(&self) -> bool {
@@ -90,6 +97,13 @@ mod tests {
         assert!(door.stands() && door.is_above());
         door.came_in(49 * MS, TARGET, 101 * MS);
         assert!(!door.stands() && !door.is_above());
+    }
+
+    #[test]
+    fn a_wait_without_end_stands_when_it_is_longer_than_target_and_burst() {
+        assert!(!StandingDelay::is_stuck(150 * MS, TARGET));
+        assert!(StandingDelay::is_stuck(150 * MS + 1, TARGET));
+        assert!(!StandingDelay::is_stuck(u64::MAX, u64::MAX));
     }
 
     #[test]

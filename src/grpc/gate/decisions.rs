@@ -4,7 +4,7 @@ use super::Gate;
 use crate::grpc::codec::queue::{MessagesView, QueueMessageView};
 use crate::grpc::observe::Access;
 use crate::model::Kind;
-use crate::model::name::{self, Target};
+use crate::model::name::{self, CHANNEL_BYTES_MAX, CLIENT_ID_BYTES_MAX, ROUTE_BYTES_MAX, Target};
 use crate::rt;
 use crate::security::{Action, Attempt, Denied, Resource};
 use crate::wire_error::Refusal;
@@ -12,8 +12,11 @@ use crate::wire_error::Refusal;
 /// What stands for every channel where one is named: who lists them sees all.
 const EVERY_CHANNEL: &str = ">";
 
-/// Messages of a request that are looked at in one turn.
-const LOOKS_PER_TURN: usize = 1024;
+/// What is spent on the messages or names of a request in one turn: looking at one counts as one.
+const SPENT_PER_TURN: usize = 1024;
+
+/// What it counts to ask the rules: each of them may read the names.
+const ASKING: usize = SPENT_PER_TURN / 16;
 
 /// Something that was allowed.
 pub(super) struct Allowed {
@@ -101,16 +104,47 @@ impl Gate {
         if !bound && !self.security.authorizes() {
             return Ok(());
         }
-        for (place, message) in messages.messages().enumerate() {
+        let mut spent = 0;
+        for message in messages.messages() {
             // One that cannot be decoded is told in its place.
             if let Ok(view) = QueueMessageView::parse(message) {
                 self.allow_message(&view)?;
+                // Of a name that is longer than any route only the length is looked at.
+                spent += view.channel.len().min(ROUTE_BYTES_MAX) / CHANNEL_BYTES_MAX;
             }
-            if place % LOOKS_PER_TURN == LOOKS_PER_TURN - 1 {
-                rt::reactor_yield().await;
-            }
+            self.take_turns(&mut spent).await;
         }
         Ok(())
+    }
+
+    /// Whether each of some channels may be looked at, or changed, as a thing.
+    ///
+    /// # Errors
+    /// [`Refusal::AccessDenied`].
+    pub(in crate::grpc) async fn allow_managing_all(
+        &mut self,
+        client_id: &str,
+        channels: &[Box<str>],
+        action: Action,
+    ) -> Result<(), Refusal> {
+        if !self.security.authorizes() {
+            return Ok(());
+        }
+        let mut spent = 0;
+        for channel in channels {
+            self.allow_managing(client_id, Some(channel), action)?;
+            self.take_turns(&mut spent).await;
+        }
+        Ok(())
+    }
+
+    /// Counts one that was looked at, and lets others have their turn when it was enough for one.
+    async fn take_turns(&mut self, spent: &mut usize) {
+        *spent += 1 + std::mem::take(&mut self.asked) * ASKING;
+        if *spent >= SPENT_PER_TURN {
+            *spent = 0;
+            rt::reactor_yield().await;
+        }
     }
 
     fn allow_message(&mut self, view: &QueueMessageView<'_>) -> Result<(), Refusal> {
@@ -119,13 +153,20 @@ impl Gate {
         let client_id = self.security.client_id(&identity, view.client_id);
         let client_id = client_id.map_err(|_denied| self.client_id_refused(view.client_id))?;
         let sent = QueueMessageView { client_id, ..*view };
-        self.allow_target(client_id, sent.policy.max_receive_queue)?;
-        match name::check_target(sent.channel) {
-            Ok(Target::Channel) => {
+        // Names that no message may have are told in its place: the rules are not asked of them.
+        let dead_letters = sent.policy.max_receive_queue;
+        let is_queue = dead_letters.is_empty() || name::check_channel(dead_letters).is_ok();
+        let target = match name::check_target(sent.channel) {
+            Ok(target) if is_queue && name::check_client_id(client_id).is_ok() => target,
+            Ok(_) | Err(_) => return Ok(()),
+        };
+        self.allow_target(client_id, dead_letters)?;
+        match target {
+            Target::Channel => {
                 let access = Access::queue_message(&sent, sent.message_id, 0);
                 self.allow(&access, Action::Write)
             }
-            Ok(Target::Route) | Err(_) => Ok(()),
+            Target::Route => Ok(()),
         }
     }
 
@@ -159,6 +200,13 @@ impl Gate {
         if allowed.is_some_and(|allowed| allowed.is(generation, attempt)) {
             return Ok(());
         }
+        // Names come here before they are checked, as long as a message. Nothing is called so.
+        if attempt.client_id.len() > CLIENT_ID_BYTES_MAX
+            || attempt.channel.len() > CHANNEL_BYTES_MAX
+        {
+            return Err(self.denied(attempt));
+        }
+        self.asked = self.asked.saturating_add(1);
         match self.security.authorize(&self.identity, attempt) {
             Ok(()) => {
                 let allowed = self.allowed.get_or_insert_with(Allowed::nothing);
@@ -180,7 +228,9 @@ impl Gate {
                 Action::Read => "read",
                 Action::Write => "write",
             };
-            let target = format!("{action} {resource}:{}", attempt.channel);
+            let channel = attempt.channel;
+            let (beginning, _) = channel.split_at(channel.floor_char_boundary(CHANNEL_BYTES_MAX));
+            let target = format!("{action} {resource}:{beginning}");
             let text = Refusal::AccessDenied.text();
             self.record("access.denied", attempt.client_id, &target, Err(&text));
         }

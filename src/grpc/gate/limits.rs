@@ -30,16 +30,32 @@ impl Gate {
         Ok(message)
     }
 
+    /// Counts all messages of a batch that [`only_message`](Self::only_message) has brought; that
+    /// counted as one.
+    ///
+    /// # Errors
+    /// [`Refusal::LimitReached`].
+    pub(in crate::grpc) fn admit_batch(&self, count: usize) -> Result<(), Refusal> {
+        let (limits, more) = (self.security.limits(), count.saturating_sub(1));
+        let admitted = limits.admit_more(&self.identity, self.peer.ip(), more);
+        admitted.map_err(|reached| limit_reached(&reached))
+    }
+
     /// Counts a message of a stream; false when no other may be read before
     /// [`poll_may_read`](Self::poll_may_read) is ready.
     pub(in crate::grpc) fn read(&mut self, bytes: usize) -> bool {
+        self.read_batch(bytes, 1)
+    }
+
+    /// The same for a message of a stream that holds `count` of them.
+    pub(in crate::grpc) fn read_batch(&mut self, bytes: usize, count: usize) -> bool {
         let Some(guard) = &mut self.guard else {
             return true;
         };
         // Whoever waits is woken by the poll that follows.
         let mut nobody = Context::from_waker(Waker::noop());
         let limits = self.security.limits();
-        let admitted = limits.poll_admit(&mut guard.meter, &mut nobody, bytes);
+        let admitted = limits.poll_admit_many(&mut guard.meter, &mut nobody, bytes, count);
         guard.is_slowed = admitted.is_pending();
         !guard.is_slowed
     }
@@ -67,7 +83,7 @@ impl Gate {
     }
 }
 
-fn limit_reached(reached: &LimitReached) -> Refusal {
+pub(super) fn limit_reached(reached: &LimitReached) -> Refusal {
     Refusal::LimitReached {
         limit: reached.limit,
         retry_after: reached.retry_after,

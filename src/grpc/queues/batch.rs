@@ -49,6 +49,8 @@ async fn send(
     let batch = check(&message)
         .await
         .map_err(|refusal| refused(shard, refusal))?;
+    let admitted = watch.gate.admit_batch(batch.count);
+    admitted.map_err(|refusal| refused(shard, refusal))?;
     let allowed = watch.gate.allow_all(&batch).await;
     allowed.map_err(|refusal| refused(shard, refusal))?;
     let batch_id = batch.id.to_owned();

@@ -11,7 +11,7 @@ use crate::grpc::management::answer_in_parts;
 use crate::grpc::observe::Watch;
 use crate::grpc::{Active, refused};
 use crate::model::Kind;
-use crate::model::name::{CHANNEL_BYTES_MAX, ROUTE_BYTES_MAX};
+use crate::model::name::{ROUTE_BYTES_MAX, check_channel};
 use crate::security::Action;
 use crate::shard::{ChannelList, ChannelQuestion, ListsBusy, Shard, WhichChannels};
 use crate::wire::server::Call;
@@ -22,11 +22,12 @@ pub(in crate::grpc) async fn info(shard: Rc<Shard>, mut watch: Watch, call: Call
     let (mut reader, responder) = call.into_parts();
     let message = watch.gate.only_message(&shard, &mut reader).await;
     drop(reader);
-    let asked = message.and_then(|message| {
-        let asked = read(&message).map_err(Refusal::from);
-        let allowed = asked.and_then(|asked| allow(&mut watch, &asked.1).map(|()| asked));
-        allowed.map_err(|refusal| refused(&shard, refusal))
-    });
+    let asked = match message {
+        Ok(message) => ask(&mut watch, &message)
+            .await
+            .map_err(|refusal| refused(&shard, refusal)),
+        Err(status) => Err(status),
+    };
     let (request_id, which) = match asked {
         Ok(asked) => asked,
         Err(status) => return responder.unary(Err(status)),
@@ -41,15 +42,28 @@ pub(in crate::grpc) async fn info(shard: Rc<Shard>, mut watch: Watch, call: Call
     }
 }
 
+/// What is asked for, by somebody who may.
+async fn ask(
+    watch: &mut Watch,
+    message: &Bytes,
+) -> Result<(String, Option<WhichChannels>), Refusal> {
+    let (request_id, which) = read(message)?;
+    allow(watch, which.as_ref()).await?;
+    Ok((request_id, which))
+}
+
 /// Asks whether the queues may be looked at. The request does not say whose it is.
-fn allow(watch: &mut Watch, which: &Option<WhichChannels>) -> Result<(), Refusal> {
+async fn allow(watch: &mut Watch, which: Option<&WhichChannels>) -> Result<(), Refusal> {
     let identity = watch.gate.identity().clone();
     let client_id = identity.client_id.as_deref().unwrap_or_default();
-    let mut allow = |queue| watch.gate.allow_managing(client_id, queue, Action::Read);
+    let gate = &mut watch.gate;
     match which {
         None => Ok(()),
-        Some(WhichChannels::Named(names)) => names.iter().try_for_each(|name| allow(Some(name))),
-        Some(WhichChannels::Containing(_)) => allow(None),
+        Some(WhichChannels::Named(names)) => {
+            gate.allow_managing_all(client_id, names, Action::Read)
+                .await
+        }
+        Some(WhichChannels::Containing(_)) => gate.allow_managing(client_id, None, Action::Read),
     }
 }
 
@@ -81,7 +95,7 @@ fn read(message: &Bytes) -> Result<(String, Option<WhichChannels>), DecodeError>
         names => {
             let mut named: Vec<Box<str>> = names
                 .split(';')
-                .filter(|name| !name.is_empty() && name.len() <= CHANNEL_BYTES_MAX)
+                .filter(|name| check_channel(name).is_ok())
                 .map(Box::from)
                 .collect();
             named.sort_unstable();
@@ -98,6 +112,7 @@ mod tests {
     use ringmq_proto::kubemq::QueuesInfoRequest;
 
     use super::*;
+    use crate::model::name::CHANNEL_BYTES_MAX;
 
     fn names(queue_name: &str) -> Option<Vec<String>> {
         let request = QueuesInfoRequest {
@@ -117,6 +132,8 @@ mod tests {
         assert_eq!(names(""), Some(vec!["all".to_owned()]));
         assert_eq!(names("b;a;;b"), Some(vec!["a".to_owned(), "b".to_owned()]));
         assert_eq!(names(";"), None);
+        assert_eq!(names("a.*;>;b c"), None, "no queue has such a name");
+        assert_eq!(names("a.*;a"), Some(vec!["a".to_owned()]));
         assert_eq!(names(&"x".repeat(CHANNEL_BYTES_MAX + 1)), None);
         assert_eq!(names(&"x;".repeat(ROUTE_BYTES_MAX)), None);
     }

@@ -114,8 +114,8 @@ impl Sender {
             .await;
             match next {
                 Next::Request(Ok(Some(request))) => {
-                    self.take(&request).await?;
-                    self.watch.gate.read(request.len());
+                    let count = self.take(&request).await?;
+                    self.watch.gate.read_batch(request.len(), count);
                 }
                 Next::Request(Ok(None)) => end = Some(Status::new(Code::Ok, "")),
                 Next::Request(Err(status)) => end = Some(status),
@@ -156,21 +156,19 @@ impl Sender {
         Poll::Pending
     }
 
-    /// Takes a request: hands its messages to their logs.
-    async fn take(&mut self, request: &[u8]) -> Result<(), Gone> {
-        let checked = match self.check(request) {
-            Ok(view) => self.watch.gate.allow_all(&view).await.map(|()| view),
-            Err(refusal) => Err(refusal),
-        };
-        let view = match checked {
+    /// Takes a request: hands its messages to their logs. Gives for how many it counts.
+    async fn take(&mut self, request: &[u8]) -> Result<usize, Gone> {
+        let view = match self.check(request) {
             Ok(view) => view,
             Err(refusal) => {
-                // The id where it can still be read: the client matches answers by it.
-                let error = told(&self.shard, refusal);
-                self.answers.refuse(MessagesView::id_of(request), &error);
-                return Ok(());
+                self.refuse(request, refusal);
+                return Ok(1);
             }
         };
+        if let Err(refusal) = self.watch.gate.allow_all(&view).await {
+            self.refuse(request, refusal);
+            return Ok(view.count);
+        }
         self.answers.begin(view.id);
         for (place, message) in view.messages().enumerate() {
             if let Err(refusal) = self.hand_over(message).await? {
@@ -185,7 +183,14 @@ impl Sender {
             }
         }
         self.answers.end();
-        Ok(())
+        Ok(view.count)
+    }
+
+    /// Refuses all of a request.
+    fn refuse(&mut self, request: &[u8], refusal: Refusal) {
+        // The id where it can still be read: the client matches answers by it.
+        let error = told(&self.shard, refusal);
+        self.answers.refuse(MessagesView::id_of(request), &error);
     }
 
     fn check<'a>(&self, request: &'a [u8]) -> Result<MessagesView<'a>, Refusal> {

@@ -33,6 +33,7 @@ use super::session::{self, Session};
 use super::{CLIENT_ID, envelope, json, pages};
 use crate::model::identity::{Identity, Proof};
 use crate::rt;
+use crate::security::limits::LimitReached;
 use crate::security::{Action, Attempt, Credentials, Denied, Resource, Unauthenticated};
 
 /// Paths that answer everybody.
@@ -75,6 +76,7 @@ pub(super) fn check(exchange: &mut Exchange) -> Result<Admitted, Box<Response>> 
     let origin = sites::check_origin(exchange).map_err(forbid)?;
     let is_question = exchange.head.method == Method::OPTIONS;
     if asks && !is_question && exchange.path() != LOGIN {
+        may_show(exchange)?;
         let caller = recognise(exchange).map_err(|refusal| turn_away(exchange, &refusal))?;
         let is_admin = is_admin(exchange, caller.identity());
         exchange.caller = Some(caller);
@@ -114,6 +116,17 @@ impl Admitted {
 
 pub(super) fn is_local(peer: SocketAddr) -> bool {
     peer.ip().to_canonical().is_loopback()
+}
+
+/// Whether what a request shows, itself or by its session, may be looked at.
+fn may_show(exchange: &Exchange) -> Result<(), Box<Response>> {
+    let session = session_of(exchange);
+    let token = match &session {
+        Some(session) => Some(session.token().expose()),
+        None => exchange.bearer(),
+    };
+    let shown = exchange.may_show(token);
+    shown.map_err(|reached| Box::new(too_often(&reached)))
 }
 
 /// Who makes a request, where everybody has to say so.
@@ -172,6 +185,10 @@ pub(super) fn is_admin(exchange: &Exchange, identity: &Identity) -> bool {
 
 /// Answers somebody who was not recognised. One who looks at a page gets one to say who it is.
 fn turn_away(exchange: &Exchange, unrecognised: &Unrecognised) -> Box<Response> {
+    if matches!(unrecognised, Unrecognised::Refused(_)) {
+        let security = &exchange.context.security;
+        security.note_refused(exchange.peer.ip());
+    }
     let reads = exchange.head.method == Method::GET;
     if reads && pages::is_page(exchange.path()) {
         return Box::new(pages::login(exchange));
@@ -246,15 +263,18 @@ pub(super) fn admit(exchange: &Exchange) -> Result<(), Box<Response>> {
     let admitted = limits.admit(caller.identity(), exchange.peer.ip(), 0);
     admitted.map_err(|reached| {
         exchange.context.shard.counters.refusals_limit.increment();
-        let body = Body::full(envelope::<()>(Err(&reached.to_string())));
-        let mut response = json(StatusCode::TOO_MANY_REQUESTS, body);
-        if let Some(after) = reached.retry_after {
-            // Whole seconds, and never earlier than it helps.
-            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-            response.headers_mut().insert(RETRY_AFTER, seconds.into());
-        }
-        Box::new(response)
+        Box::new(too_often(&reached))
     })
+}
+
+/// Answers somebody who has asked too often.
+pub(super) fn too_often(reached: &LimitReached) -> Response {
+    let body = Body::full(envelope::<()>(Err(&reached.to_string())));
+    let mut response = json(StatusCode::TOO_MANY_REQUESTS, body);
+    if let Some(seconds) = reached.retry_after_seconds() {
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    response
 }
 
 #[cfg(test)]

@@ -79,6 +79,9 @@ pub(super) async fn log_in(mut exchange: Exchange) -> Response {
 async fn open(exchange: &Exchange, token: Secret) -> Response {
     let context = &exchange.context;
     let now_ns = rt::unix_ns();
+    if let Err(reached) = exchange.may_show(Some(token.expose())) {
+        return access::too_often(&reached);
+    }
     let credentials = Credentials {
         token: Some(token.expose()),
         certificate: None,
@@ -87,6 +90,7 @@ async fn open(exchange: &Exchange, token: Secret) -> Response {
         Ok(identity) if is_known(&identity) => identity,
         Ok(_) => return access::unauthorised("nobody is recognised here at the moment"),
         Err(Unauthenticated(text)) => {
+            context.security.note_refused(exchange.peer.ip());
             exchange.record("session.login_refused", "", Err(&text));
             return access::unauthorised(&text);
         }

@@ -4,6 +4,9 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use super::api_keys::fingerprint;
+use super::claims::nanoseconds;
+use super::token::TOKEN_BYTES_MAX;
 use crate::model::identity::Identity;
 
 /// What is remembered in one generation; there are two.
@@ -43,6 +46,16 @@ impl Recognised {
     pub fn clear(&mut self) {
         self.young.clear();
         self.old.clear();
+    }
+
+    /// Whether a token or an API key was verified before, and has not ended.
+    pub(in crate::security) fn remembers(&mut self, token: &str, now_ns: i64) -> bool {
+        if token.len() > TOKEN_BYTES_MAX {
+            return false;
+        }
+        let mark = Shown::Secret(fingerprint(token.as_bytes()));
+        let now_s = now_ns.div_euclid(nanoseconds(1));
+        self.find(&mark, now_s).is_some()
     }
 
     /// Who has shown this before; `None` also when that has ended.

@@ -106,6 +106,55 @@ fn refusal_names_the_limit_and_the_time() {
 }
 
 #[test]
+fn a_batch_counts_as_many_requests_as_it_holds() {
+    let [limits, other] = two(requests(1, 10));
+    let here = address("10.0.0.1");
+    // More than the burst passes a full bucket, and is paid for.
+    let first = named("first");
+    limits.admit(&first, here, 0).unwrap();
+    limits.admit_more(&first, here, 99_999).unwrap();
+    let reached = other.admit(&first, here, 0).unwrap_err();
+    assert!(reached.retry_after.unwrap() > Duration::from_secs(3_600));
+    // One that comes upon an empty bucket is refused, and takes nothing more.
+    let second = named("second");
+    while limits.admit(&second, here, 0).is_ok() {}
+    let reached = limits.admit_more(&second, here, 99).unwrap_err();
+    assert_eq!(reached.limit, "limits.requests_per_second");
+    let wait = reached.retry_after.unwrap();
+    assert!(wait <= Duration::from_secs(10), "{wait:?}");
+    let refused = limits.admit(&second, here, 0).err();
+    let wait = refused.map_or(Duration::ZERO, |reached| reached.retry_after.unwrap());
+    assert!(wait <= Duration::from_secs(1), "{wait:?}");
+}
+
+#[test]
+fn a_batch_as_large_as_the_burst_passes_a_full_bucket() {
+    let [limits, _] = two(Settings::default());
+    let here = address("10.0.0.1");
+    for rate in 1..20 {
+        for burst in 1..8 {
+            limits.set(requests(rate, burst));
+            let somebody = named(&format!("{rate} {burst}"));
+            limits.admit(&somebody, here, 0).unwrap();
+            let more = usize::try_from(burst).unwrap() - 1;
+            assert_eq!(limits.admit_more(&somebody, here, more), Ok(()));
+        }
+    }
+}
+
+#[test]
+fn a_request_of_a_stream_counts_as_many_as_it_holds() {
+    let [limits, _] = two(requests(1, 10));
+    let (somebody, here) = (named("a"), address("10.0.0.1"));
+    let mut meter = limits.meter(&somebody, here);
+    let mut nobody = Context::from_waker(std::task::Waker::noop());
+    let admitted = limits.poll_admit_many(&mut meter, &mut nobody, 0, 100_000);
+    assert!(admitted.is_ready(), "the bucket was full");
+    let reached = limits.admit(&somebody, here, 0).unwrap_err();
+    assert!(reached.retry_after.unwrap() > Duration::from_secs(3_600));
+}
+
+#[test]
 fn subscriptions_of_a_client_are_bounded_on_all_executors_together() {
     let [a, b] = two(Settings {
         subscriptions_per_client: 2,

@@ -17,7 +17,14 @@ use crate::model::name::CHANNEL_BYTES_MAX;
 
 /// Bytes that the wildcard and all languages together read for one decision: that is what an
 /// executor spends, at most, on what a subscriber has made up. Some milliseconds at the worst.
+/// What is done besides counts as so many bytes as take as long.
 const WORK_MAX: usize = 100_000;
+
+/// What a search costs before it reads anything: the bytes are sorted by what tells them apart.
+const SEARCH_WORK: usize = 200;
+
+/// Bytes that lead nowhere are cheaper than those that the languages read.
+const BYTES_TRIED_PER_WORK: usize = 8;
 
 /// The question cannot be answered within the bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +99,7 @@ fn search(
     question: &Question<'_>,
     work: &mut Work,
 ) -> Result<Option<String>, TooComplex> {
+    work.spend(SEARCH_WORK)?;
     let languages = question.languages;
     let mut alphabet = Alphabet::new();
     wildcard.mark(&mut alphabet);
@@ -107,6 +115,7 @@ fn search(
     // No channel has an empty name, and the level is the length of the name.
     for _length in 1..=CHANNEL_BYTES_MAX {
         for before in level.clone() {
+            work.spend(bytes.len() / BYTES_TRIED_PER_WORK)?;
             for byte in bytes.iter().copied() {
                 let Some(reading) = seen.reading(before, wildcard, byte) else {
                     continue;

@@ -256,6 +256,16 @@ fn what_cannot_be_found_out_in_time_is_not_allowed() {
 }
 
 #[test]
+fn each_rule_that_is_searched_counts_even_if_it_leads_nowhere() {
+    let few = channels(&["r\\..*"; 100]);
+    let decide = |policy: &Policy| policy.decide(&[], &attempt("c", Action::Read, "a.*"));
+    assert_eq!(decide(&few), Decision::NoRule);
+    let many = channels(&["r\\..*"; 600]);
+    assert_eq!(decide(&many), Decision::TooComplex);
+    assert!(may_read(&many, "c", "r.a"));
+}
+
+#[test]
 fn base64_is_a_policy_too() {
     use base64::Engine as _;
     let json = format!(r#"[{{"ClientID":"c","Channel":"a",{KINDS},"Read":true}}]"#);

@@ -1,6 +1,5 @@
 //! From the publisher into the log of the channel's shard.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -10,9 +9,7 @@ use ringmq_storage::log::Refused;
 use ringmq_storage::record::queue::MoveId;
 
 use super::seat::LogSeat;
-use super::{
-    EVENT_ENCODING, InLine, ReceiptAddress, Receipts, StoreBusy, StoreFailure, WAITERS_MAX, Waiter,
-};
+use super::{EVENT_ENCODING, InLine, ReceiptAddress, Receipts, StoreBusy, StoreFailure};
 use crate::engine::queues::MESSAGE_ENCODING;
 use crate::engine::stored::{NewMessage, StoreRefusal, StoredKind};
 use crate::rt;
@@ -90,7 +87,9 @@ impl Shard {
         encode: &mut dyn FnMut(&mut Vec<u8>),
         receipts: &Receipts,
     ) -> Result<(), StoreBusy> {
-        if !self.has_store_room(payload_len) {
+        let has_room = self.has_store_room(payload_len);
+        self.stored.expected.set(false);
+        if !has_room {
             return Err(StoreBusy);
         }
         self.admission.came_in_at_once();
@@ -143,34 +142,20 @@ impl Shard {
     /// When too many wait already.
     pub async fn store_room(&self, channel: &str, bytes: usize) -> Result<(), Full> {
         let waits = self.admission.wait();
-        let mut in_line: Option<InLine> = None;
-        std::future::poll_fn(|cx| {
-            if self.has_store_room(bytes) {
-                return Poll::Ready(Ok(()));
-            }
-            let mut line = self.stored.room.borrow_mut();
-            match &in_line {
-                None if line.len() >= WAITERS_MAX => return Poll::Ready(Err(Full)),
-                None => {
-                    let waiter = Rc::new(Waiter {
-                        bytes,
-                        waker: RefCell::new(Some(cx.waker().clone())),
-                    });
-                    line.push_back(waiter.clone());
-                    in_line = Some(InLine(waiter));
-                }
-                Some(InLine(waiter)) => {
-                    let before = waiter.waker.replace(Some(cx.waker().clone()));
-                    if before.is_none() {
-                        // It was woken too early, and stays in its place.
-                        line.push_front(waiter.clone());
-                    }
+        let mut place: Option<InLine<'_>> = None;
+        std::future::poll_fn(|cx| match &place {
+            None if self.has_store_room(bytes) => Poll::Ready(Ok(())),
+            None => {
+                place = InLine::join(self, bytes, cx.waker());
+                match place {
+                    Some(_) => Poll::Pending,
+                    None => Poll::Ready(Err(Full)),
                 }
             }
-            Poll::Pending
+            Some(place) => place.poll(cx.waker()).map(Ok),
         })
         .await?;
-        drop(in_line);
+        drop(place);
         waits.came_in();
         let owner = self.stored_owner(self.placement.slot(channel));
         match self.lane(owner) {

@@ -188,7 +188,10 @@ impl Shard {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Wake, Waker};
     use std::time::Duration;
 
     use ringmq_storage::SlotId;
@@ -198,7 +201,7 @@ mod tests {
     use crate::model::ShardId;
     use crate::rt;
     use crate::shard::{
-        ChannelPolicy, Framing, LaneBounds, LogPlacement, Placement, QueueFraming, Settings,
+        ChannelPolicy, Framing, Full, LaneBounds, LogPlacement, Placement, QueueFraming, Settings,
         StoredSeed, StoredSettings,
     };
 
@@ -343,8 +346,8 @@ mod tests {
         admission.set_target(Some(Duration::ZERO));
         assert_eq!(admission.admit_unary(), Ok(()));
         // A wait of any length is too long now: the door stands after a tenth of a second.
-        let mut last = admission.wait();
         let began = rt::now();
+        let mut last = admission.wait();
         while admission.admit_unary().is_ok() {
             assert!(rt::now().since(began) < Duration::from_secs(60));
             let next = admission.wait();
@@ -358,6 +361,151 @@ mod tests {
         drop(last);
         assert_eq!(admission.admit_unary(), Ok(()), "nobody waits any more");
         assert!(!admission.overload().store);
+    }
+
+    #[derive(Default)]
+    struct Calls(AtomicUsize);
+
+    impl Wake for Calls {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// One who waits at the door.
+    struct Sender<'a> {
+        room: Pin<Box<dyn Future<Output = Result<(), Full>> + 'a>>,
+        calls: Arc<Calls>,
+    }
+
+    impl<'a> Sender<'a> {
+        fn waits(shard: &'a Shard, bytes: usize) -> Self {
+            let mut sender = Self {
+                room: Box::pin(shard.store_room("c", bytes)),
+                calls: Arc::default(),
+            };
+            assert!(!sender.comes_in());
+            sender
+        }
+
+        fn comes_in(&mut self) -> bool {
+            let waker = Waker::from(self.calls.clone());
+            let mut cx = Context::from_waker(&waker);
+            matches!(self.room.as_mut().poll(&mut cx), Poll::Ready(Ok(())))
+        }
+
+        /// Whether it was woken since it was asked last.
+        fn was_called(&self) -> bool {
+            self.calls.0.swap(0, Ordering::Relaxed) > 0
+        }
+    }
+
+    #[test]
+    fn one_too_large_for_now_is_passed_until_its_patience_ends() {
+        let shard = shard(100);
+        let receipts = shard.receipts();
+        shard.stored.patience.set(Duration::MAX);
+        let stream = receipts.expect(10);
+        let full = receipts.expect(90);
+        let mut large = Sender::waits(&shard, 150);
+        let [mut small, late] = [20, 20].map(|bytes| Sender::waits(&shard, bytes));
+        shard.complete(full, 1, Ok(()));
+        assert!(!large.was_called(), "it must be alone");
+        assert!(small.was_called() && late.was_called());
+        assert!(small.comes_in());
+        shard.stored.expected.set(false);
+        assert!(shard.has_store_room(20), "newcomers pass, too");
+        shard.stored.patience.set(Duration::ZERO);
+        assert!(!shard.has_store_room(20), "they wait behind it now");
+        let behind = Sender::waits(&shard, 20);
+        drop(late);
+        assert!(!behind.was_called());
+        shard.complete(stream, 1, Ok(()));
+        assert!(large.was_called() && !behind.was_called());
+        assert!(large.comes_in());
+    }
+
+    #[test]
+    fn one_that_comes_in_is_not_turned_away_for_those_behind_it() {
+        let shard = shard(100);
+        let receipts = shard.receipts();
+        shard.stored.patience.set(Duration::ZERO);
+        let full = receipts.expect(100);
+        let mut first = Sender::waits(&shard, 60);
+        let second = Sender::waits(&shard, 50);
+        receipts.expect(30);
+        shard.complete(full, 1, Ok(()));
+        assert!(first.was_called() && !second.was_called());
+        assert!(first.comes_in());
+        assert!(shard.has_store_room(60), "it stores now");
+        shard.stored.expected.set(false);
+        assert!(!shard.has_store_room(10), "others do not");
+    }
+
+    #[test]
+    fn a_call_goes_on_from_one_who_leaves_or_stores_nothing() {
+        let shard = shard(100);
+        let receipts = shard.receipts();
+        let full = receipts.expect(100);
+        let mut line: VecDeque<_> = (0..4).map(|_| Sender::waits(&shard, 60)).collect();
+        shard.complete(full, 1, Ok(()));
+        let called = line.iter().map(Sender::was_called).collect::<Vec<_>>();
+        assert_eq!(called, [true, false, false, false]);
+        drop(line.pop_front());
+        assert!(line[0].was_called(), "the first left unpolled");
+        assert!(line[0].comes_in());
+        drop(line.pop_front());
+        assert!(line[0].was_called(), "that one came in for nothing");
+        drop(line.pop_front());
+        assert!(line[0].was_called(), "and this one did not even look");
+        assert!(line[0].comes_in());
+        assert_eq!(shard.stored.granted.get(), 0);
+    }
+
+    #[test]
+    fn many_commits_in_a_row_call_no_more_than_come_in() {
+        let shard = shard(10);
+        let receipts = shard.receipts();
+        let stored: Vec<_> = (0..10).map(|_| receipts.expect(1)).collect();
+        let mut line: Vec<_> = (0..30).map(|_| Sender::waits(&shard, 1)).collect();
+        for message in stored {
+            shard.complete(message, 1, Ok(()));
+        }
+        let called: Vec<_> = line.iter().map(Sender::was_called).collect();
+        let expected: Vec<_> = (0..30).map(|at| at < 10).collect();
+        assert_eq!(called, expected, "the first ten, each for its place");
+        for sender in line[..10].iter_mut().rev() {
+            assert!(!shard.has_store_room(1), "what is granted is nobody else's");
+            assert!(sender.comes_in());
+            receipts.expect(1);
+            shard.stored.expected.set(false);
+        }
+        assert!(!line.iter().any(Sender::was_called));
+        assert_eq!(shard.stored.granted.get(), 0);
+    }
+
+    #[test]
+    fn one_that_was_called_for_nothing_keeps_its_place() {
+        let shard = shard(100);
+        let receipts = shard.receipts();
+        let full = receipts.expect(100);
+        let mut line = [60, 30].map(|bytes| Sender::waits(&shard, bytes));
+        shard.complete(full, 1, Ok(()));
+        let too_much = receipts.expect(200);
+        for sender in &mut line {
+            assert!(sender.was_called() && !sender.comes_in());
+        }
+        receipts.expect(20);
+        shard.complete(too_much, 1, Ok(()));
+        assert!(line[0].was_called(), "the first is still the first");
+        assert!(!line[1].was_called());
+        assert!(line[0].comes_in());
+        drop(line);
+        assert!(
+            shard.stored.line.borrow().is_empty(),
+            "nobody is left in it"
+        );
+        assert_eq!(shard.stored.granted.get(), 0);
     }
 
     #[test]

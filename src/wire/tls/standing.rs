@@ -45,7 +45,7 @@ struct Standings {
     /// The settings that were read last. `None`: those of the start.
     newest: RefCell<Option<ServerTls>>,
     /// Whether somebody verifies them by the newest settings.
-    verified: Cell<bool>,
+    verifying: Cell<bool>,
 }
 
 /// When it ends: nanoseconds since 1970; then a number of its own.
@@ -195,12 +195,12 @@ pub(super) fn verify_again(tls: ServerTls) {
     let standings = STANDINGS.with(Rc::clone);
     standings.newest.replace(Some(tls));
     // One at a time: a look that is under way sees that there are newer settings.
-    if standings.standing.borrow().is_empty() || standings.verified.replace(true) {
+    if standings.standing.borrow().is_empty() || standings.verifying.replace(true) {
         return;
     }
     rt::spawn(Queue::Background, "certificates again", async move {
         standings.verify_all().await;
-        standings.verified.set(false);
+        standings.verifying.set(false);
     });
 }
 

@@ -1,8 +1,10 @@
 //! Clients of a server: which are let in, whom they are, and for how long.
 
+mod standing;
+
 use rcgen::{
     ExtendedKeyUsagePurpose, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519,
-    SanType, SerialNumber, date_time_ymd,
+    SanType, SerialNumber,
 };
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -346,81 +348,6 @@ fn keys_of_every_kind_serve_and_are_taken() {
             let files = issue("client.test");
             let client = shows(&ca, &files);
             assert!(connect(&server).names(&client).await.is_some());
-        }
-    });
-}
-
-#[test]
-fn a_connection_ends_with_the_certificate_that_it_stands_on() {
-    on_executor(|| async {
-        let ca = Authority::new();
-        let server = load(&asking(&ca));
-        let now = u64::try_from(rt::unix_ns() / 1_000_000_000).unwrap();
-        let files = ca.issue_as("client.test", |params| {
-            params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(now + 2);
-        });
-        let taken = connect(&server);
-        let ended = taken.ended.clone();
-        let address = taken.socket.peer_addr().unwrap();
-        let conn = Conn::from_std(taken.socket).unwrap();
-        let settings = client_settings(&shows(&ca, &files));
-        let client = Client::over(conn, address, settings).await.unwrap();
-        echoes(&client, noise(10)).await;
-        assert!(ended.borrow().is_none(), "it is good for some seconds");
-        eventually("the connection ends", || ended.borrow().is_some()).await;
-        assert_eq!(label(&ended), Some("drained"));
-        assert!(rt::unix_ns() / 1_000_000_000 > i64::try_from(now + 2).unwrap());
-    });
-}
-
-#[test]
-fn a_session_is_not_resumed_into_a_certificate_that_has_ended() {
-    on_executor(|| async {
-        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
-            let ca = Authority::new();
-            let server = load(&asking(&ca));
-            let now = u64::try_from(rt::unix_ns() / 1_000_000_000).unwrap();
-            let files = ca.issue_as("client.test", |params| {
-                params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(now + 2);
-            });
-            let config = bare_client(&ca, &[version], Some(&files));
-            let taken = connect(&server);
-            assert_eq!(taken.visited(&config).await, Ok(HandshakeKind::Full));
-            let ends_at_ns = i64::try_from(now + 3).unwrap() * 1_000_000_000;
-            eventually("it has ended", || rt::unix_ns() > ends_at_ns).await;
-            let taken = connect(&server);
-            let visited = taken.visited(&config).await;
-            assert!(visited.is_err(), "{visited:?}");
-            let refused = taken.refused().await;
-            assert!(
-                refused.contains("certificate of the client expired"),
-                "{refused}"
-            );
-        }
-    });
-}
-
-#[test]
-fn those_that_would_not_be_let_in_again_are_told_to_go() {
-    on_executor(|| async {
-        let ca = Authority::new();
-        let settings = asking(&ca);
-        let server = load(&settings);
-        let mut taken = Vec::new();
-        for number in [1, 2, 3] {
-            let one = connect(&server);
-            let config = bare_client(&ca, rustls::ALL_VERSIONS, Some(&numbered(&ca, number)));
-            assert_eq!(one.visited(&config).await, Ok(HandshakeKind::Full));
-            taken.push(one);
-        }
-        let again = load(&ServerTlsSettings {
-            revocations: list(&ca, &[2], 2120),
-            ..settings
-        });
-        again.verify_clients_again();
-        assert_eq!(taken[1].refused().await, "closed by us");
-        for other in [0, 2] {
-            assert!(taken[other].ended.borrow().is_none());
         }
     });
 }
