@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   token, key, certificate ─► authentication ─► Identity ─► binding ─► authorization ─► limits
-//!                              (who is it)                  (as whom)   (may they)       (how much)
+//!                              (who is it)                  (as whom)   (may they)      (how much)
 //! ```
 //!
 //! The rules are read and checked on a thread of their own, put together as one [`Rules`], and

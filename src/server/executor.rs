@@ -428,7 +428,8 @@ impl Executor {
         counter.increment();
         match ended {
             http::Ended::Tls(reason) if self.endings.may_tell(rt::now()) => {
-                tracing::info!(%peer, reason = %format_args!("no TLS: {reason}"), "connection ended");
+                let reason = format_args!("no TLS: {reason}");
+                tracing::info!(%peer, %reason, "connection ended");
             }
             // Broken off is what browsers and scrapers do all day.
             ended => tracing::debug!(%peer, reason = ?ended, "connection ended"),

@@ -162,7 +162,9 @@ struct Outcome {
 }
 
 const HEADING: &str = "\
-| attack | sent MiB | connections | ended by it | peak MiB over baseline | left MiB | quiet p50 before us | during us | ratio | p99 during us | quiet failed | longest turn s | turns > 5 ms | alive |
+| attack | sent MiB | connections | ended by it | peak MiB over baseline | left MiB \
+| quiet p50 before us | during us | ratio | p99 during us | quiet failed \
+| longest turn s | turns > 5 ms | alive |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
 
 impl std::fmt::Display for Outcome {
