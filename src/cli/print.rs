@@ -64,9 +64,8 @@ fn table(config: &Config) -> String {
 fn toml(config: &Config) -> String {
     let mut text = String::new();
     let mut section = "";
-    for setting in &config.provenance.settings {
-        let name = setting.key.name;
-        let (table, field) = name.rsplit_once('.').unwrap_or(("", name));
+    for setting in by_table(&config.provenance.settings) {
+        let (table, field) = table_of(setting);
         if table != section {
             section = table;
             line(&mut text, &format!("\n[{table}]"));
@@ -80,6 +79,21 @@ fn toml(config: &Config) -> String {
         line(&mut text, &format!("{mark}{field} = {value}  # {note}"));
     }
     text
+}
+
+/// The settings with those of a table together, since a file may name it only once.
+fn by_table(settings: &[Effective]) -> Vec<&Effective> {
+    let tables: Vec<&str> = settings.iter().map(|it| table_of(it).0).collect();
+    let first = |table: &str| tables.iter().position(|it| *it == table);
+    let mut sorted: Vec<&Effective> = settings.iter().collect();
+    sorted.sort_by_key(|it| first(table_of(it).0));
+    sorted
+}
+
+/// The table of a setting, and its name there.
+fn table_of(setting: &Effective) -> (&'static str, &'static str) {
+    let name = setting.key.name;
+    name.rsplit_once('.').unwrap_or(("", name))
 }
 
 /// The same in YAML. A section of which nothing is set is a comment too: YAML takes an empty one
