@@ -121,13 +121,15 @@ fn only_signed_tokens_are_taken() {
 
 #[test]
 fn any_file_can_be_read_as_keys() {
-    let set = r#"{"keys":[{"kty":"oct","alg":"HS256","kid":"a","k":"c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0IDEyMzQ"}]}"#;
+    let set = r#"{"keys":[{"kty":"oct","alg":"HS256","kid":"a",
+        "k":"c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0IDEyMzQ"}]}"#;
     run(peer::keys, &texts([set]), 10_000, 100);
 }
 
 #[test]
 fn any_file_can_be_read_as_rules() {
-    let policy = r#"[{"ClientID":"a.*","Events":true,"Queues":true,"Channel":"foo\\..*","Read":true,"Write":true}]"#;
+    let policy = r#"[{"ClientID":"a.*","Events":true,"Queues":true,
+        "Channel":"foo\\..*","Read":true,"Write":true}]"#;
     let routes = r#"[{"Key":"^foo$","Routes":"events:bar;queues:baz"}]"#;
     run(peer::rules, &texts([policy, routes]), 1_500, 100);
 }

@@ -277,8 +277,8 @@ impl MessageDecoder {
         result
     }
 
-    /// Whether the next message is all here and is still to be inflated, it or a part of it: ask for
-    /// it again once the core has done other work.
+    /// Whether the next message is all here and is still to be inflated, it or a part of it: ask
+    /// for it again once the core has done other work.
     #[must_use]
     pub const fn is_inflating(&self) -> bool {
         self.inflating.is_some()

@@ -219,12 +219,17 @@ pub(crate) fn json(broker: &Broker) {
     let queues = ["send", "send_batch", "receive", "ack_all"].map(|name| format!("/queue/{name}"));
     let routes = [&routes[..], &queues].concat();
     let examples = [
-        r#"{"EventID":"id","ClientID":"c","Channel":"fuzz","Metadata":"m","Body":"aGVsbG8=","Store":true,"Tags":{"a":"b"}}"#,
-        r#"{"RequestID":"id","RequestTypeData":2,"ClientID":"c","Channel":"fuzz","Body":[1,2,255],"Timeout":5,"CacheTTL":1}"#,
-        r#"{"RequestID":"id","ClientID":"c","ReplyChannel":"_INBOX.x.1","Executed":true,"Timestamp":-1.5e3}"#,
-        r#"{"MessageID":"id","ClientID":"c","Channel":"fuzz","Policy":{"ExpirationSeconds":1,"DelaySeconds":0}}"#,
+        r#"{"EventID":"id","ClientID":"c","Channel":"fuzz","Metadata":"m",
+            "Body":"aGVsbG8=","Store":true,"Tags":{"a":"b"}}"#,
+        r#"{"RequestID":"id","RequestTypeData":2,"ClientID":"c","Channel":"fuzz",
+            "Body":[1,2,255],"Timeout":5,"CacheTTL":1}"#,
+        r#"{"RequestID":"id","ClientID":"c","ReplyChannel":"_INBOX.x.1","Executed":true,
+            "Timestamp":-1.5e3}"#,
+        r#"{"MessageID":"id","ClientID":"c","Channel":"fuzz",
+            "Policy":{"ExpirationSeconds":1,"DelaySeconds":0}}"#,
         r#"{"BatchID":"id","Messages":[{"ClientID":"c","Channel":"fuzz","Body":""},null,{}]}"#,
-        r#"{"ClientID":"c","Channel":"fuzz","MaxNumberOfMessages":1,"WaitTimeSeconds":0,"IsPeak":true}"#,
+        r#"{"ClientID":"c","Channel":"fuzz","MaxNumberOfMessages":1,"WaitTimeSeconds":0,
+            "IsPeak":true}"#,
     ];
     let examples = examples.map(|text| text.as_bytes().to_vec());
     let address = broker.address("rest").expect("it is served");

@@ -227,8 +227,8 @@ fn peer_that_reads_nothing_is_not_read_for_ever() {
         };
         let pair = pair(settings).await;
         let mut raw = Raw::open(pair.conn).await;
-        // Each call is answered, nothing is read: the answers fill the sockets, the cork, h2. They are
-        // short, and the system takes ten megabytes of them.
+        // Each call is answered, nothing is read: the answers fill the sockets, the cork, h2. They
+        // are short, and the system takes ten megabytes of them.
         let mut flood = Vec::new();
         for id in 0..800_000_u32 {
             let head = call("/t/Refuse");
