@@ -1,6 +1,6 @@
 //! Who may do what, over gRPC: tokens, client ids, policies, and streams that outlive them. What
-//! the reference was seen to do (`http-security-ops.md` of the specification, 5.2 and 5.3) has a test
-//! each, with its text, unless we differ on purpose.
+//! the reference was seen to do (`http-security-ops.md` of the specification, 5.2 and 5.3) has a
+//! test each, with its text, unless we differ on purpose.
 
 #![allow(
     clippy::disallowed_methods,

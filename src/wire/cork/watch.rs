@@ -1,9 +1,9 @@
 //! Watches incoming frames for floods that h2 does not bound, and says what frames cost.
 //!
 //! h2 bounds early resets, header blocks, continuations and small DATA frames itself. It answers
-//! every PING and SETTINGS one by one, so they cost no memory, but time: a SETTINGS frame of 15 bytes
-//! that changes the initial window walks over all streams, and an unasked PING answer writes a
-//! line to the log. Only frame heads are looked at, a few nanoseconds for each.
+//! every PING and SETTINGS one by one, so they cost no memory, but time: a SETTINGS frame of 15
+//! bytes that changes the initial window walks over all streams, and an unasked PING answer writes
+//! a line to the log. Only frame heads are looked at, a few nanoseconds for each.
 //!
 //! Honest peers send a PING at a time and wait for the answer, some of them one for each round
 //! trip while data flows (bandwidth estimation); so what is written earns a frame, and time does.
