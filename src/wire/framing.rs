@@ -1,14 +1,18 @@
 //! gRPC messages in DATA frames: one flag byte, four bytes of length (big-endian), the message.
 
+mod gather;
 mod gzip;
 
-use std::cell::Cell;
 use std::rc::Rc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::wire::chunks::{self, CHUNK_BYTES};
 use crate::wire::status::{Code, Status};
+
+pub use gather::GatherLimit;
+
+pub(crate) use gather::Held;
 
 /// Length of the prefix of a message.
 pub const PREFIX_BYTES: usize = 5;
@@ -64,100 +68,6 @@ impl Encoding {
             Some("gzip") => Self::Gzip,
             Some(other) => Self::Unsupported(other.into()),
         }
-    }
-}
-
-/// What the unfinished messages of all connections of a core may hold, unless the limit of one
-/// connection is higher. A thousand connections hold no more than some do.
-const CORE_BYTES_MAX: usize = 512 << 20;
-
-thread_local! {
-    /// What they hold.
-    static HELD_BYTES: Cell<usize> = const { Cell::new(0) };
-}
-
-/// What the incomplete messages of one connection may hold together. Without it each of some
-/// thousand streams could begin a message of the largest size and leave it at that.
-#[derive(Debug)]
-pub struct GatherLimit {
-    held_bytes: Cell<usize>,
-    bytes_max: usize,
-}
-
-impl GatherLimit {
-    /// Makes a limit that nothing counts against yet.
-    #[must_use]
-    pub fn new(bytes_max: usize) -> Rc<Self> {
-        Rc::new(Self {
-            held_bytes: Cell::new(0),
-            bytes_max,
-        })
-    }
-
-    /// Counts bytes of a message that does not come through a decoder; false when there is no room
-    /// for them, on the connection or on its core.
-    pub(crate) fn take(&self, bytes: usize) -> bool {
-        let held = self.held_bytes.get().saturating_add(bytes);
-        let of_core = HELD_BYTES.get().saturating_add(bytes);
-        // One connection alone may always hold what it may.
-        let fits = held <= self.bytes_max && of_core <= CORE_BYTES_MAX.max(self.bytes_max);
-        if fits {
-            self.held_bytes.set(held);
-            HELD_BYTES.set(of_core);
-        }
-        fits
-    }
-
-    /// Gives back what was taken.
-    pub(crate) fn give_back(&self, bytes: usize) {
-        self.held_bytes
-            .set(self.held_bytes.get().saturating_sub(bytes));
-        HELD_BYTES.set(HELD_BYTES.get().saturating_sub(bytes));
-    }
-
-    /// Bytes that incomplete messages hold.
-    #[must_use]
-    pub fn held_bytes(&self) -> usize {
-        self.held_bytes.get()
-    }
-}
-
-/// What a message counts for against the limit of its connection, as long as this lives.
-#[derive(Debug)]
-pub(crate) struct Held {
-    bytes: usize,
-    limit: Rc<GatherLimit>,
-}
-
-impl Held {
-    fn none(limit: &Rc<GatherLimit>) -> Self {
-        Self {
-            bytes: 0,
-            limit: Rc::clone(limit),
-        }
-    }
-
-    /// Counts more; false when there is no room for it.
-    fn take(&mut self, bytes: usize) -> bool {
-        let fits = self.limit.take(bytes);
-        if fits {
-            self.bytes += bytes;
-        }
-        fits
-    }
-
-    /// Hands over what was counted.
-    fn split(&mut self) -> Self {
-        Self {
-            bytes: std::mem::take(&mut self.bytes),
-            limit: Rc::clone(&self.limit),
-        }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.limit.give_back(self.bytes);
     }
 }
 
