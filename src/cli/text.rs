@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use comfy_table::{CellAlignment, Table};
 
+use crate::model::calendar::date;
+
 /// Bytes in the largest unit that leaves something before the point.
 pub(in crate::cli) fn bytes(bytes: u64) -> String {
     let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
@@ -28,23 +30,6 @@ pub(in crate::cli) fn time(unix_ns: u64) -> String {
         second / 60 % 60,
         second % 60
     )
-}
-
-/// The date so many days behind 1970-01-01. Years begin in March here, so that a leap day is the
-/// last day of its year; 400 years are one round.
-fn date(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (round, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 {
-        (month + 3, 0)
-    } else {
-        (month - 9, 1)
-    };
-    (round * 400 + year + next, month, day)
 }
 
 /// A moment in UTC, as RFC 3339 has it, to the millisecond.
