@@ -33,6 +33,7 @@ use crate::rt::{self, probe};
 use crate::security::Rules;
 use crate::shard::Seat;
 use crate::spans::Setup;
+use crate::telemetry::with_sources;
 
 use audit::AuditLog;
 use executor::{Control, Facts, Seed, Taken};
@@ -75,13 +76,7 @@ struct Failed {
 
 impl Failed {
     fn new(code: u8, error: &dyn std::error::Error) -> Self {
-        let mut text = error.to_string();
-        let mut source = error.source();
-        while let Some(error) = source {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            source = error.source();
-        }
+        let text = with_sources(error);
         Self { code, text }
     }
 

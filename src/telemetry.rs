@@ -9,3 +9,16 @@ pub mod latency;
 pub mod log;
 pub mod process;
 pub mod status;
+
+/// The text of an error and of those that led to it: that of many is only their sort.
+#[must_use]
+pub fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

@@ -23,6 +23,7 @@ use super::output::Output;
 use super::parse;
 use super::stop::Stop;
 use crate::rt::start::{Plan, start as start_executors};
+use crate::telemetry::with_sources;
 use crate::wire::client::{CallOptions, Client, ClientSender, ClientSettings, ClientStream};
 use crate::wire::status::{Code, Status};
 use crate::wire::tls::{ClientTls, ClientTlsSettings};
@@ -153,18 +154,6 @@ impl ConnectionArgs {
         let tls = tls.map_err(|error| Failure::Usage(with_sources(&error)))?;
         Ok(Some(Arc::new(tls)))
     }
-}
-
-/// The text of an error and of those that led to it.
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 /// Splits `host:port`. An address of IPv6 has a port only behind brackets.

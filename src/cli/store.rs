@@ -30,6 +30,7 @@ use ringmq_storage::fs::{Fs, RealFs};
 use super::arguments::StoreTask;
 use super::{answer, exit, text};
 use crate::config::Config;
+use crate::telemetry::with_sources;
 
 /// Why a tool gave up.
 #[derive(Debug, thiserror::Error)]
@@ -105,18 +106,6 @@ pub(super) fn run(config: &Config, task: &StoreTask) -> ExitCode {
             ExitCode::from(error.code())
         }
     }
-}
-
-/// The text of an error and of those that led to it.
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 fn perform(config: &Config, task: &StoreTask) -> Result<Verdict, Error> {

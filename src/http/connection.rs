@@ -35,6 +35,7 @@ use super::socket::Socket;
 use super::websocket::WebSocket;
 use crate::model::identity::CertificateNames;
 use crate::rt::{self, Conn, Instant, Queue};
+use crate::telemetry::with_sources;
 use crate::wire::local::LocalClient;
 use crate::wire::server::ConnectionControl;
 use crate::wire::tls::{self, ServerTls};
@@ -246,7 +247,7 @@ async fn run_http1(shared: &Rc<Shared>, socket: Socket, control: &ConnectionCont
     .await;
     match outcome {
         Err(ended) => ended,
-        Ok(Err(error)) => Ended::Broken(describe(&error)),
+        Ok(Err(error)) => Ended::Broken(with_sources(&error)),
         Ok(Ok(())) => {
             let serve = shared.upgrade.take();
             let read_ahead = match Pin::into_inner(connection) {
@@ -332,7 +333,7 @@ async fn run_http2(shared: &Rc<Shared>, mut socket: Socket, control: &Connection
     match outcome {
         Err(ended) => ended,
         Ok(Ok(())) => Ended::Closed,
-        Ok(Err(error)) => Ended::Broken(describe(&error)),
+        Ok(Err(error)) => Ended::Broken(with_sources(&error)),
     }
 }
 
@@ -388,18 +389,6 @@ impl Drop for InWork {
         in_work.set(in_work.get().saturating_sub(1));
         active_at.set(rt::now());
     }
-}
-
-/// The whole of an error: hyper's own text is only its sort.
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 /// Watches the times of a connection, and whether it is to end.
