@@ -10,7 +10,8 @@ Needs `cargo build --release` and two processors: one for the broker, one for th
 Works are chosen so that the broker is what is short, and not the generator:
 
     processor   unary events that are routed to 40 channels each
-    stored      unary stored events of 16 KiB
+    stored      unary stored events of 1 KiB
+    large       unary stored events of 16 KiB
 
 A round first finds the capacity C (closed, 256 in flight), then offers 2 C for some seconds. A quiet client beside it,
 with a connection of its own, makes 50 calls a second from before the load until after it: what it sees is what any
@@ -42,9 +43,14 @@ WORKS = {
         "window": 512,
     },
     "stored": {
+        "arguments": ["--pattern", "events-store", "--channel-prefix", "overload", "--size", "1KiB"],
+        "methods": ["SendEvent", "SendEvent.store"],
+        "window": 512,
+    },
+    "large": {
         "arguments": ["--pattern", "events-store", "--channel-prefix", "overload", "--size", "16KiB"],
         "methods": ["SendEvent", "SendEvent.store"],
-        "window": 4096,
+        "window": 512,
     },
 }
 PRODUCERS = 16

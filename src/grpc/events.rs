@@ -94,7 +94,7 @@ async fn hand_over(
     watch.gate.allow(&access, Action::Write)?;
     let receipts = event.store.then(|| shard.receipts());
     while let Err(no_room) = checked.send(shard, receipts.as_ref()) {
-        no_room.wait(shard, event.channel).await?;
+        no_room.wait_in_call(shard, watch, event.channel).await?;
     }
     let stored = match receipts {
         Some(receipts) => Some((receipts, watch.begin(&access, Deed::Send))),
@@ -216,6 +216,18 @@ impl NoRoom {
             bytes,
             stored: true,
         }
+    }
+
+    /// Waits for room in a unary call: its connection brings no further ones meanwhile. What does
+    /// not come in costs nothing, while a refusal costs nearly half of what serving does.
+    pub(super) async fn wait_in_call(
+        self,
+        shard: &Shard,
+        watch: &Watch,
+        channel: &str,
+    ) -> Result<(), Refusal> {
+        let _hold = watch.hold();
+        self.wait(shard, channel).await
     }
 
     /// Waits for room; a refusal when too many wait already.

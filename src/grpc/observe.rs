@@ -43,7 +43,7 @@ use crate::model::{Kind, name};
 use crate::notifications::{self, Notifications, OpenReport, Resource};
 use crate::shard::{ClientIsHere, Polled, Shard};
 use crate::spans::Spans;
-use crate::wire::server::Call;
+use crate::wire::server::{Call, ConnectionControl, Hold};
 use crate::wire::status::Status;
 use crate::wire_error::{QueueStreamRefusal, Refusal};
 
@@ -79,6 +79,7 @@ impl Observer {
             gate,
             observer: self.clone(),
             address: call.peer(),
+            connection: call.control().clone(),
             last: None,
             place: None,
             expected: VecDeque::new(),
@@ -152,6 +153,7 @@ pub(super) struct Watch {
     observer: Rc<Observer>,
     /// Where the call comes from.
     address: SocketAddr,
+    connection: ConnectionControl,
     /// The client and the channel of the last message.
     last: Option<Use>,
     /// Where messages were asked for last.
@@ -509,6 +511,11 @@ impl Watch {
 }
 
 impl Watch {
+    /// Has the connection bring no further calls while the guard lives.
+    pub(super) fn hold(&self) -> Hold {
+        self.connection.hold()
+    }
+
     fn is_reporting(&self) -> bool {
         let notifications = self.observer.notifications.as_ref();
         notifications.is_some_and(|notifications| notifications.are_wanted())

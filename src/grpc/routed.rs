@@ -216,7 +216,7 @@ impl<'a> Routed<'a> {
         watch: &mut Watch,
     ) -> Handed {
         while let Err(no_room) = self.send(shard, limits, receipts, watch) {
-            let waited = no_room.wait(shard, self.channel()).await;
+            let waited = no_room.wait_in_call(shard, watch, self.channel()).await;
             if let Err(refusal) = waited {
                 self.give_up(shard, refusal, watch);
             }

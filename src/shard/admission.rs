@@ -5,12 +5,13 @@
 //! would be left of it. What costs nothing is not to read: connections have fair turns
 //! ([`crate::wire::quantum`]), senders fill their windows, and what is read is done at once.
 //!
-//! What waits is another matter: stored messages wait for the disk, and the processor has time to
-//! refuse. They wait in two places.
+//! What waits is another matter: stored messages wait for the disk, and the processor may have time
+//! to refuse. They wait in two places.
 //!
 //! ```text
 //!   calls, streams ─► door ─► in flight ─► commit
-//!                     │       as many bytes as are committed within the target (RoomControl)
+//!                     │       as many bytes as are committed in a part of the target (RoomControl)
+//!                     ├ the connection of a unary call that waits here is not read
 //!                     └ a unary call is refused while the wait here stands (StandingDelay), or
 //!                       the first waits without an end
 //! ```
@@ -32,6 +33,10 @@ use crate::wire::quantum;
 
 /// What messages may wait on top of the disk's own time, unless it is set.
 const TARGET: Duration = Duration::from_millis(50);
+
+/// The same while the processor is busy, in targets: a refusal would take half of what serving does
+/// from the work of others. The connections of those who wait are not read, so they are few.
+const BUSY_TARGETS: u32 = 20;
 
 /// What a log can do with is believed for so long, or for four commits if these take longer: a log
 /// that has nothing to do says nothing, and the slow spell that it tells of is over one day.
@@ -175,7 +180,7 @@ impl Admission {
     /// Whether the wait at the door stands. While the disk does nothing at all, nobody comes in who
     /// could tell: then the one who waits longest does.
     fn store_stands(&self) -> bool {
-        let Some(target) = self.target.get() else {
+        let Some(target) = self.door_target() else {
             return false;
         };
         if self.door.get().stands() {
@@ -185,6 +190,15 @@ impl Admission {
         let first = waiting.first_key_value();
         first.is_some_and(|(_, since)| {
             StandingDelay::is_stuck(ns(rt::now().since(*since)), ns(target))
+        })
+    }
+
+    /// What a wait at the door may take before it is too long.
+    fn door_target(&self) -> Option<Duration> {
+        let target = self.target.get()?;
+        Some(match self.processor.get().is_busy(rt::now().as_ns()) {
+            true => target.saturating_mul(BUSY_TARGETS),
+            false => target,
         })
     }
 
@@ -285,7 +299,7 @@ impl AtTheDoor<'_> {
     /// It has come in.
     pub(super) fn came_in(self) {
         let admission = self.admission;
-        if let Some(target) = admission.target.get() {
+        if let Some(target) = admission.door_target() {
             let now = rt::now();
             let mut door = admission.door.get();
             door.came_in(ns(now.since(self.since)), ns(target), now.as_ns());
@@ -357,7 +371,7 @@ mod tests {
         }
         for admission in [&slow, &other] {
             admission.refresh_room();
-            assert_eq!(admission.room(), 4 * MIB, "believed for four commits");
+            assert_eq!(admission.room(), MIB, "believed for four commits");
         }
         // As if that were long ago.
         slow.believed_until_ns.set(0);

@@ -33,6 +33,8 @@ struct Inner {
     answers_late: Cell<bool>,
     /// How many want to know whether the peer's system lives.
     doubts: Cell<u32>,
+    /// Calls that wait for what more calls would only wait for longer.
+    holds: Cell<u32>,
     output: Rc<ConnectionOutput>,
 }
 
@@ -116,6 +118,19 @@ impl ConnectionControl {
         self.0.doubts.get() > 0
     }
 
+    /// Has nothing further read from the peer while the guard lives: what it sends next would have
+    /// to wait, too, and waits at less cost on its side. Only for a moment, see the driver: a peer
+    /// whose pings are not read takes the connection for dead.
+    #[must_use = "dropping it lets the peer go on"]
+    pub fn hold(&self) -> Hold {
+        self.0.holds.set(self.0.holds.get() + 1);
+        Hold(self.clone())
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.0.holds.get() > 0
+    }
+
     /// Bytes that wait in the connection's streams for the peer to take them.
     #[must_use]
     pub fn waiting_bytes(&self) -> usize {
@@ -192,6 +207,20 @@ impl Drop for Doubt<'_> {
     fn drop(&mut self) {
         self.0.doubts.set(self.0.doubts.get().saturating_sub(1));
         self.0.asked.raise();
+    }
+}
+
+/// Keeps a connection from being read on; see [`ConnectionControl::hold`].
+#[derive(Debug)]
+pub struct Hold(ConnectionControl);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let Inner { holds, asked, .. } = &*self.0.0;
+        holds.set(holds.get().saturating_sub(1));
+        if holds.get() == 0 {
+            asked.raise();
+        }
     }
 }
 

@@ -139,7 +139,7 @@ struct Inner {
     /// How much is read at once: less while what is read cannot be worked off at once.
     appetite: usize,
     budget: Budget,
-    /// Nothing is read for now.
+    /// Nothing is read, and h2 gets nothing, for now.
     input_held: bool,
     watch: FrameWatch,
     /// When the peer last gave a sign of life.
@@ -187,7 +187,7 @@ impl Cork {
         std::mem::take(&mut self.0.borrow_mut().refused)
     }
 
-    /// Reads nothing until [`take_input`](Self::take_input). Whoever holds sees to being polled.
+    /// Hands nothing over until [`take_input`](Self::take_input). Whoever holds sees to being polled.
     pub(crate) fn hold_input(&self) {
         self.0.borrow_mut().input_held = true;
     }
@@ -326,9 +326,6 @@ impl Inner {
     }
 
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.input_held {
-            return Poll::Pending;
-        }
         let mut buffer = pool::take_read();
         match self.transport.poll_read(cx, buffer.space_of(self.appetite)) {
             Poll::Ready(Ok(count)) => {
@@ -424,6 +421,9 @@ impl AsyncRead for Cork {
         let inner = &mut *self.0.borrow_mut();
         if inner.watch.flood().is_some() {
             // The driver looks after each turn and ends the connection.
+            return Poll::Pending;
+        }
+        if inner.input_held {
             return Poll::Pending;
         }
         ready!(inner.budget.poll_read(cx));

@@ -14,7 +14,7 @@ pub use driver::{serve, serve_tls};
 pub use respond::{Responder, ResponseStream};
 
 use crate::model::identity::CertificateNames;
-pub use crate::wire::control::{ConnectionControl, Ping};
+pub use crate::wire::control::{ConnectionControl, Hold, Ping};
 use crate::wire::framing::{GatherLimit, MESSAGE_BYTES_MAX};
 use crate::wire::outlet::OutputLimits;
 use crate::wire::status::{Code, Status};

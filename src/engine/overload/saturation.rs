@@ -10,6 +10,10 @@ const WINDOWS: u32 = 10;
 /// costs, which is done however much there is.
 const FULL_PERCENT: u64 = 95;
 
+/// A processor that worked so much of the last window, in percent, has nothing to spare for saying
+/// no: that would be taken from the work of others.
+const BUSY_PERCENT: u64 = 80;
+
 /// Whether a processor works without a pause, longer than any burst lasts.
 ///
 /// Whatever the load is, a pause comes soon while it is less than can be done: at 99 percent after
@@ -19,6 +23,8 @@ pub struct Saturation {
     began_ns: u64,
     busy_ns: u64,
     full_windows: u32,
+    /// The last window was mostly work.
+    is_busy: bool,
 }
 
 impl Saturation {
@@ -30,7 +36,9 @@ impl Saturation {
             return;
         }
         // In parts of a hundred, so that nothing overflows.
-        let is_full = self.busy_ns / FULL_PERCENT >= passed_ns / 100;
+        let is_work = |percent: u64| self.busy_ns / percent >= passed_ns / 100;
+        let is_full = is_work(FULL_PERCENT);
+        self.is_busy = is_work(BUSY_PERCENT);
         self.full_windows = match is_full {
             true => self.full_windows.saturating_add(1),
             false => 0,
@@ -44,6 +52,12 @@ impl Saturation {
     pub const fn is_saturated(&self, now_ns: u64) -> bool {
         // Without work no window ends.
         self.full_windows >= WINDOWS && now_ns.saturating_sub(self.began_ns) < 2 * WINDOW_NS
+    }
+
+    /// Whether it has little time to spare, as of the last tenth of a second.
+    #[must_use]
+    pub const fn is_busy(&self, now_ns: u64) -> bool {
+        self.is_busy && now_ns.saturating_sub(self.began_ns) < 2 * WINDOW_NS
     }
 }
 
@@ -66,6 +80,18 @@ mod tests {
     fn work_without_a_pause_is_more_than_can_be_done() {
         assert!(after(99).is_saturated(1_500 * MS));
         assert!(!after(90).is_saturated(1_500 * MS));
+    }
+
+    #[test]
+    fn a_processor_is_busy_with_less_and_says_so_after_a_tenth_of_a_second() {
+        assert!(after(90).is_busy(1_500 * MS));
+        assert!(!after(70).is_busy(1_500 * MS));
+        let mut processor = Saturation::default();
+        for ms in 1..=101 {
+            processor.worked(MS, ms * MS);
+        }
+        assert!(processor.is_busy(101 * MS) && !processor.is_saturated(101 * MS));
+        assert!(!processor.is_busy(400 * MS), "nothing was done since");
     }
 
     #[test]

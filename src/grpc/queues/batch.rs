@@ -127,7 +127,8 @@ async fn hand_over(
                 watch.expect(&checked.access(message.len()));
                 return results.handed_over(&checked);
             };
-            if let Err(refusal) = no_room.wait(shard, checked.channel()).await {
+            let waited = no_room.wait_in_call(shard, watch, checked.channel()).await;
+            if let Err(refusal) = waited {
                 break refusal;
             }
         },

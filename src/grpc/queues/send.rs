@@ -133,7 +133,8 @@ async fn hand_over(
         let Err(no_room) = checked.send(shard, receipts) else {
             break Ok(watch.begin(&checked.access(message.len()), Deed::Send));
         };
-        if let Err(refusal) = no_room.wait(shard, checked.channel()).await {
+        let waited = no_room.wait_in_call(shard, watch, checked.channel()).await;
+        if let Err(refusal) = waited {
             break Err(refusal);
         }
     };

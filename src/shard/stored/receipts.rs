@@ -320,13 +320,13 @@ mod tests {
         }
         shard.admission().refresh_room();
         let receipts = shard.receipts();
-        receipts.expect(3 * MIB);
+        receipts.expect(MIB / 2);
         assert!(
-            shard.has_store_room(60 * MIB),
+            shard.has_store_room(63 * MIB),
             "one more, whatever its size"
         );
-        assert!(!shard.has_store_room(62 * MIB), "but never above the bound");
-        receipts.expect(2 * MIB);
+        assert!(!shard.has_store_room(64 * MIB), "but never above the bound");
+        receipts.expect(MIB);
         assert!(!shard.has_store_room(1));
         shard.admission().set_target(None);
         shard

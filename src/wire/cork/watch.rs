@@ -19,6 +19,7 @@ use crate::rt::Instant;
 use crate::wire::cork::Side;
 
 const HEAD_BYTES: usize = 9;
+const END_STREAM: u8 = 1;
 const PREFACE_BYTES: usize = 24;
 
 /// PING, PRIORITY, GOAWAY and unknown frames that may come in a burst, and for each second.
@@ -32,7 +33,8 @@ const SETTINGS_PER_SECOND: u64 = 10;
 /// What the frames of a client count for beside their bytes. A call is some microseconds of work;
 /// for what carries no work, one who sends nothing else gets a fraction of the core.
 const DATA_COST: usize = 512;
-const HEADERS_COST: usize = 3 << 10;
+const LAST_DATA_COST: usize = 2 << 10;
+const HEADERS_COST: usize = 2 << 10;
 const RESET_COST: usize = 2 << 10;
 const WINDOW_COST: usize = 1 << 10;
 const CONTROL_COST: usize = 4 << 10;
@@ -201,7 +203,9 @@ impl FrameWatch {
         self.skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
         self.byte_cost = 1;
         let (cost, flood) = match kind {
-            // DATA.
+            // DATA. The last of a call is what has it served: with many calls open, all of their ends
+            // may come at once.
+            0 if flags & END_STREAM != 0 => (LAST_DATA_COST, None),
             0 => (DATA_COST, None),
             // HEADERS, PUSH_PROMISE, CONTINUATION.
             1 | 5 | 9 => {

@@ -33,6 +33,10 @@ const FRAME_BYTES_MAX: u32 = 16 << 10;
 /// Calls that are taken before the reactor has its turn.
 const CALLS_PER_TURN: usize = 256;
 
+/// How long a connection may be left unread while calls of it wait: less than any peer waits for
+/// the answer to a ping. What else it has to say waits for no longer.
+const HOLD_MAX: Duration = Duration::from_secs(1);
+
 /// Runs one connection to its end: opening, calls, keepalive, orderly close. The future belongs in
 /// a task of its own; dropping it early drops the connection without a word.
 pub fn serve<S: Service>(
@@ -185,6 +189,8 @@ struct Driver<S> {
     draining: bool,
     /// Set while the reactor has its turn and no call is taken.
     yielding: Option<ReactorTurn>,
+    /// Until when nothing is read for the sake of calls that wait.
+    hold: Option<Alarm>,
 }
 
 impl<S: Service> Driver<S> {
@@ -203,6 +209,7 @@ impl<S: Service> Driver<S> {
             shared,
             draining: false,
             yielding: None,
+            hold: None,
         }))
     }
 
@@ -255,6 +262,11 @@ impl<S: Service> Driver<S> {
 
     /// Lets h2 read and write, and takes the calls that have come.
     fn advance(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        if self.is_held(cx) {
+            self.cork.hold_input();
+            let closed = self.connection.poll_closed(cx);
+            return closed.map(|result| self.finished(result));
+        }
         for _ in 0..part_of(CALLS_PER_TURN) {
             if !self.may_take_calls(cx) {
                 if self.yielding.is_none() {
@@ -287,6 +299,17 @@ impl<S: Service> Driver<S> {
         // The turn has begun; its end wakes us.
         let _not_yet = self.yielding.get_or_insert_default().poll(cx);
         Poll::Pending
+    }
+
+    /// Whether nothing is to be read for now: calls wait, and have not for too long. The end of
+    /// their wait wakes the driver, as does the alarm.
+    fn is_held(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.shared.control.is_held() {
+            self.hold = None;
+            return false;
+        }
+        let alarm = self.hold.get_or_insert_with(|| Alarm::new(HOLD_MAX));
+        alarm.poll(cx).is_pending()
     }
 
     fn may_take_calls(&mut self, cx: &mut Context<'_>) -> bool {

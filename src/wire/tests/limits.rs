@@ -108,6 +108,28 @@ fn reader_that_holds_back_holds_the_sender_back() {
 }
 
 #[test]
+fn held_connection_brings_no_calls_until_it_is_let_go_or_too_long_has_passed() {
+    on_executor(|| async {
+        let (client, control, _, service) = pair(Settings::default()).await.client().await;
+        let (first, second) = (control.hold(), control.hold());
+        let options = options();
+        let unary = || client.unary("/t/Unary", Bytes::from_static(b"hello"), &options);
+        let mut early = Box::pin(unary());
+        assert!(is_pending(|cx| early.as_mut().poll(cx)).await);
+        rt::sleep(Duration::from_millis(100)).await;
+        drop(first);
+        rt::sleep(Duration::from_millis(100)).await;
+        assert_eq!(service.calls.get(), 0, "one still holds it");
+        drop(second);
+        assert_eq!(early.await.unwrap(), "hello");
+        let never_dropped = control.hold();
+        assert_eq!(unary().await.unwrap(), "hello");
+        drop(never_dropped);
+        assert_eq!(unary().await.unwrap(), "hello");
+    });
+}
+
+#[test]
 fn messages_that_are_begun_and_left_share_a_bound() {
     on_executor(|| async {
         let settings = Settings {
