@@ -31,6 +31,9 @@ const USAGE: &str = "usage: ringmq-attacks --addresses FILE --pid PID [--seconds
 /// Before an attack begins, and after its connections are gone.
 const REST: Duration = Duration::from_millis(1_500);
 
+/// How much less the threads of an attack weigh than those of the quiet clients.
+const NICE: i32 = 10;
+
 #[derive(Debug, Default)]
 struct Options {
     addresses: PathBuf,
@@ -117,7 +120,10 @@ impl Broker {
         let field = Field::new(self.grpc, self.rest, self.api, self.tls.clone());
         std::thread::scope(|scope| {
             for _ in 0..options.threads {
-                scope.spawn(|| attack.run(&field));
+                scope.spawn(|| {
+                    stand_back();
+                    attack.run(&field);
+                });
             }
             rest(Duration::from_secs_f64(options.seconds));
             field.end();
@@ -140,6 +146,12 @@ impl Broker {
             alive: after.answered > 0 && self.memory.now().is_some(),
         }
     }
+}
+
+/// Lets the quiet clients have the processor first: what they wait for then is the broker, and not
+/// an attack that happens to run beside them.
+fn stand_back() {
+    let _as_it_was = rustix::process::nice(NICE);
 }
 
 #[allow(clippy::disallowed_methods, reason = "an ordinary thread may sleep")]

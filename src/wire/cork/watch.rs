@@ -32,7 +32,7 @@ const SETTINGS_PER_SECOND: u64 = 10;
 
 /// What the frames of a client count for beside their bytes. A call is some microseconds of work;
 /// for what carries no work, one who sends nothing else gets a fraction of the core.
-const DATA_COST: usize = 512;
+const DATA_COST: usize = 1 << 10;
 const LAST_DATA_COST: usize = 2 << 10;
 const HEADERS_COST: usize = 2 << 10;
 const RESET_COST: usize = 2 << 10;
@@ -40,11 +40,15 @@ const WINDOW_COST: usize = 1 << 10;
 const CONTROL_COST: usize = 4 << 10;
 
 /// SETTINGS: they may change the window of every stream, of which there are thousands. As much as a
-/// turn may read.
+/// turn may read, and more.
 const SETTINGS_COST: usize = 256 << 10;
 
-/// A byte of a header block, which may be a whole field.
+/// A byte of a header block, which may be a whole field of four kilobytes. The first ones of a block
+/// are mostly names and values in full, as honest clients send them; a block that goes on for long
+/// is more likely to be made to be dear.
 const FIELD_COST: usize = 64;
+const LONG_BLOCK_FIELD_COST: usize = 256;
+const SHORT_BLOCK_BYTES: usize = 256;
 
 /// Calls that a client may take back in a burst, and for each second: twice all that it may have
 /// open, since the deadlines of all may pass at once, again and again. h2 counts those that we had
@@ -102,6 +106,8 @@ pub(crate) struct FrameWatch {
     skip: usize,
     /// What each of those counts for.
     byte_cost: usize,
+    /// Those behind them that belong to the same frame and count for more.
+    dear: usize,
     side: Side,
     head: [u8; HEAD_BYTES],
     head_length: usize,
@@ -125,6 +131,7 @@ impl FrameWatch {
         Self {
             skip,
             byte_cost: 1,
+            dear: 0,
             side,
             head: [0; HEAD_BYTES],
             head_length: 0,
@@ -166,6 +173,11 @@ impl FrameWatch {
                 self.skip -= skipped;
                 cost += skipped * self.byte_cost;
                 rest = rest.get(skipped..).unwrap_or_default();
+                continue;
+            }
+            if self.dear > 0 {
+                self.skip = std::mem::take(&mut self.dear);
+                self.byte_cost = LONG_BLOCK_FIELD_COST;
                 continue;
             }
             match rest.split_first_chunk::<HEAD_BYTES>() {
@@ -211,6 +223,10 @@ impl FrameWatch {
             1 | 5 | 9 => {
                 self.newest = self.newest.max(stream);
                 self.byte_cost = FIELD_COST;
+                // A block that is continued is a long one.
+                let cheap = if kind == 9 { 0 } else { SHORT_BLOCK_BYTES };
+                self.dear = self.skip.saturating_sub(cheap);
+                self.skip -= self.dear;
                 (HEADERS_COST, None)
             }
             // RST_STREAM, WINDOW_UPDATE.
@@ -232,6 +248,7 @@ impl FrameWatch {
             // Who asked for the frames is not flooded by them.
             Side::Client => {
                 self.byte_cost = 1;
+                self.skip += std::mem::take(&mut self.dear);
                 0
             }
         }
@@ -442,6 +459,19 @@ mod tests {
             turns >= 100 * 600 * FIELD_COST / (256 << 10),
             "{turns} turns"
         );
+    }
+
+    #[test]
+    fn bytes_of_a_long_header_block_cost_more_than_those_of_short_ones() {
+        let mut watch = opened(Side::Server);
+        let mut cost = |bytes: &[u8]| watch.scan(bytes, at(0), usize::MAX).1;
+        let short = cost(&frame(1, 4, 256));
+        assert_eq!(short, HEAD_BYTES + HEADERS_COST + 256 * FIELD_COST);
+        let long = cost(&frame(1, 4, 356));
+        assert_eq!(long, short + 100 * LONG_BLOCK_FIELD_COST);
+        let continued = cost(&frame(9, 4, 100));
+        let fields = 100 * LONG_BLOCK_FIELD_COST;
+        assert_eq!(continued, HEAD_BYTES + HEADERS_COST + fields);
     }
 
     #[test]
