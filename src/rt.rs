@@ -25,6 +25,7 @@ pub mod clock;
 pub mod file;
 pub mod heartbeat;
 pub mod inbox;
+mod line;
 pub mod mesh;
 pub mod net;
 pub mod notify;
@@ -37,12 +38,13 @@ pub mod turn;
 pub use aside::{keep_aside, step_aside};
 pub use clock::{Instant, now, unix_ns};
 pub use file::{FileHook, LogFile};
+pub use line::PlaceInLine;
 pub use net::{Conn, Traffic, traffic};
 pub use notify::Notify;
 pub use poller::{Look, sleep_until};
 pub use task::{
     Queue, Sleep, TaskStats, blocking, blocking_ended, give_way, reactor_yield, sleep, spawn,
-    task_stats,
+    spawn_call, spawn_connection, task_stats,
 };
 pub use turn::{busy_ns, on_turn};
 

@@ -136,6 +136,7 @@ fn run_one<F: Future<Output = ()> + 'static>(
     executor.run(async move {
         super::task::install_queues();
         let installed = super::poller::install(plan.spin.unwrap_or_default());
+        let installed = installed.and_then(|()| super::line::install());
         let refusal = installed.err().map(|error| Error::Executor {
             shard,
             reason: error.to_string(),

@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use glommio::{Latency, Shares, TaskQueueHandle};
 
+use super::line::{PlaceInLine, TURN_TIME};
+use super::turn;
+
 /// The named task queues of an executor, in falling order of their share of the core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Queue {
@@ -77,6 +80,45 @@ pub(super) fn install_queues() {
 /// # Panics
 /// Outside an executor started by [`crate::rt::start`].
 pub fn spawn(queue: Queue, name: &'static str, future: impl Future<Output = ()> + 'static) {
+    spawn_contained(queue, name, Waits::Never, future);
+}
+
+/// As [`spawn`], of a call of a client: woken when the turn has lasted long already, it stands in
+/// line (`src/rt/line.rs`) before it goes on. There may be thousands that are woken at once.
+///
+/// # Panics
+/// As there.
+pub fn spawn_call(name: &'static str, future: impl Future<Output = ()> + 'static) {
+    spawn_contained(Queue::Serve, name, Waits::InLine, future);
+}
+
+/// As [`spawn`], of a connection: woken when the turn has lasted long already, it goes on in the
+/// next one. There may be hundreds that have something to write at once.
+///
+/// # Panics
+/// As there.
+pub fn spawn_connection(
+    queue: Queue,
+    name: &'static str,
+    future: impl Future<Output = ()> + 'static,
+) {
+    spawn_contained(queue, name, Waits::ForTheNextTurn, future);
+}
+
+/// What a task that is woken does when the turn has lasted long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waits {
+    Never,
+    InLine,
+    ForTheNextTurn,
+}
+
+fn spawn_contained(
+    queue: Queue,
+    name: &'static str,
+    waits: Waits,
+    future: impl Future<Output = ()> + 'static,
+) {
     let queues = QUEUES.with_borrow(|slot| slot.expect("tasks are spawned on an executor"));
     let handle = match queue {
         Queue::Serve => queues.serve,
@@ -86,6 +128,9 @@ pub fn spawn(queue: Queue, name: &'static str, future: impl Future<Output = ()> 
     LIVE.set(LIVE.get() + 1);
     let contained = Contained {
         name,
+        waits,
+        began: false,
+        place: PlaceInLine::default(),
         future,
         _alive: Alive,
     };
@@ -122,6 +167,10 @@ pin_project_lite::pin_project! {
     /// Stops a panic at the border of the task: the runtime would end the executor.
     struct Contained<F> {
         name: &'static str,
+        waits: Waits,
+        // The first poll runs as a part of the task that spawned it.
+        began: bool,
+        place: PlaceInLine,
         #[pin]
         future: F,
         _alive: Alive,
@@ -132,9 +181,23 @@ impl<F: Future<Output = ()>> Future for Contained<F> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        super::turn::account();
+        turn::account();
         let this = self.project();
         let future = this.future;
+        if std::mem::replace(this.began, true) {
+            let place = this.place;
+            let waits = match this.waits {
+                Waits::Never => false,
+                Waits::InLine if place.is_taken() || turn::has_lasted(TURN_TIME) => {
+                    place.poll(cx).is_pending()
+                }
+                Waits::InLine => false,
+                Waits::ForTheNextTurn => place.poll_next(cx).is_pending(),
+            };
+            if waits {
+                return Poll::Pending;
+            }
+        }
         // The future is not polled again after a panic, so no broken state of it is seen.
         match std::panic::catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
             Ok(poll) => poll,

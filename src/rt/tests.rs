@@ -1,6 +1,7 @@
 //! The guards of the seam, each against the hazard it is for.
 
 mod file;
+mod line;
 mod sockets;
 
 use std::cell::{Cell, RefCell};

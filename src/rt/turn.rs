@@ -11,6 +11,8 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
+use super::clock::{Instant, now};
+
 /// A turn that is longer than this is a stall: every other task, and every socket, waited for it.
 pub const STALL: Duration = Duration::from_millis(1);
 
@@ -29,6 +31,8 @@ thread_local! {
     static ENDED_NS: Cell<u64> = const { Cell::new(0) };
     /// A task has looked at the sockets, and let the others run then.
     static LOOKED: Cell<bool> = const { Cell::new(false) };
+    /// When the turn began.
+    static BEGAN: Cell<Instant> = const { Cell::new(Instant::from_ns(0)) };
     static HEAR: RefCell<Option<Hear>> = const { RefCell::new(None) };
 }
 
@@ -53,6 +57,11 @@ pub(super) fn looked() {
     LOOKED.set(true);
 }
 
+/// Whether the turn has lasted for so long.
+pub(super) fn has_lasted(time: Duration) -> bool {
+    now().since(BEGAN.get()) >= time
+}
+
 /// Notices that a turn is over. Called when a task is polled.
 ///
 /// The only caller of the runtime's statistics: they are what was counted since the last call.
@@ -74,6 +83,7 @@ pub(super) fn account() {
         return;
     }
     CURRENT.set(Current::default());
+    BEGAN.set(now());
     // Nobody but the one who looked.
     if looked && turn.polls <= 1 {
         return;
