@@ -26,7 +26,7 @@ pub use codec::queue::{QueueLimits, queue_framing};
 pub use observe::report_encoding;
 
 use crate::notifications::Notifications;
-use crate::rt::{self, Queue};
+use crate::rt;
 use crate::security::Security;
 use crate::shard::{Framing, Shard};
 use crate::spans::Spans;
@@ -163,7 +163,7 @@ impl GrpcService {
         let (shard, limits) = (self.shard.clone(), self.queue_limits.borrow().clone());
         if method == "Ping" {
             let ping = system::ping(shard, self.info.clone(), call, self.begin());
-            return rt::spawn(Queue::Serve, "Ping", ping);
+            return rt::spawn_call("Ping", ping);
         }
         let gate = match Gate::open(&self.security, &call, lives(method)) {
             Ok(gate) => gate,
@@ -172,34 +172,31 @@ impl GrpcService {
         let watch = self.observer.watch(&call, gate);
         match method {
             "SendEvent" => {
-                rt::spawn(
-                    Queue::Serve,
-                    "SendEvent",
-                    events::send_event(shard, limits, watch, call, self.begin()),
-                );
+                let send = events::send_event(shard, limits, watch, call, self.begin());
+                rt::spawn_call("SendEvent", send);
             }
             "SendEventsStream" => {
                 let stream =
                     event_stream::send_events_stream(shard, limits, watch, self.busy(), call);
-                rt::spawn(Queue::Serve, "SendEventsStream", stream);
+                rt::spawn_call("SendEventsStream", stream);
             }
             "SubscribeToEvents" => {
                 let (pacer, busy) = (self.pacer.clone(), self.busy());
                 let subscription = events::subscribe(shard, pacer, watch, busy, call);
-                rt::spawn(Queue::Serve, "SubscribeToEvents", subscription);
+                rt::spawn_call("SubscribeToEvents", subscription);
             }
             "SubscribeToRequests" => {
                 let subscription =
                     subscription::take(shard, watch, call, requests::check_subscribe);
-                rt::spawn(Queue::Serve, "SubscribeToRequests", subscription);
+                rt::spawn_call("SubscribeToRequests", subscription);
             }
             "SendRequest" => {
                 let request = requests::send_request(shard, watch, call, self.begin());
-                rt::spawn(Queue::Serve, "SendRequest", request);
+                rt::spawn_call("SendRequest", request);
             }
             "SendResponse" => {
                 let response = requests::send_response(shard, watch, call, self.begin());
-                rt::spawn(Queue::Serve, "SendResponse", response);
+                rt::spawn_call("SendResponse", response);
             }
             method => self.queues(method, watch, call),
         }
@@ -210,35 +207,35 @@ impl GrpcService {
         match method {
             "SendQueueMessage" => {
                 let send = queues::send_message(shard, limits, watch, call, self.begin());
-                rt::spawn(Queue::Serve, "SendQueueMessage", send);
+                rt::spawn_call("SendQueueMessage", send);
             }
             "SendQueueMessagesBatch" => {
                 let send = queues::send_batch(shard, limits, watch, call, self.begin());
-                rt::spawn(Queue::Serve, "SendQueueMessagesBatch", send);
+                rt::spawn_call("SendQueueMessagesBatch", send);
             }
             "ReceiveQueueMessages" => {
                 let receive = queues::receive(shard, limits, watch, call, self.begin());
-                rt::spawn(Queue::Serve, "ReceiveQueueMessages", receive);
+                rt::spawn_call("ReceiveQueueMessages", receive);
             }
             "AckAllQueueMessages" => {
                 let ack_all = queues::ack_all(shard, limits, watch, call, self.begin());
-                rt::spawn(Queue::Serve, "AckAllQueueMessages", ack_all);
+                rt::spawn_call("AckAllQueueMessages", ack_all);
             }
             "QueuesUpstream" => {
                 let upstream = queues::upstream(shard, limits, watch, self.busy(), call);
-                rt::spawn(Queue::Serve, "QueuesUpstream", upstream);
+                rt::spawn_call("QueuesUpstream", upstream);
             }
             "QueuesDownstream" => {
                 let downstream = queues::queues_downstream(shard, watch, self.busy(), call);
-                rt::spawn(Queue::Serve, "QueuesDownstream", downstream);
+                rt::spawn_call("QueuesDownstream", downstream);
             }
             "StreamQueueMessage" => {
                 let stream = queues::stream_queue_message(shard, limits, watch, self.busy(), call);
-                rt::spawn(Queue::Serve, "StreamQueueMessage", stream);
+                rt::spawn_call("StreamQueueMessage", stream);
             }
             "QueuesInfo" => {
                 let info = queues::info(shard, watch, call, self.begin());
-                rt::spawn(Queue::Serve, "QueuesInfo", info);
+                rt::spawn_call("QueuesInfo", info);
             }
             method => refuse(&self.shard, call, unknown_method("kubemq.kubemq", method)),
         }

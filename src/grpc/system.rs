@@ -42,9 +42,9 @@ pub(super) fn health(shard: &Rc<Shard>, method: &str, call: Call) {
     let refusing = shard;
     let shard = shard.clone();
     match method {
-        "Check" => rt::spawn(Queue::Serve, "Health/Check", check(shard, call)),
-        "List" => rt::spawn(Queue::Serve, "Health/List", list(shard, call)),
-        "Watch" => rt::spawn(Queue::Serve, "Health/Watch", watch(shard, call)),
+        "Check" => rt::spawn_call("Health/Check", check(shard, call)),
+        "List" => rt::spawn_call("Health/List", list(shard, call)),
+        "Watch" => rt::spawn_call("Health/Watch", watch(shard, call)),
         method => refuse(
             refusing,
             call,

@@ -311,7 +311,7 @@ impl Executor {
                     Port::Http(port) => port.queue(),
                 };
                 let serving = self.clone().serve(port, stream, peer, load);
-                rt::spawn(queue, "connection", serving);
+                rt::spawn_connection(queue, "connection", serving);
             }
             Control::Status(answer) => {
                 let _asker_may_be_gone = answer.send(self.shard.report());

@@ -34,6 +34,7 @@ pub(crate) use crate::wire::cork::budget::Budget;
 use crate::wire::cork::pool::{READ_BYTES, ReadBuffer, WRITE_BYTES};
 pub(crate) use crate::wire::cork::tls::TlsConn;
 pub(crate) use crate::wire::cork::watch::FrameWatch;
+use crate::wire::reactor_turn::ReactorTurn;
 
 /// Above this h2 waits for the socket.
 const OUT_BYTES_MAX: usize = 64 << 10;
@@ -124,6 +125,21 @@ pub(crate) enum Side {
     Client,
 }
 
+/// How reading ended. When h2 is told, it lets go of all that the connection held and wakes all of
+/// its calls: hundreds that end at once stand in line for that.
+#[derive(Debug)]
+struct Ending {
+    turn: ReactorTurn,
+    outcome: io::Result<()>,
+}
+
+impl Ending {
+    fn new(outcome: io::Result<()>) -> Self {
+        let turn = ReactorTurn::default();
+        Self { turn, outcome }
+    }
+}
+
 /// The corked connection. h2 holds one clone, the driver another; both run in the driver's task.
 #[derive(Clone, Debug)]
 pub(crate) struct Cork(Rc<RefCell<Inner>>);
@@ -142,6 +158,8 @@ struct Inner {
     /// Nothing is read, and h2 gets nothing, for now.
     input_held: bool,
     watch: FrameWatch,
+    /// The peer has ended its side, or the socket failed, and it is not this one's turn yet.
+    ending: Option<Ending>,
     /// When the peer last gave a sign of life.
     alive_at: Instant,
     /// Whether the socket refused bytes the last time.
@@ -165,6 +183,7 @@ impl Cork {
             budget: Budget::new(),
             input_held: false,
             watch: FrameWatch::new(side, now),
+            ending: None,
             alive_at: now,
             blocked: false,
             refused: false,
@@ -326,8 +345,16 @@ impl Inner {
     }
 
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.ending.is_some() {
+            return self.poll_ending(cx);
+        }
         let mut buffer = pool::take_read();
         match self.transport.poll_read(cx, buffer.space_of(self.appetite)) {
+            Poll::Ready(Ok(0)) => {
+                pool::give_read(buffer);
+                self.ending = Some(Ending::new(Ok(())));
+                self.poll_ending(cx)
+            }
             Poll::Ready(Ok(count)) => {
                 self.budget.has_come();
                 self.alive_at = rt::now();
@@ -337,7 +364,8 @@ impl Inner {
             }
             Poll::Ready(Err(error)) => {
                 pool::give_read(buffer);
-                Poll::Ready(Err(error))
+                self.ending = Some(Ending::new(Err(error)));
+                self.poll_ending(cx)
             }
             Poll::Pending => {
                 self.budget.found_nothing();
@@ -345,6 +373,14 @@ impl Inner {
                 Poll::Pending
             }
         }
+    }
+
+    /// Tells how reading ended when it is time.
+    fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(ending) = &mut self.ending {
+            ready!(ending.turn.poll(cx));
+        }
+        Poll::Ready(self.ending.take().map_or(Ok(()), |ending| ending.outcome))
     }
 
     /// Hands over what was read, as much of it as there is room and budget for.

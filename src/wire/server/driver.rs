@@ -123,7 +123,14 @@ async fn run<S: Service>(
     // the room for it through its life.
     let opening = Box::pin(Driver::open(cork.clone(), service, Rc::new(shared)));
     let ended = match opening.await {
-        Ok(mut driver) => std::future::poll_fn(|cx| driver.turn(cx)).await,
+        Ok(mut driver) => {
+            let ended = std::future::poll_fn(|cx| driver.turn(cx)).await;
+            // All that it held goes with it. Hundreds may end at once.
+            let mut turn = ReactorTurn::default();
+            std::future::poll_fn(|cx| turn.poll(cx)).await;
+            drop(driver);
+            ended
+        }
         Err(ended) => ended,
     };
     // The driver is dropped: every open call has been told.

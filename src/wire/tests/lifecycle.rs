@@ -1,6 +1,6 @@
 //! How connections begin, stay alive and end.
 
-use super::raw::{GOAWAY, PING, Raw};
+use super::raw::{GOAWAY, PING, Raw, frame as raw_frame};
 use super::*;
 use crate::wire::client::CallOptions;
 
@@ -240,5 +240,31 @@ fn ping_of_a_connection_that_dies_ends() {
             pair.control.ping().await.is_err(),
             "also when asked after the end"
         );
+    });
+}
+
+#[test]
+fn ends_of_connections_stand_in_line() {
+    on_executor(|| async {
+        let pair = pair(Settings::default()).await;
+        let mut raw = Raw::open(pair.conn).await;
+        raw.write(&raw_frame(PING, 0, 0, &[1; 8])).await;
+        while raw.next().await.expect("an answer").kind != PING {}
+        let let_on = Rc::new(Cell::new(0));
+        for _ in 0..200 {
+            let let_on = Rc::clone(&let_on);
+            spawn(async move {
+                let mut place = rt::PlaceInLine::default();
+                std::future::poll_fn(|cx| place.poll(cx)).await;
+                let until = rt::now().after(Duration::from_micros(100));
+                while rt::now() < until {
+                    std::hint::spin_loop();
+                }
+                let_on.set(let_on.get() + 1);
+            });
+        }
+        drop(raw);
+        eventually("the connection has ended", || pair.control.has_ended()).await;
+        assert_eq!(let_on.get(), 200);
     });
 }
