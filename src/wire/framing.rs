@@ -7,12 +7,14 @@ use std::rc::Rc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::wire::chunks::{self, CHUNK_BYTES};
+use crate::wire::chunks;
 use crate::wire::status::{Code, Status};
 
 pub use gather::GatherLimit;
 
 pub(crate) use gather::Held;
+
+use gather::InChunk;
 
 /// Length of the prefix of a message.
 pub const PREFIX_BYTES: usize = 5;
@@ -20,9 +22,10 @@ pub const PREFIX_BYTES: usize = 5;
 /// The default limit of one message: 100 MiB, as KubeMQ has it.
 pub const MESSAGE_BYTES_MAX: usize = 104_857_600;
 
-/// A message that spans chunks starts with at most this much memory; after that its buffer doubles
-/// with what has arrived. A prefix alone never makes us allocate its length.
-const GATHER_START_BYTES: usize = 64 << 10;
+/// A message that spans chunks starts with this much memory, or twice what of it is here; after
+/// that its buffer doubles with what has arrived. Neither a prefix nor a byte of the message makes
+/// us take more: a connection may have thousands of them.
+const GATHER_START_BYTES: usize = 256;
 
 /// What has this much here gets the rest of its memory at once.
 const GATHER_WHOLE_BYTES: usize = 1 << 20;
@@ -100,20 +103,24 @@ pub struct MessageDecoder {
 struct Gathering {
     compressed: bool,
     missing: usize,
-    /// A chunk of the executor's stock, if the message fits into one: with small messages, one of
-    /// each DATA frame reaches into the next.
     body: BytesMut,
-    in_chunk: bool,
-    /// What of it counts against the limit.
+    /// Set when the body is a chunk of the executor's stock.
+    in_chunk: Option<InChunk>,
+    /// What of it counts against the limit: what it began with, and what arrives beyond that. The
+    /// memory is never more than twice as much.
     held: Held,
+    counted: usize,
 }
 
 impl Gathering {
     /// Adds a piece; false when the connection holds too much.
     fn add(&mut self, piece: &[u8]) -> bool {
-        // Of a chunk all was counted when it was taken.
-        if !self.in_chunk && !self.held.take(piece.len()) {
-            return false;
+        let arrived = self.body.len() + piece.len();
+        if arrived > self.counted {
+            if !self.held.take(arrived - self.counted) {
+                return false;
+            }
+            self.counted = arrived;
         }
         let body = &mut self.body;
         if body.capacity() - body.len() < piece.len() {
@@ -229,23 +236,34 @@ impl MessageDecoder {
             let body = self.chunk.split_to(length);
             return self.finish_message(compressed, body, None);
         }
-        let in_chunk = length <= CHUNK_BYTES;
+        self.gathering = Some(self.begin(compressed, length)?);
+        self.gather()
+    }
+
+    /// Begins a message that is not whole here.
+    fn begin(&self, compressed: bool, length: usize) -> Result<Gathering, Status> {
+        let in_chunk = InChunk::take(length);
+        let start = length.min(GATHER_START_BYTES.max(2 * self.chunk.len()));
+        let counted = match in_chunk {
+            Some(_) => length,
+            None => length.min(GATHER_START_BYTES),
+        };
         let mut held = Held::none(&self.gather_limit);
-        if in_chunk && !held.take(length) {
+        if !held.take(counted) {
             return Err(Status::new(Code::ResourceExhausted, GATHER_REFUSAL));
         }
         let body = match in_chunk {
-            true => chunks::take(),
-            false => BytesMut::with_capacity(length.min(GATHER_START_BYTES.max(self.chunk.len()))),
+            Some(_) => chunks::take(),
+            None => BytesMut::with_capacity(start),
         };
-        self.gathering = Some(Gathering {
+        Ok(Gathering {
             compressed,
             missing: length,
             body,
             in_chunk,
             held,
-        });
-        self.gather()
+            counted,
+        })
     }
 
     /// Consumes a prefix and checks it; `None` while it is incomplete.
@@ -320,7 +338,7 @@ impl MessageDecoder {
             return Ok(None);
         };
         let body = whole.body.split().freeze();
-        if whole.in_chunk {
+        if whole.in_chunk.is_some() {
             chunks::give(std::mem::take(&mut whole.body));
         }
         self.finish_message(whole.compressed, body, Some(whole.held))
@@ -455,6 +473,30 @@ mod tests {
         let held = decoder.gathering.as_ref().unwrap().body.capacity();
         assert!(held <= 2 * GATHER_START_BYTES, "{held}");
         assert_eq!(decoder.finish().unwrap_err().message(), "unexpected EOF");
+    }
+
+    #[test]
+    fn thousands_of_first_bytes_hold_little_memory() {
+        let limit = GatherLimit::new(usize::MAX);
+        let begin = |length: usize| {
+            let mut decoder = MessageDecoder::new(length, Rc::clone(&limit), Encoding::Identity);
+            let start = [&prefix(length)[..], &[1]].concat();
+            decoder.push(start.into());
+            assert_eq!(decoder.next_message(), Ok(None));
+            decoder
+        };
+        let begun: Vec<_> = [16_000, MESSAGE_BYTES_MAX]
+            .repeat(1_000)
+            .into_iter()
+            .map(begin)
+            .collect();
+        let memory = |decoder: &MessageDecoder| decoder.gathering.as_ref().unwrap().body.capacity();
+        let held: usize = begun.iter().map(memory).sum();
+        // Some of them lie in chunks of the stock.
+        assert!(held <= 2_000 * GATHER_START_BYTES + (1 << 20), "{held}");
+        assert!(limit.held_bytes() * 2 >= held, "{}", limit.held_bytes());
+        drop(begun);
+        assert_eq!(limit.held_bytes(), 0);
     }
 
     #[test]

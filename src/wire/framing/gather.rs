@@ -3,11 +3,19 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use crate::wire::chunks::CHUNK_BYTES;
+
 /// What the unfinished messages of all connections of a core may hold, unless the limit of one
 /// connection is higher. A thousand connections hold no more than some do.
 const CORE_BYTES_MAX: usize = 512 << 20;
 
+/// Messages of a core that are gathered in chunks of its stock. With small messages, one of each
+/// DATA frame reaches into the next, for a moment; those that a peer leaves unfinished have no more
+/// memory than they need.
+const IN_CHUNKS_MAX: usize = 32;
+
 thread_local! {
+    static IN_CHUNKS: Cell<usize> = const { Cell::new(0) };
     /// What they hold.
     static HELD_BYTES: Cell<usize> = const { Cell::new(0) };
 }
@@ -94,5 +102,27 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.limit.give_back(self.bytes);
+    }
+}
+
+/// The leave to gather a message in a chunk.
+#[derive(Debug)]
+pub(super) struct InChunk(());
+
+impl InChunk {
+    /// `None` when the message does not fit into a chunk, or too many are gathered in one.
+    pub(super) fn take(length: usize) -> Option<Self> {
+        let taken = IN_CHUNKS.get();
+        if length > CHUNK_BYTES || taken >= IN_CHUNKS_MAX {
+            return None;
+        }
+        IN_CHUNKS.set(taken + 1);
+        Some(Self(()))
+    }
+}
+
+impl Drop for InChunk {
+    fn drop(&mut self) {
+        IN_CHUNKS.set(IN_CHUNKS.get().saturating_sub(1));
     }
 }
