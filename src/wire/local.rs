@@ -23,7 +23,7 @@ use http::{HeaderValue, Request, Uri};
 use super::control::ConnectionControl;
 use super::framing::{Encoding, GatherLimit, MessageDecoder};
 use super::outlet::Chunk;
-use super::server::{Call, Service, Settings, Shared};
+use super::server::{Call, Calls, Service, Settings, Shared};
 use super::status::{Code, Status};
 
 use crate::model::identity::{CertificateNames, Identity};
@@ -77,6 +77,7 @@ impl LocalClient {
             control,
             settings,
             gather_limit,
+            calls: Calls::default(),
         };
         Self {
             service,

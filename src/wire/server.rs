@@ -2,6 +2,7 @@
 
 mod call;
 mod driver;
+mod open;
 mod respond;
 
 use std::borrow::Cow;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 pub use call::{Call, MessageReader};
 pub use driver::{serve, serve_tls};
+pub(crate) use open::Calls;
 pub use respond::{Responder, ResponseStream};
 
 use crate::model::identity::CertificateNames;
@@ -114,6 +116,7 @@ pub(crate) struct Shared {
     pub(crate) control: ConnectionControl,
     pub(crate) settings: Rc<Settings>,
     pub(crate) gather_limit: Rc<GatherLimit>,
+    pub(crate) calls: Calls,
 }
 
 /// Why a connection ended.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -10,6 +10,7 @@ use h2::server::SendResponse;
 use http::Request;
 use http::request::Parts;
 
+use super::open::Arriving;
 use super::respond::Way;
 use super::{ConnectionControl, Responder, Shared};
 use crate::model::identity::{CertificateNames, Identity};
@@ -140,8 +141,11 @@ impl Call {
             }
             Brought::Local(pipe) => Source::Local(pipe),
         };
-        let responder = Responder::new(self.way, self.shared);
-        (MessageReader { source }, responder)
+        let reader = MessageReader {
+            source,
+            arriving: Some(Arriving::new(Rc::clone(&self.shared))),
+        };
+        (reader, Responder::new(self.way, self.shared))
     }
 }
 
@@ -157,6 +161,8 @@ impl Call {
 #[derive(Debug)]
 pub struct MessageReader {
     source: Source,
+    /// Until the first message is here.
+    arriving: Option<Arriving>,
 }
 
 #[derive(Debug)]
@@ -176,10 +182,12 @@ impl MessageReader {
     /// `CANCELLED` when the call was reset or the connection is gone; the decoder's refusals. After
     /// an error there are no more messages.
     pub fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
-        match &mut self.source {
+        let message = ready!(match &mut self.source {
             Source::Stream(inlet) => inlet.poll_message(cx),
             Source::Local(pipe) => pipe.poll_request(cx),
-        }
+        });
+        self.arriving = None;
+        Poll::Ready(message)
     }
 
     /// Waits for the next message; see [`poll_message`](Self::poll_message).
@@ -196,10 +204,14 @@ impl MessageReader {
     /// # Errors
     /// As [`poll_message`](Self::poll_message).
     pub fn try_message(&mut self) -> Result<Option<Bytes>, Status> {
-        match &mut self.source {
+        let message = match &mut self.source {
             Source::Stream(inlet) => inlet.try_message(),
             Source::Local(pipe) => pipe.try_request(),
+        };
+        if matches!(message, Ok(Some(_)) | Err(_)) {
+            self.arriving = None;
         }
+        message
     }
 
     /// The one message of a call that brings exactly one; waits until the client has ended its

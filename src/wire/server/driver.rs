@@ -11,8 +11,9 @@ use h2::{Reason, RecvStream};
 use http::header::CONTENT_TYPE;
 use http::{Method, Request, StatusCode};
 
+use super::open::Calls;
 use super::respond::refusal;
-use super::{Call, ConnectionControl, Ended, Service, Settings, Shared};
+use super::{Call, ConnectionControl, Ended, Service, Settings, Shared, open};
 use crate::model::identity::CertificateNames;
 use crate::rt::{self, Conn, Instant};
 use crate::wire::alarm::Alarm;
@@ -118,6 +119,7 @@ async fn run<S: Service>(
         control: control.clone(),
         settings,
         gather_limit,
+        calls: Calls::default(),
     };
     // Both are boxed: the opening is as large as the connection, and an idle one should not carry
     // the room for it through its life.
@@ -350,7 +352,11 @@ impl<S: Service> Driver<S> {
     }
 
     fn take(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Chunk>) {
-        match check(&request) {
+        let checked = check(&request).and_then(|deadline| match open::room(&self.shared) {
+            Ok(()) => Ok(deadline),
+            Err(status) => Err((StatusCode::OK, status)),
+        });
+        match checked {
             Ok(deadline) => {
                 let shared = Rc::clone(&self.shared);
                 self.service

@@ -9,6 +9,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
 
 use super::Shared;
+use super::open::Open;
 use crate::wire::control::ConnectionControl;
 use crate::wire::local::Pipe;
 use crate::wire::outlet::{Chunk, Gone, Outlet, Sink, Sort, add_status, trailers};
@@ -33,14 +34,14 @@ pub(super) enum Way {
 pub struct Responder {
     /// `None` once answered.
     way: Option<Way>,
-    shared: Rc<Shared>,
+    shared: Open,
 }
 
 impl Responder {
-    pub(super) const fn new(way: Way, shared: Rc<Shared>) -> Self {
+    pub(super) fn new(way: Way, shared: Rc<Shared>) -> Self {
         Self {
             way: Some(way),
-            shared,
+            shared: Open::new(shared),
         }
     }
 
@@ -99,7 +100,7 @@ impl Responder {
         );
         Ok(ResponseStream {
             outlet,
-            shared: Rc::clone(&self.shared),
+            shared: self.shared.another(),
             finished: false,
         })
     }
@@ -173,7 +174,7 @@ impl Drop for Responder {
 #[derive(Debug)]
 pub struct ResponseStream {
     outlet: Outlet,
-    shared: Rc<Shared>,
+    shared: Open,
     finished: bool,
 }
 

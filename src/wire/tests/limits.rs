@@ -442,3 +442,55 @@ fn answers_that_nobody_takes_hold_back_new_calls() {
         assert_eq!((label(&ended), service.calls.get()), (None, 40));
     });
 }
+
+/// Opens as many calls as it may without a message, then one more: how many the service got.
+async fn calls_without_a_message(pair: Pair) -> (usize, Raw, Rc<TestService>) {
+    const CALLS: u32 = 99;
+    let mut raw = Raw::open(pair.conn).await;
+    let mut heads = Vec::new();
+    for id in 0..CALLS {
+        let head = call("/t/Unary");
+        heads.extend(raw_frame(HEADERS, END_HEADERS, 2 * id + 1, &head));
+    }
+    let last = 2 * CALLS + 1;
+    let flags = END_HEADERS | END_STREAM;
+    heads.extend(raw_frame(HEADERS, flags, last, &call("/t/Refuse")));
+    raw.write(&heads).await;
+    // It is answered, by whomever: all before it have been taken, or refused.
+    while raw.frame_of(HEADERS).await.expect("an answer").stream != last {}
+    assert_eq!(label(&pair.ended), None);
+    (pair.service.calls.get(), raw, pair.service)
+}
+
+#[test]
+fn calls_without_a_message_are_few_over_all_connections() {
+    on_executor(|| async {
+        let settings = || Settings {
+            concurrent_streams_max: 100,
+            ..Settings::default()
+        };
+        let (first, held, _) = calls_without_a_message(pair(settings()).await).await;
+        assert_eq!(first, 100, "one connection has as many as it may");
+        let mut connections = Vec::new();
+        for _ in 0..5 {
+            let (calls, raw, _) = calls_without_a_message(pair(settings()).await).await;
+            assert!((32..90).contains(&calls), "{calls}");
+            connections.push(raw);
+        }
+        // Who has few is served, also by a connection that was made later.
+        let (client, ..) = pair(settings()).await.client().await;
+        let message = Bytes::from_static(b"all of it");
+        let answer = client.unary("/t/Unary", message.clone(), &options()).await;
+        assert_eq!(answer.unwrap(), message);
+        drop((held, connections));
+        let began = rt::now();
+        let calls_of_one = loop {
+            let (calls, ..) = calls_without_a_message(pair(settings()).await).await;
+            if calls == 100 || rt::now().since(began) > Duration::from_secs(10) {
+                break calls;
+            }
+            rt::sleep(Duration::from_millis(5)).await;
+        };
+        assert_eq!(calls_of_one, 100, "what is gone counts no longer");
+    });
+}
