@@ -28,6 +28,7 @@ mod json;
 mod metrics;
 mod openapi;
 mod rest;
+mod room;
 mod snapshot;
 mod socket;
 mod sockets;

@@ -24,6 +24,10 @@ use crate::wire::status::{Code, Status};
 
 pub use queue_streams::QueueStreamRefusal;
 
+/// Messages that a batch or an upstream request may have; with more it is
+/// [`Refusal::BatchTooLarge`]. Its results are gathered before they are answered.
+pub const BATCH_MESSAGES_MAX: usize = 1 << 18;
+
 /// Why the broker does not do what a caller asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

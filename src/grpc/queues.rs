@@ -38,9 +38,6 @@ use crate::wire_error::Refusal;
 /// single larger message goes out all the same.
 pub(super) const ANSWER_BYTES_MAX: usize = 7 << 19;
 
-/// Messages of one batch or upstream request. Its results are gathered before they are answered.
-const REQUEST_MESSAGES_MAX: usize = 1 << 18;
-
 /// A request lets others have their turn behind so many messages.
 const MESSAGES_PER_TURN: usize = 256;
 

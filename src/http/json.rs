@@ -10,14 +10,20 @@
 //! - `null` leaves a field as it is, or empties it.
 //!
 //! One table lists the fields of each message ([`messages`]); reading and writing go by it.
-//! The middle form is the contract's own type, so a document becomes a call by
-//! `decode::<Event>(text)?.encode_to_vec()`.
+//!
+//! # Reading
+//! A document becomes the encoded message at once ([`encoded`]), field after field: there is no
+//! tree, and no message of the contract's types, so that what reading takes is bounded by the
+//! text. What is encoded is hardly ever longer than its text; where it would be more than twice as
+//! long (lists of negative numbers), the document is refused.
 //!
 //! # Bounds
 //! A document is checked as a whole before anything of it is kept: without recursion, down to
-//! [`scan::DEPTH_MAX`] levels. Messages and tags that are kept may take [`KEPT_BYTES_MIN`] and
-//! [`KEPT_PER_BYTE`] times the size of the text, so that a body of tiny ones cannot become a
-//! hundred times its size in memory. The size of the text itself is the caller's to bound.
+//! [`scan::DEPTH_MAX`] levels. A list has at most [`wire_error::BATCH_MESSAGES_MAX`] messages and
+//! a message at most [`TAGS_MAX`] tags, because whoever takes them goes through all of them. The
+//! size of the text itself is the caller's to bound.
+//!
+//! [`wire_error::BATCH_MESSAGES_MAX`]: crate::wire_error::BATCH_MESSAGES_MAX
 
 mod base64;
 mod error;
@@ -25,6 +31,7 @@ mod messages;
 mod read;
 mod scan;
 mod value;
+mod wire;
 mod write;
 
 #[cfg(test)]
@@ -33,15 +40,15 @@ mod tests;
 pub(crate) use error::JsonError;
 pub(crate) use write::write_text;
 
+use bytes::Bytes;
+
 use read::Reader;
-use value::Value;
+use value::{Read, Value};
+use wire::Wire;
 use write::Writer;
 
-/// What messages and tags of any document may take in memory.
-pub(crate) const KEPT_BYTES_MIN: usize = 16 << 20;
-
-/// What each byte of its text allows them beyond that: a short message of a batch needs six.
-pub(crate) const KEPT_PER_BYTE: usize = 8;
+/// Tags that a message may have: going through them takes about a millisecond.
+pub(crate) const TAGS_MAX: usize = 1 << 16;
 
 /// A message of the contract that has a JSON form.
 pub(crate) trait JsonMessage: prost::Message + std::fmt::Debug + Default + 'static {
@@ -55,11 +62,12 @@ pub(crate) trait JsonMessage: prost::Message + std::fmt::Debug + Default + 'stat
 
 /// One field of a message.
 pub(crate) struct Field<M: 'static> {
+    number: u32,
     name: &'static str,
     /// What the reference's decoder calls the type, where it is an enumeration.
     enumeration: Option<&'static str>,
     get: fn(&M) -> &dyn Value,
-    get_mut: fn(&mut M) -> &mut dyn Value,
+    read: Read,
 }
 
 impl<M> std::fmt::Debug for Field<M> {
@@ -70,38 +78,48 @@ impl<M> std::fmt::Debug for Field<M> {
     }
 }
 
-/// Reads a document that holds one message and nothing else. An empty one and `null` are the
-/// empty message.
+/// Reads a document that holds one message and nothing else, and encodes it. An empty document and
+/// `null` are the empty message.
 ///
 /// # Errors
 /// The first flaw of the text; only when there is none, the first value of a wrong type.
-pub(crate) fn decode<M: JsonMessage>(text: &[u8]) -> Result<M, JsonError> {
-    read(text, scan::check_blank)
+pub(crate) fn encoded<M: JsonMessage>(text: &[u8]) -> Result<Bytes, JsonError> {
+    read::<M>(text, scan::check_blank)
 }
 
-/// Reads the message at the head of a document, and ignores what follows it, as the reference does
-/// with the body of a request.
+/// As [`encoded`], of the message at the head of a document; what follows it is ignored, as the
+/// reference does with the body of a request.
 ///
 /// # Errors
-/// As [`decode`].
-pub(crate) fn decode_head<M: JsonMessage>(text: &[u8]) -> Result<M, JsonError> {
-    read(text, |_, _| Ok(()))
+/// As there.
+pub(crate) fn encoded_head<M: JsonMessage>(text: &[u8]) -> Result<Bytes, JsonError> {
+    read::<M>(text, |_, _| Ok(()))
+}
+
+/// As [`encoded`], for those who want to look into the message.
+///
+/// # Errors
+/// As there.
+pub(crate) fn decode<M: JsonMessage>(text: &[u8]) -> Result<M, JsonError> {
+    let message = M::decode(encoded::<M>(text)?);
+    debug_assert!(message.is_ok(), "what is encoded here can be decoded");
+    Ok(message.unwrap_or_default())
 }
 
 /// Reads a message; `check_rest` judges what follows it.
 fn read<M: JsonMessage>(
     text: &[u8],
     check_rest: impl FnOnce(&[u8], usize) -> Result<(), JsonError>,
-) -> Result<M, JsonError> {
-    let mut message = M::default();
+) -> Result<Bytes, JsonError> {
     if text.is_empty() {
-        return Ok(message);
+        return Ok(Bytes::new());
     }
     let text = std::str::from_utf8(text).map_err(|_| JsonError::NotUtf8)?;
     let end = scan::value_end(text.as_bytes(), 0)?;
     check_rest(text.as_bytes(), end)?;
-    Reader::new(text).message(&mut message)?;
-    Ok(message)
+    let mut wire = Wire::of(end);
+    Reader::new(text).message::<M>(&mut wire, false)?;
+    Ok(wire.into_bytes())
 }
 
 /// Appends a message in one line, as the frames of sockets carry it.

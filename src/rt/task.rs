@@ -36,6 +36,8 @@ thread_local! {
     static LIVE: Cell<u64> = const { Cell::new(0) };
     static PANICS: Cell<u64> = const { Cell::new(0) };
     static BLOCKING: Cell<usize> = const { Cell::new(0) };
+    /// Whether a task is being polled: only then is there an executor to ask for a thread.
+    static POLLED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Counts of the tasks of this executor.
@@ -198,8 +200,11 @@ impl<F: Future<Output = ()>> Future for Contained<F> {
                 return Poll::Pending;
             }
         }
+        let outer = POLLED.replace(true);
         // The future is not polled again after a panic, so no broken state of it is seen.
-        match std::panic::catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| future.poll(cx)));
+        POLLED.set(outer);
+        match polled {
             Ok(poll) => poll,
             Err(payload) => {
                 PANICS.set(PANICS.get() + 1);
@@ -264,27 +269,45 @@ impl Sleep {
 ///
 /// These threads give way to executors, see [`BLOCKING_NICE`].
 pub async fn blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> Option<R> {
+    let result = Rc::new(RefCell::new(None));
+    let ended = super::Notify::new();
+    let tell = (Rc::clone(&result), ended.clone());
+    run_blocking(work, move |done| {
+        let (result, ended) = tell;
+        result.replace(done);
+        ended.raise();
+    });
+    ended.wait().await;
+    result.take()
+}
+
+/// Drops a value, and `with` it what has to stay until then. What takes long to drop, as much
+/// memory does, goes on a blocking thread. Outside a task there is nobody to be held up: the value
+/// is dropped at once.
+pub fn let_go(value: impl Send + 'static, with: impl Sized + 'static) {
+    if POLLED.get() {
+        run_blocking(move || drop(value), move |_dropped| drop(with));
+    }
+}
+
+/// Runs `work` on a blocking thread, and then `then` on this one.
+fn run_blocking<R: Send + 'static>(
+    work: impl FnOnce() -> R + Send + 'static,
+    then: impl FnOnce(Option<R>) + 'static,
+) {
     let running = glommio::executor().spawn_blocking(move || {
         give_way();
         std::panic::catch_unwind(AssertUnwindSafe(work)).ok()
     });
     BLOCKING.set(BLOCKING.get() + 1);
-    let result = Rc::new(RefCell::new(None));
-    let ended = super::Notify::new();
     // A task of its own waits for the thread: it cannot be cancelled, so the count is kept and
     // the executor stays for as long as the thread needs it.
-    spawn(Queue::Serve, "blocking", {
-        let (result, ended) = (Rc::clone(&result), ended.clone());
-        async move {
-            let _expected = super::poller::expect();
-            let done = running.await;
-            BLOCKING.set(BLOCKING.get().saturating_sub(1));
-            result.replace(done);
-            ended.raise();
-        }
+    spawn(Queue::Serve, "blocking", async move {
+        let _expected = super::poller::expect();
+        let done = running.await;
+        BLOCKING.set(BLOCKING.get().saturating_sub(1));
+        then(done);
     });
-    ended.wait().await;
-    result.take()
 }
 
 /// Waits until no work runs on the blocking threads. To be awaited last, by what ends the

@@ -275,6 +275,44 @@ fn blocking_work_whose_waiter_is_gone_holds_the_end_until_it_is_done() {
     assert!(done);
 }
 
+/// Tells on which thread it was dropped.
+struct Dropped(mpsc::Sender<std::thread::ThreadId>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        let _nobody_asks = self.0.send(std::thread::current().id());
+    }
+}
+
+#[test]
+fn what_a_task_lets_go_of_is_dropped_beside_the_executor() {
+    let (aside, kept) = on_executor(|tx| async move {
+        let (tell, told) = mpsc::channel();
+        let kept = Rc::new(());
+        let (value, with) = (Dropped(tell), kept.clone());
+        spawn(
+            Queue::Serve,
+            "lets go",
+            async move { rt::let_go(value, with) },
+        );
+        while Rc::strong_count(&kept) > 1 {
+            reactor_yield().await;
+        }
+        let dropped_on = told.try_recv().expect("dropped before what stays with it");
+        let aside = dropped_on != std::thread::current().id();
+        tx.send((aside, Rc::strong_count(&kept)))
+            .expect("somebody waits");
+    });
+    assert_eq!((aside, kept), (true, 1));
+}
+
+#[test]
+fn what_is_let_go_of_outside_a_task_is_dropped_at_once() {
+    let (tell, told) = mpsc::channel();
+    rt::let_go(Dropped(tell), ());
+    assert_eq!(told.try_recv(), Ok(std::thread::current().id()));
+}
+
 #[test]
 fn blocking_threads_give_way_and_executors_do_not() {
     let nice = || rustix::process::getpriority_process(None).expect("one's own");

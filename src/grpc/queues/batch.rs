@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::results::Results;
 use super::send::Sending;
-use super::{MESSAGES_PER_TURN, REQUEST_MESSAGES_MAX, given_or_new, told};
+use super::{MESSAGES_PER_TURN, given_or_new, told};
 use crate::grpc::codec::queue::{MessagesView, QueueLimits, QueueMessageView, batch_response};
 use crate::grpc::codec::sender::Signed;
 use crate::grpc::observe::Watch;
@@ -15,7 +15,7 @@ use crate::rt;
 use crate::shard::{Receipts, Shard};
 use crate::wire::server::Call;
 use crate::wire::status::Status;
-use crate::wire_error::Refusal;
+use crate::wire_error::{BATCH_MESSAGES_MAX, Refusal};
 
 /// Messages that are looked at, without being sent, in one turn.
 const LOOKS_PER_TURN: usize = 4096;
@@ -91,8 +91,8 @@ async fn check(message: &[u8]) -> Result<MessagesView<'_>, Refusal> {
     if batch.count == 0 {
         return Err(Refusal::BatchEmpty);
     }
-    if batch.count > REQUEST_MESSAGES_MAX {
-        let max = REQUEST_MESSAGES_MAX;
+    if batch.count > BATCH_MESSAGES_MAX {
+        let max = BATCH_MESSAGES_MAX;
         return Err(Refusal::BatchTooLarge { max });
     }
     for (place, message) in batch.messages().enumerate() {

@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::send::Sending;
-use super::{MESSAGES_PER_TURN, REQUEST_MESSAGES_MAX, given_or_new, told};
+use super::{MESSAGES_PER_TURN, given_or_new, told};
 use crate::grpc::codec::queue::{MessagesView, QueueLimits, QueueMessageView};
 use crate::grpc::codec::sender::Signed;
 use crate::grpc::events::NoRoom;
@@ -24,7 +24,7 @@ use crate::rt;
 use crate::shard::{Receipts, Shard};
 use crate::wire::server::{Call, MessageReader, ResponseStream};
 use crate::wire::status::{Code, Status};
-use crate::wire_error::Refusal;
+use crate::wire_error::{BATCH_MESSAGES_MAX, Refusal};
 
 use answers::Answers;
 
@@ -198,8 +198,8 @@ impl Sender {
         if view.count == 0 {
             return Err(Refusal::UpstreamEmpty);
         }
-        if view.count > REQUEST_MESSAGES_MAX {
-            let max = REQUEST_MESSAGES_MAX;
+        if view.count > BATCH_MESSAGES_MAX {
+            let max = BATCH_MESSAGES_MAX;
             return Err(Refusal::BatchTooLarge { max });
         }
         Ok(view)

@@ -5,6 +5,7 @@ use base64::alphabet::STANDARD as ALPHABET;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 
 use super::error::JsonError;
+use super::wire::Wire;
 
 /// What the reference decodes: padding must be there, bits behind the last byte are not looked at.
 const DECODER: GeneralPurpose = GeneralPurpose::new(
@@ -12,23 +13,32 @@ const DECODER: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
 );
 
-/// Decodes a body; line breaks inside it are skipped, as tools that wrap lines need it.
+/// Appends what a body holds; line breaks inside it are skipped, as tools that wrap lines need it.
 ///
 /// # Errors
 /// The first byte that does not fit.
-pub(super) fn decode(text: &str) -> Result<Vec<u8>, JsonError> {
-    if let Ok(bytes) = DECODER.decode(text) {
-        return Ok(bytes);
+pub(super) fn decode(text: &str, out: &mut Wire) -> Result<(), JsonError> {
+    if decode_joined(text, out) {
+        return Ok(());
     }
     let is_break = |c: char| matches!(c, '\r' | '\n');
     if text.contains(is_break) {
         let joined: String = text.chars().filter(|c| !is_break(*c)).collect();
-        if let Ok(bytes) = DECODER.decode(&joined) {
-            return Ok(bytes);
+        if decode_joined(&joined, out) {
+            return Ok(());
         }
     }
     let offset = flaw(text.as_bytes());
     Err(JsonError::Base64 { offset })
+}
+
+/// Decodes a text in one piece; false, and nothing is appended, when it is no base64.
+fn decode_joined(text: &str, out: &mut Wire) -> bool {
+    let begin = out.len();
+    let most = base64::decoded_len_estimate(text.len());
+    let decoded = out.fill(most, |room| DECODER.decode_slice(text, room));
+    out.truncate(begin + decoded.as_ref().copied().unwrap_or(0));
+    decoded.is_ok()
 }
 
 /// Appends bytes as base64.
@@ -66,6 +76,12 @@ fn flaw(text: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn decode(text: &str) -> Result<Vec<u8>, JsonError> {
+        let mut out = Wire::of(text.len());
+        super::decode(text, &mut out)?;
+        Ok(out.into_bytes().into())
+    }
 
     fn flaw_of(text: &str) -> usize {
         match decode(text) {

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::wire_error::{BATCH_MESSAGES_MAX, Refusal};
+
 /// A flaw of a document. Its text is the message of the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum JsonError {
@@ -26,8 +28,10 @@ pub(crate) enum JsonError {
     },
     /// The text is not UTF-8: what it holds could not travel in the contract's strings.
     NotUtf8,
-    /// The document has more messages and tags than its size allows.
+    /// What the document holds would be far longer than its text, or has too many tags.
     TooManyEntries,
+    /// A list has more messages than a batch may have.
+    TooManyMessages,
 }
 
 /// A value that does not fit its field.
@@ -68,6 +72,11 @@ impl JsonError {
 
 impl fmt::Display for JsonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::TooManyMessages {
+            // As the call refuses them that comes over gRPC.
+            let max = BATCH_MESSAGES_MAX;
+            return f.write_str(&Refusal::BatchTooLarge { max }.text());
+        }
         f.write_str("code=400, message=")?;
         match self {
             Self::Syntax { offset, error } => write!(
@@ -106,6 +115,7 @@ impl fmt::Display for JsonError {
                 "too many messages and tags for their size, \
                  internal=too many messages and tags for their size",
             ),
+            Self::TooManyMessages => Ok(()),
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use super::error::{JsonError, TypeError};
-use super::{JsonMessage, KEPT_BYTES_MIN, KEPT_PER_BYTE, scan};
+use super::wire::{Cut, Wire};
+use super::{JsonMessage, scan};
 
 /// What an error shows of a number: a body may be one of millions of digits.
 const SHOWN_DIGITS_MAX: usize = 40;
@@ -12,8 +13,8 @@ const SHOWN_DIGITS_MAX: usize = 40;
 pub(crate) struct Reader<'a> {
     text: &'a str,
     at: usize,
-    /// What messages and tags may still take in memory.
-    room_bytes: usize,
+    /// Tags that the message has which is being read.
+    pub(super) tags: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -21,7 +22,7 @@ impl<'a> Reader<'a> {
         Self {
             text,
             at: 0,
-            room_bytes: KEPT_BYTES_MIN.saturating_add(text.len().saturating_mul(KEPT_PER_BYTE)),
+            tags: 0,
         }
     }
 
@@ -56,13 +57,6 @@ impl<'a> Reader<'a> {
         let begin = self.at;
         self.at = scan::value_end(self.text.as_bytes(), begin)?;
         Ok(self.text.get(begin..self.at).unwrap_or_default())
-    }
-
-    /// Counts what a message or a tag that will be kept takes beside its texts.
-    pub(super) fn count_kept(&mut self, bytes: usize) -> Result<(), JsonError> {
-        let left = self.room_bytes.checked_sub(bytes);
-        self.room_bytes = left.ok_or(JsonError::TooManyEntries)?;
-        Ok(())
     }
 
     /// The error of the value that comes next.
@@ -104,18 +98,23 @@ impl<'a> Reader<'a> {
         }))
     }
 
+    /// Takes a string as it stands, with its escapes and without its quotation marks.
+    pub(super) fn raw_string(&mut self) -> Result<&'a str, JsonError> {
+        let quoted = self.skip()?;
+        let inside = quoted.strip_prefix('"');
+        let inside = inside.and_then(|rest| rest.strip_suffix('"'));
+        Ok(inside.unwrap_or_default())
+    }
+
     /// Takes a string, as it is when it has no escapes.
     pub(super) fn string(&mut self) -> Result<Cow<'a, str>, JsonError> {
-        let quoted = self.skip()?;
-        let inside = quoted
-            .strip_prefix('"')
-            .and_then(|rest| rest.strip_suffix('"'))
-            .unwrap_or_default();
-        Ok(if inside.contains('\\') {
-            Cow::Owned(unescape(inside))
-        } else {
-            Cow::Borrowed(inside)
-        })
+        let inside = self.raw_string()?;
+        if !inside.contains('\\') {
+            return Ok(Cow::Borrowed(inside));
+        }
+        let mut plain = String::with_capacity(inside.len());
+        unescape(inside, |piece| plain.push_str(piece));
+        Ok(Cow::Owned(plain))
     }
 
     /// Goes through the values of a list; at the opening bracket.
@@ -156,56 +155,97 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads an object into a message; `null` leaves it as it is.
-    pub(super) fn message<M: JsonMessage>(&mut self, message: &mut M) -> Result<(), JsonError> {
+    /// Reads an object as the fields of a message; `null` has none. `again`: the message goes on
+    /// from another place, where any field may have been set.
+    pub(super) fn message<M: JsonMessage>(
+        &mut self,
+        wire: &mut Wire,
+        again: bool,
+    ) -> Result<(), JsonError> {
         if self.take_null()? {
             return Ok(());
         }
         if self.peek() != b'{' {
             return Err(self.wrong(M::NAME));
         }
+        let begin = wire.len();
+        // A bit for each field.
+        let mut set = if again { u32::MAX } else { 0 };
+        let mut cuts = Vec::new();
         self.object(|reader, name| {
-            let known = M::FIELDS
-                .iter()
-                .find(|field| field.name.eq_ignore_ascii_case(&name));
-            let Some(field) = known else {
+            let mut fields = M::FIELDS.iter().zip(0..u32::BITS);
+            let known = fields.find(|(field, _)| field.name.eq_ignore_ascii_case(&name));
+            let Some((field, bit)) = known else {
                 return reader.skip().map(|_| ());
             };
-            (field.get_mut)(message)
-                .read(reader)
-                .map_err(|error| error.within(M::NAME, field.name, field.enumeration))
-        })
+            let mut slot = Slot::new(field.number);
+            slot.was_set = set & (1 << bit) != 0;
+            set |= 1 << bit;
+            let end = wire.len();
+            (field.read)(reader, wire, &mut slot)
+                .map_err(|error| error.within(M::NAME, field.name, field.enumeration))?;
+            if slot.was_set && slot.starts_anew {
+                Cut::add(&mut cuts, slot.number, end);
+            }
+            Ok(())
+        })?;
+        if !cuts.is_empty() {
+            wire.cut(begin, &cuts);
+        }
+        Ok(())
+    }
+}
+
+/// A field that is being read.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) number: u32,
+    /// It may have a value already, so that a zero is to be written down.
+    pub(super) was_set: bool,
+    /// Set when what was written of it before counts no more, although it would be put together
+    /// with what is written now.
+    pub(super) starts_anew: bool,
+}
+
+impl Slot {
+    /// A field that has no value yet.
+    pub(super) const fn new(number: u32) -> Self {
+        Self {
+            number,
+            was_set: false,
+            starts_anew: false,
+        }
     }
 }
 
 /// What stands for half of a pair of surrogates, as JavaScript may write it.
 const REPLACEMENT: char = char::REPLACEMENT_CHARACTER;
 
-fn unescape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
+/// Gives the pieces of a string without its escapes.
+pub(super) fn unescape(text: &str, mut put: impl FnMut(&str)) {
     let mut rest = text;
     while let Some((plain, escaped)) = rest.split_once('\\') {
-        out.push_str(plain);
+        put(plain);
         let mut characters = escaped.chars();
+        let mut bytes = [0; 4];
         match characters.next() {
-            Some('b') => out.push('\u{8}'),
-            Some('f') => out.push('\u{c}'),
-            Some('n') => out.push('\n'),
-            Some('r') => out.push('\r'),
-            Some('t') => out.push('\t'),
+            Some('b') => put("\u{8}"),
+            Some('f') => put("\u{c}"),
+            Some('n') => put("\n"),
+            Some('r') => put("\r"),
+            Some('t') => put("\t"),
             Some('u') => {
                 let (character, after) = unescape_unicode(characters.as_str());
-                out.push(character);
+                put(character.encode_utf8(&mut bytes));
                 rest = after;
                 continue;
             }
-            Some(itself) => out.push(itself),
+            Some(itself) => put(itself.encode_utf8(&mut bytes)),
             None => {}
         }
         rest = characters.as_str();
     }
-    out.push_str(rest);
-    out
+    put(rest);
 }
 
 /// Reads the digits behind `\u`, and the second half of a pair if it follows.

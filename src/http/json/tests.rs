@@ -17,8 +17,9 @@ use ringmq_proto::kubemq::{
 };
 
 use super::scan::DEPTH_MAX;
-use super::{JsonError, JsonMessage, decode, decode_head, encode};
-use super::{encode_indented, write_text};
+use super::{JsonError, JsonMessage, TAGS_MAX, decode, encode, encode_indented, encoded};
+use super::{encoded_head, write_text};
+use crate::wire_error::BATCH_MESSAGES_MAX;
 
 fn event(text: &str) -> Event {
     decode(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error}"))
@@ -38,7 +39,7 @@ fn compact(message: &impl JsonMessage) -> String {
     out
 }
 
-/// The table against the contract: names, order, and what is an enumeration.
+/// The table against the contract: numbers, names, order, and what is an enumeration.
 fn assert_fields<M: JsonMessage>(set: &FileDescriptorSet) {
     let name = M::NAME.strip_prefix("kubemq.").unwrap();
     let mut messages = set.file.iter().flat_map(|file| &file.message_type);
@@ -49,14 +50,18 @@ fn assert_fields<M: JsonMessage>(set: &FileDescriptorSet) {
         .iter()
         .map(|field| {
             let is_enumeration = field.r#type() == prost_types::field_descriptor_proto::Type::Enum;
-            (field.name(), is_enumeration)
+            (field.number(), field.name(), is_enumeration)
         })
         .collect();
     let ours: Vec<_> = M::FIELDS
         .iter()
-        .map(|field| (field.name, field.enumeration.is_some()))
+        .map(|field| {
+            let number = i32::try_from(field.number).unwrap();
+            (number, field.name, field.enumeration.is_some())
+        })
         .collect();
     assert_eq!(ours, theirs, "{name}");
+    assert!(ours.len() < 32, "{name}: a bit for each field");
 }
 
 #[test]
@@ -397,7 +402,8 @@ fn half_surrogates_become_the_replacement_character() {
 #[test]
 fn what_follows_the_message_is_ignored_only_at_the_head_of_a_body() {
     let text = br#"{"Channel":"a"}{"Channel":"b"}"#;
-    assert_eq!(decode_head::<Event>(text).unwrap().channel, "a");
+    let head = encoded_head::<Event>(text).unwrap();
+    assert_eq!(Event::decode(head).unwrap().channel, "a");
     assert!(decode::<Event>(text).is_err());
 }
 
@@ -411,23 +417,126 @@ fn depth_is_bounded_and_exhausts_no_stack() {
 }
 
 #[test]
-fn messages_may_be_many_but_not_tiny_ones_without_end() {
+fn what_comes_again_takes_the_place_of_what_came_before() {
+    let read = event(
+        r#"{"Channel":"a","Store":true,"Body":"AQ==","Metadata":"m","Channel":"","Store":false,
+            "Body":null,"Metadata":null}"#,
+    );
+    let kept = Event {
+        metadata: "m".into(),
+        ..Event::default()
+    };
+    assert_eq!(read, kept);
+    let read: StreamQueueMessagesRequest =
+        decode(br#"{"RefSequence":7,"WaitTimeSeconds":-1,"RefSequence":0,"WaitTimeSeconds":0}"#)
+            .unwrap();
+    assert_eq!(read, StreamQueueMessagesRequest::default());
+    let read = event(r#"{"Tags":{"a":"1","a":"2"},"Tags":null,"Tags":{"b":"1"},"tags":{"b":""}}"#);
+    assert_eq!(read.tags, [("b".into(), String::new())].into());
+    let batch: QueueMessagesBatchRequest = decode(
+        br#"{"Messages":[{"Channel":"a"}],"BatchID":"b","messages":[{"Channel":"c"},null]}"#,
+    )
+    .unwrap();
+    let channels: Vec<_> = batch.messages.iter().map(|it| &*it.channel).collect();
+    assert_eq!((&*batch.batch_id, &channels[..]), ("b", &["c", ""][..]));
+    let ranges = |text: &str| {
+        let request: QueuesDownstreamRequest = decode(text.as_bytes()).unwrap();
+        request.sequence_range
+    };
+    assert_eq!(
+        ranges(r#"{"SequenceRange":[1],"SequenceRange":[2,-3]}"#),
+        [2, -3]
+    );
+    assert!(ranges(r#"{"SequenceRange":[1],"SequenceRange":[]}"#).is_empty());
+    assert!(ranges(r#"{"SequenceRange":[1],"SequenceRange":null}"#).is_empty());
+}
+
+#[test]
+fn a_message_within_a_message_is_put_together_until_it_is_null() {
+    let policy = |text: &str| {
+        let message: QueueMessage = decode(text.as_bytes()).unwrap();
+        message.policy
+    };
+    let both = policy(
+        r#"{"Policy":{"DelaySeconds":1,"MaxReceiveCount":3},"Channel":"q",
+            "Policy":{"DelaySeconds":0,"ExpirationSeconds":2}}"#,
+    );
+    let expected = QueueMessagePolicy {
+        expiration_seconds: 2,
+        max_receive_count: 3,
+        ..QueueMessagePolicy::default()
+    };
+    assert_eq!(both, Some(expected));
+    assert_eq!(
+        policy(r#"{"Policy":{"DelaySeconds":1},"Policy":null}"#),
+        None
+    );
+    assert_eq!(
+        policy(r#"{"Policy":{"DelaySeconds":1},"Policy":null,"Policy":{}}"#),
+        Some(QueueMessagePolicy::default())
+    );
+}
+
+#[test]
+fn a_batch_has_as_many_messages_as_one_may_have() {
     let messages = |message: &str, count: usize| {
         let before = format!("{message},").repeat(count - 1);
         format!(r#"{{"Messages":[{before}{message}]}}"#)
     };
     let decode = |text: &str| decode::<QueuesUpstreamRequest>(text.as_bytes());
-    // As many as a batch may have, each as short as one that can be stored.
     let short = r#"{"ClientID":"c","Channel":"q","Metadata":"m"}"#;
-    let most = decode(&messages(short, 1 << 18)).unwrap();
-    assert_eq!(most.messages.len(), 1 << 18);
-    let tiny = decode(&messages("{}", 1 << 18));
-    assert_eq!(tiny, Err(JsonError::TooManyEntries));
-    let tags = format!(
-        r#"{{"Messages":[{{"Tags":{{{}"":""}}}}]}}"#,
-        r#""":"","#.repeat(1 << 20)
+    for message in [short, "{}"] {
+        let most = decode(&messages(message, BATCH_MESSAGES_MAX)).unwrap();
+        assert_eq!(most.messages.len(), BATCH_MESSAGES_MAX);
+    }
+    let more = decode(&messages("{}", BATCH_MESSAGES_MAX + 1)).unwrap_err();
+    assert_eq!(more.to_string(), "a batch may have 262144 messages");
+}
+
+#[test]
+fn a_message_has_no_more_tags_than_can_be_gone_through() {
+    let tags = |count: usize| format!(r#"{{{}"":""}}"#, r#""":"","#.repeat(count - 1));
+    let most = tags(TAGS_MAX);
+    assert_eq!(event(&format!(r#"{{"Tags":{most}}}"#)).tags.len(), 1);
+    let batch = format!(r#"{{"Messages":[{{"Tags":{most}}},{{"Tags":{most}}}]}}"#);
+    assert!(encoded::<QueuesUpstreamRequest>(batch.as_bytes()).is_ok());
+    let more = format!(r#"{{"Tags":{}}}"#, tags(TAGS_MAX + 1));
+    assert_eq!(
+        decode::<Event>(more.as_bytes()),
+        Err(JsonError::TooManyEntries)
     );
-    assert_eq!(decode(&tags), Err(JsonError::TooManyEntries));
+    let again = format!(r#"{{"Tags":{most},"Tags":{{"":""}}}}"#);
+    assert!(refusal::<Event>(again).starts_with("code=400, message=too many messages and tags"));
+}
+
+#[test]
+fn no_message_is_much_longer_than_its_text() {
+    let tiny: [(&str, &str); 4] = [
+        (r#"{"Tags":{"#, r#""a":"b""#),
+        (r#"{"Tags":{"#, r#""\"":"""#),
+        (r#"{"Body":["#, "7"),
+        (r#"{"Policy":{},"#, r#""Policy":{}"#),
+    ];
+    for (begin, piece) in tiny {
+        let pieces = format!("{piece},").repeat(50_000);
+        let end = match begin {
+            begin if begin.ends_with('[') => "]}",
+            begin if begin.contains("Tags") => "}}",
+            _ => "}",
+        };
+        let text = format!("{begin}{pieces}{piece}{end}");
+        let encoded = encoded::<QueueMessage>(text.as_bytes()).unwrap();
+        assert!(encoded.len() <= text.len(), "{begin}: {}", encoded.len());
+    }
+    let long_keys = format!(r#""{}":"{}","#, "k".repeat(20_000), "v".repeat(20_000)).repeat(200);
+    let text = format!(r#"{{"Tags":{{{long_keys}"":""}}}}"#);
+    let encoded = encoded::<QueueMessage>(text.as_bytes()).unwrap();
+    assert!(encoded.len() <= text.len() + 200 * 8);
+    let negative = format!(r#"{{"SequenceRange":[{}-1]}}"#, "-1,".repeat(100_000));
+    assert_eq!(
+        decode::<QueuesDownstreamRequest>(negative.as_bytes()),
+        Err(JsonError::TooManyEntries)
+    );
 }
 
 #[test]

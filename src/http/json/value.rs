@@ -5,28 +5,43 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use super::error::JsonError;
-use super::read::Reader;
+use super::read::{Reader, Slot, unescape};
+use super::wire::Wire;
 use super::write::Writer;
-use super::{JsonMessage, base64};
+use super::{JsonMessage, TAGS_MAX, base64};
+use crate::wire_error::BATCH_MESSAGES_MAX;
+
+/// Reads what comes next, and writes it as a field. Of a zero nothing is written, unless it may
+/// have to take the place of another value.
+pub(super) type Read = fn(&mut Reader<'_>, &mut Wire, &mut Slot) -> Result<(), JsonError>;
 
 /// A field's value.
 pub(crate) trait Value {
-    /// Reads what comes next into it.
-    fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), JsonError>;
+    /// See [`Read`].
+    fn read(reader: &mut Reader<'_>, wire: &mut Wire, slot: &mut Slot) -> Result<(), JsonError>
+    where
+        Self: Sized;
     /// Whether an answer leaves it out.
     fn is_zero(&self) -> bool;
     fn write(&self, writer: &mut Writer<'_>);
 }
 
 impl Value for String {
-    fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), JsonError> {
+    fn read(reader: &mut Reader<'_>, wire: &mut Wire, slot: &mut Slot) -> Result<(), JsonError> {
         if reader.take_null()? {
             return Ok(());
         }
         if reader.peek() != b'"' {
             return Err(reader.wrong("string"));
         }
-        *self = reader.string()?.into_owned();
+        let text = reader.raw_string()?;
+        if !text.contains('\\') {
+            wire.text(slot, text);
+            return Ok(());
+        }
+        let open = wire.open(slot.number);
+        unescape(text, |piece| wire.extend(piece.as_bytes()));
+        wire.close_value(&open, slot.was_set);
         Ok(())
     }
 
@@ -40,11 +55,11 @@ impl Value for String {
 }
 
 impl Value for bool {
-    fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), JsonError> {
+    fn read(reader: &mut Reader<'_>, wire: &mut Wire, slot: &mut Slot) -> Result<(), JsonError> {
         match reader.peek() {
             b'n' => {}
-            b't' => *self = true,
-            b'f' => *self = false,
+            b't' => wire.set(slot, 1),
+            b'f' => wire.set(slot, 0),
             _ => return Err(reader.wrong("bool")),
         }
         reader.skip().map(|_| ())
@@ -59,30 +74,36 @@ impl Value for bool {
     }
 }
 
-/// Reads a whole number; one with a fraction or an exponent is none, as for the reference.
+/// Reads a whole number; one with a fraction or an exponent is none, as for the reference. `null`
+/// is `None`.
 fn read_number<N: std::str::FromStr>(
-    number: &mut N,
     reader: &mut Reader<'_>,
     expected: &'static str,
-) -> Result<(), JsonError> {
+) -> Result<Option<N>, JsonError> {
     if reader.take_null()? {
-        return Ok(());
+        return Ok(None);
     }
     if !matches!(reader.peek(), b'-' | b'0'..=b'9') {
         return Err(reader.wrong(expected));
     }
     let text = reader.skip()?;
-    *number = text
-        .parse()
-        .map_err(|_| reader.wrong_number(expected, text))?;
-    Ok(())
+    let number = text.parse();
+    let number = number.map_err(|_| reader.wrong_number(expected, text))?;
+    Ok(Some(number))
 }
 
 macro_rules! numbers {
-    ($($type:ident is $go_type:literal),*) => {$(
+    ($($type:ident is $go_type:literal, by $as_wire:expr;)*) => {$(
         impl Value for $type {
-            fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), JsonError> {
-                read_number(self, reader, $go_type)
+            fn read(
+                reader: &mut Reader<'_>,
+                wire: &mut Wire,
+                slot: &mut Slot,
+            ) -> Result<(), JsonError> {
+                if let Some(number) = read_number::<$type>(reader, $go_type)? {
+                    wire.set(slot, $as_wire(number));
+                }
+                Ok(())
             }
 
             fn is_zero(&self) -> bool {
@@ -96,28 +117,25 @@ macro_rules! numbers {
     )*};
 }
 
-numbers!(i32 is "int32", i64 is "int64", u64 is "uint64");
+numbers! {
+    i32 is "int32", by |number| i64::from(number).cast_unsigned();
+    i64 is "int64", by i64::cast_unsigned;
+    u64 is "uint64", by std::convert::identity;
+}
 
 impl Value for Bytes {
-    fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), JsonError> {
-        if reader.take_null()? {
-            self.clear();
-            return Ok(());
-        }
+    fn read(reader: &mut Reader<'_>, wire: &mut Wire, slot: &mut Slot) -> Result<(), JsonError> {
+        let open = wire.open(slot.number);
         match reader.peek() {
-            b'"' => *self = base64::decode(&reader.string()?)?.into(),
-            b'[' => {
-                let mut bytes = Vec::new();
-                reader.list(|reader| {
-                    let mut byte = 0_u8;
-                    read_number(&mut byte, reader, "uint8")?;
-                    bytes.push(byte);
-                    Ok(())
-                })?;
-                *self = bytes.into();
-            }
+            b'n' => reader.skip().map(|_| ())?,
+            b'"' => base64::decode(&reader.string()?, wire)?,
+            b'[' => reader.list(|reader| {
+                wire.push(read_number(reader, "uint8")?.unwrap_or(0));
+                Ok(())
+            })?,
             _ => return Err(reader.wrong("[]uint8")),
         }
+        wire.close_value(&open, slot.was_set);
         Ok(())
     }
 
@@ -130,23 +148,28 @@ impl Value for Bytes {
     }
 }
 
-/// What a tag takes: its two texts, their places in the table, and what the allocator adds.
-const TAG_BYTES: usize = 128;
+/// Numbers of the fields that an entry of a map has.
+const KEY: u32 = 1;
+const VALUE: u32 = 2;
 
 impl Value for HashMap<String, String> {
-    fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), JsonError> {
+    fn read(reader: &mut Reader<'_>, wire: &mut Wire, slot: &mut Slot) -> Result<(), JsonError> {
         if reader.take_null()? {
-            self.clear();
+            slot.starts_anew = true;
             return Ok(());
         }
         if reader.peek() != b'{' {
             return Err(reader.wrong("map[string]string"));
         }
         reader.object(|reader, key| {
-            reader.count_kept(TAG_BYTES)?;
-            let mut value = String::new();
-            value.read(reader)?;
-            self.insert(key.into_owned(), value);
+            reader.tags += 1;
+            if reader.tags > TAGS_MAX {
+                return Err(JsonError::TooManyEntries);
+            }
+            let entry = wire.open(slot.number);
+            wire.text(&Slot::new(KEY), &key);
+            String::read(reader, wire, &mut Slot::new(VALUE))?;
+            wire.close(&entry);
             Ok(())
         })
     }
@@ -168,20 +191,22 @@ impl Value for HashMap<String, String> {
 }
 
 impl Value for Vec<i64> {
-    fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), JsonError> {
-        self.clear();
+    fn read(reader: &mut Reader<'_>, wire: &mut Wire, slot: &mut Slot) -> Result<(), JsonError> {
+        slot.starts_anew = true;
         if reader.take_null()? {
             return Ok(());
         }
         if reader.peek() != b'[' {
             return Err(reader.wrong("[]int64"));
         }
+        let open = wire.open(slot.number);
         reader.list(|reader| {
-            let mut number = 0_i64;
-            number.read(reader)?;
-            self.push(number);
-            Ok(())
-        })
+            let number = read_number(reader, "int64")?.unwrap_or(0_i64);
+            wire.varint(number.cast_unsigned());
+            wire.check_len()
+        })?;
+        wire.close_value(&open, false);
+        Ok(())
     }
 
     fn is_zero(&self) -> bool {
@@ -194,12 +219,15 @@ impl Value for Vec<i64> {
 }
 
 impl<M: JsonMessage> Value for Option<M> {
-    fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), JsonError> {
+    fn read(reader: &mut Reader<'_>, wire: &mut Wire, slot: &mut Slot) -> Result<(), JsonError> {
         if reader.take_null()? {
-            *self = None;
+            slot.starts_anew = true;
             return Ok(());
         }
-        reader.message(self.get_or_insert_default())
+        let open = wire.open(slot.number);
+        reader.message::<M>(wire, slot.was_set)?;
+        wire.close(&open);
+        Ok(())
     }
 
     fn is_zero(&self) -> bool {
@@ -214,21 +242,29 @@ impl<M: JsonMessage> Value for Option<M> {
 }
 
 impl<M: JsonMessage> Value for Vec<M> {
-    fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), JsonError> {
-        self.clear();
+    fn read(reader: &mut Reader<'_>, wire: &mut Wire, slot: &mut Slot) -> Result<(), JsonError> {
+        slot.starts_anew = true;
         if reader.take_null()? {
             return Ok(());
         }
         if reader.peek() != b'[' {
             return Err(reader.wrong(M::LIST_NAME));
         }
+        let mut count = 0;
+        let tags = std::mem::take(&mut reader.tags);
         reader.list(|reader| {
-            reader.count_kept(size_of::<M>())?;
-            let mut message = M::default();
-            reader.message(&mut message)?;
-            self.push(message);
+            count += 1;
+            if count > BATCH_MESSAGES_MAX {
+                return Err(JsonError::TooManyMessages);
+            }
+            reader.tags = 0;
+            let open = wire.open(slot.number);
+            reader.message::<M>(wire, false)?;
+            wire.close(&open);
             Ok(())
-        })
+        })?;
+        reader.tags = tags;
+        Ok(())
     }
 
     fn is_zero(&self) -> bool {

@@ -110,9 +110,8 @@ pub(super) async fn read<M: JsonMessage>(exchange: &mut Exchange) -> Result<Byte
         Media::Other => return Err(Failure::MediaType),
     }
     let bytes = text.len();
-    let turn = move || json::decode_head::<M>(&text).map(|message| message.encode_to_vec());
-    let message = turned(bytes, turn).await?;
-    message.map(Bytes::from).map_err(Failure::Json)
+    let turn = move || json::encoded_head::<M>(&text);
+    turned(bytes, turn).await?.map_err(Failure::Json)
 }
 
 /// Turns the answer of a call into the text of a response.

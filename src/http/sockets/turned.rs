@@ -79,13 +79,13 @@ fn read<D: Dialogue>(frame: &Message) -> Heard {
     let (bytes, said) = match frame {
         Message::Text(text) => {
             let bytes = text.as_str().as_bytes();
-            let said = json::decode::<D::Said>(bytes);
+            let said = json::encoded::<D::Said>(bytes);
             (bytes, said.map_err(|error| error.to_string()))
         }
         Message::Binary(bytes) => (bytes.as_ref(), Err(NOT_TEXT.to_owned())),
     };
     match said {
-        Ok(said) => Heard::Said(said.encode_to_vec().into()),
+        Ok(said) => Heard::Said(said),
         Err(error) => Heard::Flaw(flaw::<D>(bytes, error)),
     }
 }
