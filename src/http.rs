@@ -24,6 +24,7 @@ mod connection;
 mod context;
 mod envelope;
 mod exchange;
+mod gather;
 mod json;
 mod metrics;
 mod openapi;

@@ -33,6 +33,8 @@ mod connections;
 mod contract;
 #[path = "http/exposition.rs"]
 mod exposition;
+#[path = "http/large.rs"]
+mod large;
 #[path = "http/metrics.rs"]
 mod metrics;
 #[path = "http/notifications.rs"]

@@ -6,21 +6,15 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::gather::{Full, Gathered, Gathering};
 use crate::rt;
 use crate::wire::Alarm;
 use crate::wire::framing::GatherLimit;
 use crate::wire::local::LocalCall;
-
-/// Bodies up to this size are gathered without asking the allocator twice.
-const GATHER_BYTES: usize = 4 << 10;
-
-/// From this size on a body gets the room for all of it, of which nothing is touched yet: what is
-/// tens of megabytes must not move.
-const MOVED_BYTES_MAX: usize = 1 << 20;
 
 /// Pieces of a body that are taken before others have their turn. They may be a byte each.
 const FRAMES_PER_TURN: usize = 64;
@@ -44,9 +38,21 @@ pub(crate) enum BodyError {
     /// It did not come in time.
     #[error("the body did not come in time")]
     Timeout,
+    /// Others hold what large bodies may hold.
+    #[error("there is no room for another large body")]
+    NoRoom,
     /// The client is gone, or what it sends is no body.
     #[error("the body broke off")]
     Broken,
+}
+
+impl From<Full> for BodyError {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::Connection => Self::TooLarge,
+            Full::Core => Self::NoRoom,
+        }
+    }
 }
 
 impl RequestBody {
@@ -59,7 +65,7 @@ impl RequestBody {
     }
 
     /// Reads all of it, up to `max` bytes.
-    pub(crate) async fn read(&mut self, max: usize) -> Result<Bytes, BodyError> {
+    pub(crate) async fn read(&mut self, max: usize) -> Result<Gathered, BodyError> {
         use http_body::Body as _;
         let announced = self.incoming.size_hint().lower();
         if usize::try_from(announced).map_or(true, |bytes| bytes > max) {
@@ -70,7 +76,7 @@ impl RequestBody {
             Ok(0) | Err(_) => max,
             Ok(announced) => announced,
         };
-        let mut gathered = Gathered::new(self.limit.clone(), expected);
+        let mut gathering = Gathering::new(self.limit.clone(), expected);
         let mut frames = 0_usize;
         loop {
             frames += 1;
@@ -89,81 +95,18 @@ impl RequestBody {
             })
             .await?;
             match frame {
-                None => return Ok(gathered.finish()),
+                None => return Ok(gathering.finish()),
                 Some(Err(_broken)) => return Err(BodyError::Broken),
                 Some(Ok(frame)) => {
                     // Trailers say nothing that we ask for.
-                    if let Ok(data) = frame.into_data()
-                        && (gathered.len() + data.len() > max || !gathered.add(data))
-                    {
-                        return Err(BodyError::TooLarge);
+                    if let Ok(data) = frame.into_data() {
+                        if gathering.len() + data.len() > max {
+                            return Err(BodyError::TooLarge);
+                        }
+                        gathering.add(data)?;
                     }
                 }
             }
-        }
-    }
-}
-
-/// A body in one piece; one that came in one piece is not copied. Counted with the others of its
-/// connection until it is whole.
-struct Gathered {
-    first: Bytes,
-    all: BytesMut,
-    limit: Rc<GatherLimit>,
-    taken: usize,
-    /// Bytes of all of it, as far as that is known.
-    expected: usize,
-}
-
-impl Drop for Gathered {
-    fn drop(&mut self) {
-        self.limit.give_back(self.taken);
-    }
-}
-
-impl Gathered {
-    fn new(limit: Rc<GatherLimit>, expected: usize) -> Self {
-        Self {
-            first: Bytes::new(),
-            all: BytesMut::new(),
-            limit,
-            taken: 0,
-            expected,
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.first.len() + self.all.len()
-    }
-
-    /// Adds a piece; false when the connection holds too much already.
-    fn add(&mut self, data: Bytes) -> bool {
-        if !self.limit.take(data.len()) {
-            return false;
-        }
-        self.taken += data.len();
-        if self.len() == 0 {
-            self.first = data;
-            return true;
-        }
-        if self.all.is_empty() {
-            let first = std::mem::take(&mut self.first);
-            self.all.reserve(GATHER_BYTES.max(first.len() + data.len()));
-            self.all.extend_from_slice(&first);
-        }
-        let whole = self.all.len() + data.len();
-        if whole > self.all.capacity() && whole > MOVED_BYTES_MAX {
-            self.all.reserve(self.expected.max(whole) - self.all.len());
-        }
-        self.all.extend_from_slice(&data);
-        true
-    }
-
-    fn finish(mut self) -> Bytes {
-        if self.all.is_empty() {
-            std::mem::take(&mut self.first)
-        } else {
-            std::mem::take(&mut self.all).freeze()
         }
     }
 }

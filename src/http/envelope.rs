@@ -5,12 +5,13 @@
 //! what never reached a handler, or was too large for it.
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE};
+use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 
 use super::body::Body;
 use super::exchange::Response;
 use super::json::{self, JsonMessage};
+use crate::security::limits::LimitReached;
 
 /// What both forms say of themselves.
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=UTF-8");
@@ -56,8 +57,26 @@ pub(crate) fn unrouted(status: StatusCode) -> Response {
 
 /// The response to a request whose body was not read to its end: the connection cannot go on.
 pub(crate) fn cut_off(status: StatusCode) -> Response {
+    closing(unrouted(status))
+}
+
+/// The same for a request whose body was not read because of a limit that time may lift.
+pub(crate) fn too_much(reached: &LimitReached) -> Response {
+    closing(limited(reached))
+}
+
+/// The response to somebody who has reached a limit.
+pub(crate) fn limited(reached: &LimitReached) -> Response {
+    let body = Body::full(failure(&reached.to_string()));
+    let mut response = response(StatusCode::TOO_MANY_REQUESTS, body);
+    if let Some(seconds) = reached.retry_after_seconds() {
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+fn closing(mut response: Response) -> Response {
     const CLOSE: HeaderValue = HeaderValue::from_static("close");
-    let mut response = unrouted(status);
     response.headers_mut().insert(CONNECTION, CLOSE);
     response
 }

@@ -15,6 +15,7 @@ use http::{HeaderValue, StatusCode};
 use super::body::{Body, BodyError, RequestBody};
 use super::caller::Caller;
 use super::context::Context;
+use super::gather::Gathered;
 use super::websocket::{self, WebSocket};
 use crate::rt;
 use crate::security::limits::LimitReached;
@@ -120,7 +121,7 @@ impl Exchange {
     ///
     /// # Errors
     /// [`BodyError`].
-    pub(crate) async fn read_body(&mut self, max: usize) -> Result<Bytes, BodyError> {
+    pub(crate) async fn read_body(&mut self, max: usize) -> Result<Gathered, BodyError> {
         self.body.read(max).await
     }
 

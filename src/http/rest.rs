@@ -8,7 +8,7 @@ mod calls;
 mod cors;
 mod message;
 
-use http::header::{ALLOW, HeaderName, RETRY_AFTER, VARY, WWW_AUTHENTICATE};
+use http::header::{ALLOW, HeaderName, VARY, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, StatusCode};
 use ringmq_proto::kubemq::{
     AckAllQueueMessagesRequest, AckAllQueueMessagesResponse, Event, QueueMessage,
@@ -23,7 +23,6 @@ use super::context::Context;
 use super::exchange::{Exchange, Response, text};
 use super::{envelope, openapi, sockets};
 use crate::security::Unauthenticated;
-use crate::security::limits::LimitReached;
 
 use cors::{Asked, Cors};
 pub(super) use message::of_status;
@@ -127,7 +126,8 @@ pub(super) async fn handle(exchange: Exchange) -> Response {
     let mut response = if exchange.head.method == Method::OPTIONS {
         preflight(route)
     } else if let Err(reached) = exchange.may_show(exchange.bearer()) {
-        too_often(&reached)
+        // Its address has shown too often what is not taken.
+        envelope::limited(&reached)
     } else {
         match exchange.recognise() {
             Ok(caller) => routed(route, exchange, caller).await,
@@ -170,16 +170,6 @@ fn turned_away(exchange: &Exchange, unrecognised: &Unrecognised) -> Response {
     let mut response = envelope::response(StatusCode::UNAUTHORIZED, body);
     let scheme = HeaderValue::from_static("Bearer");
     response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
-    response
-}
-
-/// Answers somebody whose address has shown too often what is not taken.
-fn too_often(reached: &LimitReached) -> Response {
-    let body = Body::full(envelope::failure(&reached.to_string()));
-    let mut response = envelope::response(StatusCode::TOO_MANY_REQUESTS, body);
-    if let Some(seconds) = reached.retry_after_seconds() {
-        response.headers_mut().insert(RETRY_AFTER, seconds.into());
-    }
     response
 }
 

@@ -6,9 +6,11 @@
 //!   WebSocket ── vitals          who is silent is asked, who stays silent is ended
 //!      │    │
 //!      │    └── outgoing         frames of ours, written in one step for each turn
-//!   tungstenite                  frames of the peer: masks, fragments, UTF-8, limits
+//!   parts                        fragments put together, in room that does not move
 //!      │
-//!   pieces                       large frames take the room of what has come of them
+//!   tungstenite                  frames of the peer: masks, UTF-8, limits
+//!      │
+//!   pieces                       fragments and large frames become small messages
 //!      │
 //!   Socket                       the connection, plain or TLS, with its share of turns
 //! ```
@@ -24,11 +26,13 @@
 //!
 //! # The end
 //! A close frame is answered at once with its code and no reason. A peer that breaks the protocol
-//! is told so by the code (1002, 1007, 1009). Whoever holds the socket calls
+//! is told so by the code (1002, 1007, 1009); one whose large message finds no room in its core is
+//! told to come back (1013). Whoever holds the socket calls
 //! [`WebSocket::close`] in any case: it sees the last frame off.
 
 mod opening;
 mod outgoing;
+mod parts;
 mod pieces;
 mod slice;
 mod stream;
@@ -40,11 +44,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tungstenite::Utf8Bytes;
 use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 use tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::config::Config;
+use crate::http::gather::{Gathered, NO_ROOM};
 use crate::http::socket::Socket;
 use crate::wire::server::ConnectionControl;
 use crate::wire::{Alarm, Gone};
@@ -53,6 +57,8 @@ pub(crate) use opening::accept;
 pub(crate) use outgoing::LARGE_BYTES;
 pub(crate) use slice::Slice;
 
+use parts::{Flaw, Parts};
+use pieces::Part;
 use stream::Stream;
 use vitals::Vitals;
 
@@ -82,12 +88,12 @@ pub(crate) struct Settings {
 }
 
 /// What the peer has sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Message {
     /// A text, which is UTF-8.
-    Text(Utf8Bytes),
+    Text(Gathered),
     /// Anything else.
-    Binary(Bytes),
+    Binary(Gathered),
 }
 
 /// How a socket ended.
@@ -108,6 +114,8 @@ pub(crate) struct WebSocket {
     /// Reads; what it writes are answers to pings. Frames of ours go past it, so that a large one
     /// is not copied: into `Stream::out`, where both meet.
     protocol: tungstenite::protocol::WebSocket<Stream>,
+    /// A message that comes in parts.
+    parts: Parts,
     vitals: Vitals,
     /// Messages of one turn.
     slice: Slice,
@@ -164,6 +172,7 @@ impl WebSocket {
                 Role::Server,
                 Some(config),
             ),
+            parts: Parts::new(settings.message_bytes_max),
             vitals: Vitals::new(settings.ping_every, PING_TIMEOUT),
             slice: Slice::default(),
             control,
@@ -353,8 +362,8 @@ impl WebSocket {
     /// Takes what tungstenite has read; gives back what is for the caller.
     fn take(&mut self, message: tungstenite::Message) -> Option<Message> {
         match message {
-            tungstenite::Message::Text(text) => Some(Message::Text(text)),
-            tungstenite::Message::Binary(bytes) => Some(Message::Binary(bytes)),
+            tungstenite::Message::Text(text) => self.take_data(true, text.into()),
+            tungstenite::Message::Binary(bytes) => self.take_data(false, bytes),
             tungstenite::Message::Pong(payload) => {
                 if self.vitals.was_answered(&payload) {
                     self.control.ping_was_answered();
@@ -371,6 +380,38 @@ impl WebSocket {
             // Its answer goes out with the next read. Raw frames are never read.
             tungstenite::Message::Ping(_) | tungstenite::Message::Frame(_) => None,
         }
+    }
+
+    /// Takes a message, or a part of one; gives back what is whole.
+    fn take_data(&mut self, is_text: bool, payload: Bytes) -> Option<Message> {
+        let (is_text, whole) = match self.protocol.get_mut().next_part() {
+            Part::Whole => (is_text, payload.into()),
+            part => match self.parts.add(part, &payload) {
+                Ok(whole) => whole?,
+                Err(flaw) => {
+                    self.fail_by(flaw);
+                    return None;
+                }
+            },
+        };
+        Some(match is_text {
+            true => Message::Text(whole),
+            false => Message::Binary(whole),
+        })
+    }
+
+    /// A message cannot go on.
+    fn fail_by(&mut self, flaw: Flaw) {
+        tracing::debug!(?flaw, "a websocket broke");
+        match flaw {
+            Flaw::Misplaced => self.send_close(Some(CloseCode::Protocol.into()), ""),
+            Flaw::NotUtf8 => self.send_close(Some(CloseCode::Invalid.into()), ""),
+            Flaw::TooLarge => self.send_close(Some(CloseCode::Size.into()), ""),
+            Flaw::NoRoom => {
+                self.send_close(Some(CloseCode::Again.into()), &NO_ROOM.to_string());
+            }
+        }
+        self.ended = Some(End::Broken);
     }
 
     /// There is nothing to read for now.

@@ -15,7 +15,9 @@ use ringmq_proto::{kubemq, method};
 use serde::Serialize;
 
 use super::super::body::{Body, BodyError};
+use super::super::envelope::too_much;
 use super::super::exchange::{Exchange, Response, text};
+use super::super::gather::{Gathered, NO_ROOM};
 use super::input::{self, Input};
 use super::{Asker, access, envelope, json, refused};
 use crate::model::Kind;
@@ -63,7 +65,7 @@ pub(super) async fn handle(mut exchange: Exchange) -> Response {
     };
     if is_form {
         // Read as an object without fields, as the reference does.
-        body = Bytes::new();
+        body = Gathered::default();
     }
     let parsed = aside(body.len(), move || input::parse(&body)).await;
     let outcome = match parsed {
@@ -122,6 +124,7 @@ pub(super) fn unread(error: BodyError) -> Response {
             StatusCode::REQUEST_TIMEOUT,
             "code=408, message=Request Timeout",
         ),
+        BodyError::NoRoom => return too_much(&NO_ROOM),
         BodyError::Broken => (StatusCode::BAD_REQUEST, "code=400, message=Bad Request"),
     };
     text(status, message)

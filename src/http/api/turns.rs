@@ -57,10 +57,7 @@ fn poll<S: Source>(
         return Poll::Ready(Turn::Dismissed);
     }
     match socket.poll_message(cx) {
-        Poll::Ready(Some(Message::Text(text))) => {
-            return Poll::Ready(Turn::Heard(text.as_str().to_owned()));
-        }
-        Poll::Ready(Some(Message::Binary(bytes))) => {
+        Poll::Ready(Some(Message::Text(bytes) | Message::Binary(bytes))) => {
             let text = String::from_utf8_lossy(&bytes).into_owned();
             return Poll::Ready(Turn::Heard(text));
         }

@@ -11,6 +11,7 @@ use http::{HeaderValue, StatusCode};
 use crate::http::body::{Body, BodyError};
 use crate::http::envelope;
 use crate::http::exchange::{Exchange, Response};
+use crate::http::gather::NO_ROOM;
 use crate::http::json::{self, JsonError, JsonMessage};
 use crate::rt;
 use crate::wire::status::{Code, Status};
@@ -43,6 +44,7 @@ impl Failure {
         match self {
             Self::Body(BodyError::TooLarge) => envelope::cut_off(StatusCode::PAYLOAD_TOO_LARGE),
             Self::Body(BodyError::Timeout) => envelope::cut_off(StatusCode::REQUEST_TIMEOUT),
+            Self::Body(BodyError::NoRoom) => envelope::too_much(&NO_ROOM),
             Self::Body(BodyError::Broken) => envelope::cut_off(StatusCode::BAD_REQUEST),
             Self::MediaType => refused("code=415, message=Unsupported Media Type"),
             Self::Json(error) => refused(&error.to_string()),
@@ -110,7 +112,10 @@ pub(super) async fn read<M: JsonMessage>(exchange: &mut Exchange) -> Result<Byte
         Media::Other => return Err(Failure::MediaType),
     }
     let bytes = text.len();
-    let turn = move || json::encoded_head::<M>(&text);
+    let turn = move || {
+        let message = json::encoded_head::<M>(&text)?;
+        Ok(text.replaced_by(message))
+    };
     turned(bytes, turn).await?.map_err(Failure::Json)
 }
 

@@ -63,7 +63,7 @@ pub(super) fn hear<D: Dialogue>(frame: Message) -> Turned<Heard> {
         Message::Text(text) => text.len(),
         Message::Binary(bytes) => bytes.len(),
     };
-    turned(bytes, move || read::<D>(&frame))
+    turned(bytes, move || read::<D>(frame))
 }
 
 /// Waits for a frame that is read aside.
@@ -75,18 +75,17 @@ pub(super) fn poll_heard<D: Dialogue>(
     Poll::Ready(heard.unwrap_or_else(|| Heard::Flaw(flaw::<D>(&[], BROKE_OFF.to_owned()))))
 }
 
-fn read<D: Dialogue>(frame: &Message) -> Heard {
-    let (bytes, said) = match frame {
+fn read<D: Dialogue>(frame: Message) -> Heard {
+    let (frame, said) = match frame {
         Message::Text(text) => {
-            let bytes = text.as_str().as_bytes();
-            let said = json::encoded::<D::Said>(bytes);
-            (bytes, said.map_err(|error| error.to_string()))
+            let said = json::encoded::<D::Said>(&text);
+            (text, said.map_err(|error| error.to_string()))
         }
-        Message::Binary(bytes) => (bytes.as_ref(), Err(NOT_TEXT.to_owned())),
+        Message::Binary(bytes) => (bytes, Err(NOT_TEXT.to_owned())),
     };
     match said {
-        Ok(said) => Heard::Said(said),
-        Err(error) => Heard::Flaw(flaw::<D>(bytes, error)),
+        Ok(said) => Heard::Said(frame.replaced_by(said)),
+        Err(error) => Heard::Flaw(flaw::<D>(&frame, error)),
     }
 }
 

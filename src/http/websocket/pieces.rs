@@ -1,13 +1,17 @@
-//! Large frames, cut into pieces as they come.
+//! Fragments and large frames, passed on as pieces that are messages by themselves.
 //!
 //! A frame says its length before it has sent a byte, and tungstenite makes room for all of it at
 //! once. A peer that announces a large frame and sends nothing would hold that room for ever; so
-//! would thousands of them. Cut into fragments on the way in, a frame takes the room of what has
-//! come. What a peer sends means the same with and without the cuts: a message is the sum of its
-//! fragments, and the mask repeats every four bytes.
+//! would thousands of them. And what it gathers of fragments doubles its room and moves, which
+//! takes too long with tens of megabytes. So whatever is more than one small frame comes out here
+//! in pieces of at most [`PIECE_BYTES`], each of which tungstenite takes for a binary message; a
+//! [`Part`] for each says what it is, and [`super::parts`] puts them together. The mask repeats
+//! every four bytes, so what a peer sends means the same with and without the cuts.
 //!
-//! Everything else goes through untouched: small frames, control frames, and what tungstenite will
-//! refuse.
+//! Everything else goes through untouched: messages of one small frame, control frames, and what
+//! tungstenite will refuse.
+
+use std::collections::VecDeque;
 
 /// The longest piece; whole masks fit into it.
 const PIECE_BYTES: u64 = 64 << 10;
@@ -24,6 +28,25 @@ const FINAL: u8 = 0x80;
 const MASKED: u8 = 0x80;
 const OPCODE: u8 = 0x0f;
 
+const CONTINUATION: u8 = 0;
+const TEXT: u8 = 1;
+const BINARY: u8 = 2;
+
+/// What a message of tungstenite is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// What it says it is.
+    Whole,
+    /// A piece of a message.
+    Piece {
+        /// Of a text, which has to be UTF-8.
+        is_text: bool,
+        is_last: bool,
+    },
+    /// The begin of a message in the middle of another one.
+    Misplaced,
+}
+
 /// Cuts the bytes of one direction of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Pieces {
@@ -37,12 +60,17 @@ pub(super) struct Pieces {
     frame_bytes_max: u64,
     /// Frames that have begun since it was asked last.
     begun: usize,
+    /// The message that has begun and goes on: whether it is a text.
+    message: Option<bool>,
+    /// For each message that tungstenite will find, in order.
+    parts: VecDeque<Part>,
 }
 
 /// A frame that is being cut.
 #[derive(Clone, Copy, Debug)]
 struct Cut {
     left: u64,
+    is_text: bool,
     is_final: bool,
     mask: [u8; 4],
 }
@@ -58,6 +86,13 @@ impl Pieces {
     /// How many frames have begun since this was asked last.
     pub(super) const fn take_begun(&mut self) -> usize {
         std::mem::replace(&mut self.begun, 0)
+    }
+
+    /// What the next message is that tungstenite has found among what came out here.
+    pub(super) fn next_part(&mut self) -> Part {
+        let part = self.parts.pop_front();
+        debug_assert!(part.is_some(), "every frame of data is counted");
+        part.unwrap_or(Part::Whole)
     }
 
     /// Takes what has come next; gives what takes its place, `None` when that is the same.
@@ -86,8 +121,9 @@ impl Pieces {
             rest = self.take_head(rest);
             let whole = self.head_bytes() == Some(self.head.len());
             self.begun += usize::from(whole);
-            if whole && held == 0 && !self.is_to_be_cut() {
+            if whole && held == 0 && !self.is_piece() {
                 // All of it came at once, and goes through.
+                self.count_whole();
                 if let Some(out) = &mut out {
                     out.extend_from_slice(&self.head);
                 }
@@ -142,13 +178,27 @@ impl Pieces {
         }
     }
 
-    fn is_to_be_cut(&self) -> bool {
+    /// Whether the frame has a part of a message, and is one that tungstenite takes.
+    fn is_data(&self) -> bool {
         let first = self.head.first().copied().unwrap_or_default();
-        let length = self.length();
         // Text, binary, or their continuation, without a bit that nobody has agreed on.
-        let is_data = first & !FINAL <= 2;
-        let is_masked = self.mask().is_some();
-        is_data && is_masked && length > PIECE_BYTES && length <= self.frame_bytes_max
+        first & !FINAL <= BINARY && self.mask().is_some() && self.length() <= self.frame_bytes_max
+    }
+
+    /// Whether it comes out in pieces: also in one, if it is not all of its message. A continuation
+    /// of nothing is tungstenite's to refuse.
+    fn is_piece(&self) -> bool {
+        let first = self.head.first().copied().unwrap_or_default();
+        let goes_on = self.message.is_some() || first & FINAL == 0 || self.length() > PIECE_BYTES;
+        let of_nothing = first & OPCODE == CONTINUATION && self.message.is_none();
+        self.is_data() && goes_on && !of_nothing
+    }
+
+    /// Counts a frame that goes through.
+    fn count_whole(&mut self) {
+        if self.is_data() {
+            self.parts.push_back(Part::Whole);
+        }
     }
 
     fn mask(&self) -> Option<[u8; 4]> {
@@ -164,50 +214,54 @@ impl Pieces {
 
     /// Writes the head of a frame, or of its first piece.
     fn put_head(&mut self, out: &mut Vec<u8>) {
+        let Some(mask) = self.mask().filter(|_| self.is_piece()) else {
+            self.count_whole();
+            out.extend_from_slice(&self.head);
+            return self.begin();
+        };
         let first = self.head.first().copied().unwrap_or_default();
-        match self.mask().filter(|_| self.is_to_be_cut()) {
-            None => {
-                out.extend_from_slice(&self.head);
-                self.begin();
-            }
-            Some(mask) => {
-                let left = self.length() - PIECE_BYTES;
-                let is_final = first & FINAL != 0;
-                put(first & OPCODE, PIECE_BYTES, mask, out);
-                self.head.clear();
-                self.payload = PIECE_BYTES;
-                self.cut = Some(Cut {
-                    left,
-                    is_final,
-                    mask,
-                });
-            }
+        let (opcode, is_final) = (first & OPCODE, first & FINAL != 0);
+        let is_text = self.message.unwrap_or(opcode == TEXT);
+        let is_misplaced = self.message.is_some() && opcode != CONTINUATION;
+        self.message = (!is_final).then_some(is_text);
+        let length = self.length();
+        if length <= PIECE_BYTES {
+            self.count_piece(is_misplaced, is_text, is_final);
+            out.push(FINAL | BINARY);
+            out.extend_from_slice(self.head.get(1..).unwrap_or_default());
+            return self.begin();
         }
+        self.head.clear();
+        let cut = Cut {
+            left: length,
+            is_text,
+            is_final,
+            mask,
+        };
+        self.go_on(cut, out);
+        if is_misplaced && let Some(part) = self.parts.back_mut() {
+            *part = Part::Misplaced;
+        }
+    }
+
+    fn count_piece(&mut self, is_misplaced: bool, is_text: bool, is_last: bool) {
+        self.parts.push_back(match is_misplaced {
+            true => Part::Misplaced,
+            false => Part::Piece { is_text, is_last },
+        });
     }
 
     /// Writes the head of the next piece.
     fn go_on(&mut self, cut: Cut, out: &mut Vec<u8>) {
-        let Cut {
-            left,
-            is_final,
-            mask,
-        } = cut;
-        debug_assert!(left > 0, "behind a cut there is something");
-        let length = left.min(PIECE_BYTES);
-        let is_last = length == left;
-        put(
-            if is_final && is_last { FINAL } else { 0 },
-            length,
-            mask,
-            out,
-        );
+        debug_assert!(cut.left > 0, "behind a cut there is something");
+        let length = cut.left.min(PIECE_BYTES);
+        let left = cut.left - length;
+        self.count_piece(false, cut.is_text, cut.is_final && left == 0);
+        out.extend_from_slice(&[FINAL | BINARY, MASKED | 127]);
+        out.extend_from_slice(&length.to_be_bytes());
+        out.extend_from_slice(&cut.mask);
         self.payload = length;
-        let left = left - length;
-        self.cut = (!is_last).then_some(Cut {
-            left,
-            is_final,
-            mask,
-        });
+        self.cut = (left > 0).then_some(Cut { left, ..cut });
     }
 }
 
@@ -215,13 +269,6 @@ impl Pieces {
 fn before(bytes: &[u8], rest: &[u8]) -> Vec<u8> {
     let end = bytes.len() - rest.len();
     bytes.get(..end).unwrap_or_default().to_vec()
-}
-
-/// Writes a head, its length in eight bytes.
-fn put(first: u8, length: u64, mask: [u8; 4], out: &mut Vec<u8>) {
-    out.extend_from_slice(&[first, MASKED | 127]);
-    out.extend_from_slice(&length.to_be_bytes());
-    out.extend_from_slice(&mask);
 }
 
 #[cfg(test)]
@@ -273,22 +320,50 @@ mod tests {
         frames
     }
 
+    /// What came out, as it was sent: opcode, whether the message ends, and what it holds.
+    fn parts(bytes: &[u8], step: usize) -> Vec<(Part, u8, bool, Vec<u8>)> {
+        let mut pieces = Pieces::new(MAX);
+        let chunks = bytes.chunks(step);
+        let taken = chunks.map(|chunk| pieces.take(chunk).unwrap_or_else(|| chunk.to_vec()));
+        let taken: Vec<u8> = taken.flatten().collect();
+        let frames = read(&taken).into_iter();
+        frames
+            .map(|(opcode, is_final, payload)| {
+                let is_data = opcode <= BINARY;
+                let part = if is_data {
+                    pieces.next_part()
+                } else {
+                    Part::Whole
+                };
+                (part, opcode, is_final, payload)
+            })
+            .collect()
+    }
+
+    fn piece(is_text: bool, is_last: bool) -> Part {
+        Part::Piece { is_text, is_last }
+    }
+
     #[test]
-    fn small_frames_and_odd_ones_go_through_however_they_come() {
+    fn small_messages_and_odd_frames_go_through_however_they_come() {
         let mut bytes = Vec::new();
         for (first, length) in [
             (0x81, 0),
-            (0x01, 5),
             (0x89, 125),
-            (0x80, 300),
+            (0x82, 5),
+            (0x81, 300),
             (0x82, 65_536),
         ] {
             bytes.extend(frame(first, &vec![7; length]));
         }
-        // Bits that nobody has agreed on, a large control frame, and one over the limit.
+        // A continuation of nothing, bits that nobody has agreed on, a large control frame, and
+        // one over the limit.
+        bytes.extend(frame(0x80, &[7; 300]));
+        bytes.extend(frame(0x00, &[7; 300]));
         bytes.extend(frame(0xc1, &vec![7; 70_000]));
         bytes.extend(frame(0x89, &vec![7; 70_000]));
         bytes.extend(frame(0x82, &vec![7; MAX + 1]));
+        bytes.extend(frame(0x02, &vec![7; MAX + 1]));
         for step in [1, 2, 3, 7, 4_096, bytes.len()] {
             assert!(cut(&bytes, step) == bytes, "{step}");
         }
@@ -302,32 +377,58 @@ mod tests {
         bytes.extend(frame(0x81, &text));
         bytes.extend(frame(0x8a, b"pong"));
         for step in [1, 13, 4_096, 65_550, bytes.len()] {
-            let frames = read(&cut(&bytes, step));
-            let heads: Vec<_> = frames
+            let parts = parts(&bytes, step);
+            let heads: Vec<_> = parts
                 .iter()
-                .map(|(opcode, is_final, payload)| (*opcode, *is_final, payload.len()))
+                .map(|(part, opcode, is_final, payload)| (*part, *opcode, *is_final, payload.len()))
                 .collect();
             let expected = [
-                (1, true, 6),
-                (1, false, 65_536),
-                (0, false, 65_536),
-                (0, false, 65_536),
-                (0, true, 3_393),
-                (10, true, 4),
+                (Part::Whole, TEXT, true, 6),
+                (piece(true, false), BINARY, true, 65_536),
+                (piece(true, false), BINARY, true, 65_536),
+                (piece(true, false), BINARY, true, 65_536),
+                (piece(true, true), BINARY, true, 3_393),
+                (Part::Whole, 10, true, 4),
             ];
             assert_eq!(heads, expected, "{step}");
-            let joined: Vec<u8> = frames[1..5].iter().flat_map(|it| it.2.clone()).collect();
+            let joined: Vec<u8> = parts[1..5].iter().flat_map(|it| it.3.clone()).collect();
             assert!(joined == text, "{step}");
         }
     }
 
     #[test]
-    fn a_fragment_that_is_cut_ends_no_message() {
+    fn fragments_come_one_by_one_with_what_is_between_them() {
         let mut bytes = frame(0x02, &vec![1; 131_072]);
-        bytes.extend(frame(0x80, &vec![2; 131_072]));
-        let frames = read(&cut(&bytes, 4_096));
-        let heads: Vec<_> = frames.iter().map(|it| (it.0, it.1)).collect();
-        assert_eq!(heads, [(2, false), (0, false), (0, false), (0, true)]);
+        bytes.extend(frame(0x89, b"ping"));
+        bytes.extend(frame(0x00, b""));
+        bytes.extend(frame(0x80, b"end"));
+        bytes.extend(frame(0x81, b"the next one"));
+        for step in [1, 14, 4_096, bytes.len()] {
+            let kinds: Vec<_> = parts(&bytes, step)
+                .iter()
+                .map(|it| (it.0, it.3.len()))
+                .collect();
+            let expected = [
+                (piece(false, false), 65_536),
+                (piece(false, false), 65_536),
+                (Part::Whole, 4),
+                (piece(false, false), 0),
+                (piece(false, true), 3),
+                (Part::Whole, 12),
+            ];
+            assert_eq!(kinds, expected, "{step}");
+        }
+    }
+
+    #[test]
+    fn a_message_that_begins_within_another_is_out_of_place() {
+        for (length, count) in [(5, 1), (100_000, 2)] {
+            let mut bytes = frame(0x01, b"begin");
+            bytes.extend(frame(0x81, &vec![7; length]));
+            let parts = parts(&bytes, 4_096);
+            assert_eq!(parts[0].0, piece(true, false));
+            assert_eq!((parts[1].0, parts.len()), (Part::Misplaced, 1 + count));
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{Buf as _, Bytes};
 
 use super::outgoing::Outgoing;
-use super::pieces::Pieces;
+use super::pieces::{Part, Pieces};
 use crate::http::socket::Socket;
 use crate::rt::{self, Instant};
 
@@ -60,6 +60,11 @@ impl Stream {
             finished: false,
             discarded: 0,
         }
+    }
+
+    /// What the next message is that was read.
+    pub(super) fn next_part(&mut self) -> Part {
+        self.pieces.next_part()
     }
 
     /// Remembers whom to wake; before each read.

@@ -11,6 +11,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc;
 
 use tungstenite::protocol::CloseFrame;
+use tungstenite::protocol::frame::Frame;
 
 use super::*;
 use crate::rt::start::{Plan, start};
@@ -97,7 +98,7 @@ async fn flush(socket: &mut WebSocket) -> Result<(), Gone> {
 async fn echo(mut socket: WebSocket) -> Option<End> {
     while let Some(message) = next(&mut socket).await {
         let text = match message {
-            Message::Text(text) => text.to_string(),
+            Message::Text(text) => String::from_utf8(text.to_vec()).unwrap(),
             Message::Binary(bytes) => format!("{} bytes", bytes.len()),
         };
         if send(&mut socket, text).await.is_err() || flush(&mut socket).await.is_err() {
@@ -223,6 +224,48 @@ fn fragments_with_a_ping_between_them_are_one_message() {
 }
 
 #[test]
+fn a_large_message_is_whole_whatever_its_fragments() {
+    let settings = Settings {
+        message_bytes_max: 8 << 20,
+        ..SETTINGS
+    };
+    let text = "\u{e4}\u{20ac}\u{1f600}".repeat(500_000);
+    let (ended, ()) = between(settings, echo, |stream| {
+        let mut client = speak(stream);
+        for step in [60_001, text.len()] {
+            let count = text.len().div_ceil(step);
+            for (number, part) in text.as_bytes().chunks(step).enumerate() {
+                let opcode = match number {
+                    0 => Data::Text,
+                    _ => Data::Continue,
+                };
+                let is_last = number + 1 == count;
+                let part = Bytes::copy_from_slice(part);
+                let frame = Frame::message(part, OpCode::Data(opcode), is_last);
+                client.write(tungstenite::Message::Frame(frame)).unwrap();
+                if number % 7 == 0 {
+                    client
+                        .write(tungstenite::Message::Ping(Bytes::new()))
+                        .unwrap();
+                }
+            }
+            client.flush().unwrap();
+            let back = loop {
+                match client.read().unwrap() {
+                    tungstenite::Message::Text(back) => break back,
+                    tungstenite::Message::Pong(_) => {}
+                    other => panic!("{other:?}"),
+                }
+            };
+            assert!(back.as_str() == text, "{step}");
+        }
+        client.close(None).unwrap();
+        while client.read().is_ok() {}
+    });
+    assert_eq!(ended, Some(End::Closed { code: None }));
+}
+
+#[test]
 fn a_peer_that_breaks_the_protocol_is_told_how() {
     let settings = Settings {
         message_bytes_max: 1000,
@@ -234,13 +277,20 @@ fn a_peer_that_breaks_the_protocol_is_told_how() {
     announced.extend_from_slice(&[0; 4]);
     let mut fragments = frame(0x01, &[b'x'; 600]);
     fragments.extend(frame(0x80, &[b'x'; 600]));
-    let table: [(&str, Vec<u8>, u16); 9] = [
+    let mut within = frame(0x01, b"one");
+    within.extend(frame(0x81, b"another"));
+    let mut no_text = frame(0x01, b"a");
+    no_text.extend(frame(0x00, &[0xe2, 0x82]));
+    no_text.extend(frame(0x80, b"x"));
+    let table: [(&str, Vec<u8>, u16); 11] = [
         ("not masked", unmasked, 1002),
         ("reserved bit", frame(0xc1, b"x"), 1002),
         ("unknown opcode", frame(0x83, b"x"), 1002),
         ("ping in pieces", frame(0x09, b"x"), 1002),
         ("rest without a start", frame(0x80, b"x"), 1002),
+        ("one within another", within, 1002),
         ("no UTF-8", frame(0x81, &[0xff, 0xfe]), 1007),
+        ("no UTF-8 together", no_text, 1007),
         ("too large", frame(0x81, &[b'x'; 1001]), 1009),
         ("too large together", fragments, 1009),
         ("announces too much", announced, 1009),
@@ -476,6 +526,6 @@ fn what_came_with_the_opening_is_read_first() {
         stream.write_all(&late).unwrap();
         let _reset_or_closed = stream.read_to_end(&mut Vec::new());
     });
-    let text = |text: &'static str| Some(Message::Text(text.into()));
+    let text = |text: &'static str| Some(Message::Text(Bytes::from(text).into()));
     assert_eq!(texts, [text("early"), text("late")]);
 }
