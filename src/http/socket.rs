@@ -14,6 +14,10 @@ const FRAMES_BYTES: usize = 8 << 10;
 /// What is sealed at once: a record of TLS.
 const SEALED_BYTES: usize = 16 << 10;
 
+/// What a byte counts for that is not a frame of HTTP/2: it is copied more than once on its way, and
+/// a large body takes fresh memory for each.
+const BYTE_COST: usize = 2;
+
 /// A connection's bytes, both ways. Polled by one task.
 #[derive(Debug)]
 pub(crate) struct Socket {
@@ -81,7 +85,7 @@ impl Socket {
         ready!(self.budget.poll_read(cx));
         let read = self.transport.poll_read(cx, buf);
         match &read {
-            Poll::Ready(Ok(count)) => self.budget.has_read(*count),
+            Poll::Ready(Ok(count)) => self.budget.has_read(*count * BYTE_COST),
             Poll::Ready(Err(_)) => {}
             Poll::Pending => self.budget.found_nothing(),
         }

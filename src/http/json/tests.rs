@@ -382,6 +382,30 @@ fn what_is_not_utf8_is_refused() {
 }
 
 #[test]
+fn long_texts_are_read_as_short_ones() {
+    // Characters of two, three and four bytes reach over the windows in which a text is read.
+    for shift in 0..4 {
+        let long = "\u{e4}\u{20ac}\u{1f600}".repeat(100_000);
+        let text = format!(
+            r#"{{"Metadata":"{}{long}",{}"Channel":"a"}}"#,
+            "x".repeat(shift),
+            " ".repeat(600_000)
+        );
+        let read = event(&text);
+        assert!(
+            read.metadata.ends_with(&long) && read.channel == "a",
+            "{shift}"
+        );
+        let mut broken = text.into_bytes();
+        broken[700_000] = 0xff;
+        assert_eq!(decode::<Event>(&broken), Err(JsonError::NotUtf8));
+    }
+    let mut cut = "\u{e4}".repeat(200_000).into_bytes();
+    cut.pop();
+    assert_eq!(decode::<Event>(&cut), Err(JsonError::NotUtf8));
+}
+
+#[test]
 fn half_surrogates_become_the_replacement_character() {
     let halves = [
         (r"\ud800", "\u{fffd}"),
