@@ -109,18 +109,15 @@ struct Gathering {
     /// What of it counts against the limit: what it began with, and what arrives beyond that. The
     /// memory is never more than twice as much.
     held: Held,
-    counted: usize,
 }
 
 impl Gathering {
     /// Adds a piece; false when the connection holds too much.
     fn add(&mut self, piece: &[u8]) -> bool {
         let arrived = self.body.len() + piece.len();
-        if arrived > self.counted {
-            if !self.held.take(arrived - self.counted) {
-                return false;
-            }
-            self.counted = arrived;
+        let more = arrived.saturating_sub(self.held.bytes());
+        if more > 0 && !self.held.take(more) {
+            return false;
         }
         let body = &mut self.body;
         if body.capacity() - body.len() < piece.len() {
@@ -262,7 +259,6 @@ impl MessageDecoder {
             body,
             in_chunk,
             held,
-            counted,
         })
     }
 

@@ -81,6 +81,10 @@ impl Held {
         }
     }
 
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Counts more; false when there is no room for it.
     pub(super) fn take(&mut self, bytes: usize) -> bool {
         let fits = self.limit.take(bytes);
