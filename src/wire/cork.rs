@@ -206,7 +206,8 @@ impl Cork {
         std::mem::take(&mut self.0.borrow_mut().refused)
     }
 
-    /// Hands nothing over until [`take_input`](Self::take_input). Whoever holds sees to being polled.
+    /// Hands nothing over until [`take_input`](Self::take_input). Whoever holds sees to being
+    /// polled.
     pub(crate) fn hold_input(&self) {
         self.0.borrow_mut().input_held = true;
     }
