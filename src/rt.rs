@@ -43,8 +43,8 @@ pub use net::{Conn, Traffic, traffic};
 pub use notify::Notify;
 pub use poller::{Look, sleep_until};
 pub use task::{
-    Queue, Sleep, TaskStats, blocking, blocking_ended, breathe, give_way, let_go, reactor_yield,
-    sleep, spawn, spawn_call, spawn_connection, task_stats,
+    Queue, Sleep, TaskStats, blocking, blocking_ended, give_way, let_go, reactor_yield, sleep,
+    spawn, spawn_call, spawn_connection, task_stats,
 };
 pub use turn::{busy_ns, on_turn};
 

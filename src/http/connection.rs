@@ -290,7 +290,11 @@ async fn serve_socket(
 async fn close(mut socket: Socket, is_cut_off: bool) {
     let mut patience = Alarm::new(TICK);
     let mut finished = false;
-    let mut unread = [0_u8; 1024];
+    // Much may come, as fast as the peer can.
+    let mut unread = match is_cut_off {
+        true => vec![0; READ_BYTES],
+        false => Vec::new(),
+    };
     std::future::poll_fn(|cx| {
         if patience.poll(cx).is_ready() {
             return Poll::Ready(());

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::room::{MAPPED_BYTES_MIN, Room};
+use super::room::{ASIDE_BYTES_MIN, Room};
 use crate::rt;
 use crate::security::limits::LimitReached;
 use crate::wire::framing::GatherLimit;
@@ -169,7 +169,7 @@ impl Gathering {
     fn append(&mut self, piece: &[u8]) {
         let whole = self.room.len() + piece.len();
         if whole > self.room.capacity() {
-            self.room.widen(match whole >= MAPPED_BYTES_MIN {
+            self.room.widen(match whole >= ASIDE_BYTES_MIN {
                 true => self.expected.max(whole),
                 false => whole.max(2 * self.room.len()).max(FIRST_BYTES),
             });
@@ -195,7 +195,7 @@ impl Gathering {
 impl Drop for Gathering {
     fn drop(&mut self) {
         self.connection.give_back(self.len());
-        if self.len() >= MAPPED_BYTES_MIN {
+        if self.len() >= ASIDE_BYTES_MIN {
             let (room, share) = (&mut self.room, &mut self.share);
             rt::let_go(std::mem::take(room), std::mem::take(share));
         }
@@ -225,7 +225,7 @@ impl Gathered {
 
 impl Drop for Gathered {
     fn drop(&mut self) {
-        if self.bytes.len() >= MAPPED_BYTES_MIN {
+        if self.bytes.len() >= ASIDE_BYTES_MIN {
             let (bytes, share) = (&mut self.bytes, &mut self.share);
             rt::let_go(std::mem::take(bytes), std::mem::take(share));
         }
@@ -301,10 +301,10 @@ mod tests {
     #[test]
     fn a_large_one_never_moves_and_counts_until_what_was_made_of_it_is_gone() {
         let mut gathering = begin(20 * MIB);
-        gathering.add_copied(&[1; 2 * MIB]).unwrap();
+        gathering.add_copied(&vec![1; 2 * MIB]).unwrap();
         let at = gathering.gathered().as_ptr();
         for _ in 0..18 {
-            gathering.add_copied(&[1; MIB]).unwrap();
+            gathering.add_copied(&vec![1; MIB]).unwrap();
         }
         assert_eq!(gathering.gathered().as_ptr(), at);
         let gathered = gathering.finish();

@@ -114,11 +114,9 @@ fn read<M: JsonMessage>(
     if text.is_empty() {
         return Ok(Bytes::new());
     }
-    if !scan::is_utf8(text) {
-        return Err(JsonError::NotUtf8);
-    }
-    let end = scan::value_end(text, 0)?;
-    check_rest(text, end)?;
+    let text = std::str::from_utf8(text).map_err(|_| JsonError::NotUtf8)?;
+    let end = scan::value_end(text.as_bytes(), 0)?;
+    check_rest(text.as_bytes(), end)?;
     let mut wire = Wire::of(end);
     Reader::new(text).message::<M>(&mut wire, false)?;
     Ok(wire.into_bytes())

@@ -38,8 +38,6 @@ thread_local! {
     static BLOCKING: Cell<usize> = const { Cell::new(0) };
     /// Whether a task is being polled: only then is there an executor to ask for a thread.
     static POLLED: Cell<bool> = const { Cell::new(false) };
-    /// Whether this thread gives way to executors.
-    static GIVES_WAY: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Counts of the tasks of this executor.
@@ -327,20 +325,13 @@ pub(super) const BLOCKING_NICE: i32 = 5;
 /// Lowers the calling thread and moves it off the executors' processors, once. For threads whose
 /// work may wait while an executor has something to do.
 pub fn give_way() {
-    if !GIVES_WAY.replace(true) {
+    thread_local! {
+        static LOWERED: Cell<bool> = const { Cell::new(false) };
+    }
+    if !LOWERED.replace(true) {
         // Of the calling thread alone, on Linux. Where it is forbidden, all goes on as before.
         super::aside::step_aside();
         let own = rustix::process::getpriority_process(None).unwrap_or(0);
         let _forbidden = rustix::process::setpriority_process(None, own + BLOCKING_NICE);
-    }
-}
-
-/// Lets an executor go on that may wait for this processor: to be called each half a millisecond or
-/// so by long work on a thread that [gives way](give_way). Without it the executor waits for the
-/// next tick of the clock, which may be 10 ms away, in the middle of a turn. Elsewhere it does
-/// nothing.
-pub fn breathe() {
-    if GIVES_WAY.get() {
-        std::thread::yield_now();
     }
 }

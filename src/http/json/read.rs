@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use super::error::{JsonError, TypeError};
-use super::scan::Pace;
 use super::wire::{Cut, Wire};
 use super::{JsonMessage, scan};
 
@@ -12,27 +11,24 @@ const SHOWN_DIGITS_MAX: usize = 40;
 
 /// Where the reading stands.
 pub(crate) struct Reader<'a> {
-    /// UTF-8.
-    text: &'a [u8],
+    text: &'a str,
     at: usize,
-    pace: Pace,
     /// Tags that the message has which is being read.
     pub(super) tags: usize,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(text: &'a [u8]) -> Self {
+    pub(super) const fn new(text: &'a str) -> Self {
         Self {
             text,
             at: 0,
-            pace: Pace::default(),
             tags: 0,
         }
     }
 
     /// The first byte of what comes next; 0 at the end, which a checked text does not reach.
     pub(super) fn peek(&mut self) -> u8 {
-        let bytes = self.text;
+        let bytes = self.text.as_bytes();
         while bytes.get(self.at).is_some_and(|byte| scan::is_blank(*byte)) {
             self.at += 1;
         }
@@ -59,10 +55,8 @@ impl<'a> Reader<'a> {
     pub(super) fn skip(&mut self) -> Result<&'a str, JsonError> {
         self.peek();
         let begin = self.at;
-        self.at = scan::value_end(self.text, begin)?;
-        let value = self.text.get(begin..self.at).unwrap_or_default();
-        // Between the ends of a value: no character of UTF-8 is cut there.
-        Ok(std::str::from_utf8(value).unwrap_or_default())
+        self.at = scan::value_end(self.text.as_bytes(), begin)?;
+        Ok(self.text.get(begin..self.at).unwrap_or_default())
     }
 
     /// The error of the value that comes next.
@@ -133,7 +127,6 @@ impl<'a> Reader<'a> {
             return Ok(());
         }
         loop {
-            self.pace.reach(self.at);
             item(self)?;
             if !self.take(b',') {
                 self.take(b']');
@@ -152,7 +145,6 @@ impl<'a> Reader<'a> {
             return Ok(());
         }
         loop {
-            self.pace.reach(self.at);
             let name = self.string()?;
             self.take(b':');
             member(self, name)?;

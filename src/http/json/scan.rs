@@ -3,50 +3,9 @@
 //! Nothing recurses, so no depth of nesting can exhaust the stack.
 
 use super::error::JsonError;
-use crate::rt;
 
 /// How deep objects and lists may be nested; the reference's bound.
 pub(super) const DEPTH_MAX: usize = 10_000;
-
-/// Bytes that are looked at between two breaths: less than half a millisecond.
-const BREATH_BYTES: usize = 256 << 10;
-
-/// Lets others go on while a long text is worked off.
-#[derive(Debug, Default)]
-pub(super) struct Pace {
-    until: usize,
-}
-
-impl Pace {
-    /// The work has come to this offset.
-    pub(super) fn reach(&mut self, at: usize) {
-        if at >= self.until {
-            if self.until > 0 {
-                rt::breathe();
-            }
-            self.until = at + BREATH_BYTES;
-        }
-    }
-}
-
-/// Whether a text is UTF-8.
-pub(super) fn is_utf8(text: &[u8]) -> bool {
-    let (mut rest, mut pace) = (text, Pace::default());
-    while !rest.is_empty() {
-        pace.reach(text.len() - rest.len());
-        let window = rest.get(..BREATH_BYTES).unwrap_or(rest);
-        let valid = match std::str::from_utf8(window) {
-            Ok(_) => window.len(),
-            // Its last character goes on behind the window.
-            Err(error) if error.error_len().is_none() && window.len() < rest.len() => {
-                error.valid_up_to()
-            }
-            Err(_) => return false,
-        };
-        rest = rest.get(valid..).unwrap_or_default();
-    }
-    true
-}
 
 /// What may come next.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,7 +32,7 @@ enum Nest {
 /// # Errors
 /// The first byte that does not fit, or that the text ends too early.
 pub(super) fn value_end(text: &[u8], start: usize) -> Result<usize, JsonError> {
-    let mut scan = Scan::new(text, start);
+    let mut scan = Scan { text, at: start };
     let mut nests = Vec::new();
     let mut expect = Expect::Value;
     loop {
@@ -118,7 +77,7 @@ pub(super) fn value_end(text: &[u8], start: usize) -> Result<usize, JsonError> {
 /// # Errors
 /// The first byte that is something else.
 pub(super) fn check_blank(text: &[u8], start: usize) -> Result<(), JsonError> {
-    let mut scan = Scan::new(text, start);
+    let mut scan = Scan { text, at: start };
     scan.skip_blank();
     match scan.peek() {
         None => Ok(()),
@@ -134,37 +93,16 @@ pub(super) const fn is_blank(byte: u8) -> bool {
 struct Scan<'a> {
     text: &'a [u8],
     at: usize,
-    pace: Pace,
 }
 
-impl<'a> Scan<'a> {
-    const fn new(text: &'a [u8], at: usize) -> Self {
-        // A scan that begins has not kept anybody waiting.
-        let pace = Pace {
-            until: at + BREATH_BYTES,
-        };
-        Self { text, at, pace }
-    }
-
+impl Scan<'_> {
     fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()
     }
 
     fn skip_blank(&mut self) {
-        self.skip_while(is_blank);
-    }
-
-    /// Goes over all bytes that are so.
-    fn skip_while(&mut self, is_so: impl Fn(u8) -> bool) {
-        loop {
-            self.pace.reach(self.at);
-            let rest = self.text.get(self.at..).unwrap_or_default();
-            let window = rest.get(..BREATH_BYTES).unwrap_or(rest);
-            let other = window.iter().position(|byte| !is_so(*byte));
-            self.at += other.unwrap_or(window.len());
-            if other.is_some() || window.len() == rest.len() {
-                return;
-            }
+        while self.peek().is_some_and(is_blank) {
+            self.at += 1;
         }
     }
 
@@ -244,7 +182,6 @@ impl<'a> Scan<'a> {
     fn string(&mut self) -> Result<(), JsonError> {
         self.at += 1;
         loop {
-            self.skip_while(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\');
             match self.peek() {
                 None => return Err(JsonError::Incomplete),
                 Some(b'"') => {
@@ -255,7 +192,8 @@ impl<'a> Scan<'a> {
                     self.at += 1;
                     self.escape()?;
                 }
-                Some(_) => return Err(self.unfit("in string literal")),
+                Some(0..0x20) => return Err(self.unfit("in string literal")),
+                Some(_) => self.at += 1,
             }
         }
     }
@@ -309,7 +247,9 @@ impl<'a> Scan<'a> {
         if !self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
             return Err(self.unfit(context));
         }
-        self.skip_while(|byte| byte.is_ascii_digit());
+        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+            self.at += 1;
+        }
         Ok(())
     }
 }
