@@ -4,10 +4,10 @@
 //! which it takes what has come, and never moves.
 //!
 //! # Bounds
-//! What gathers counts against the limit of its connection, as unfinished messages of gRPC do. Large
-//! ones count against [`LARGE_BYTES_MAX`] of their core besides: from the first byte until what was
-//! made of them has gone. Who comes when that is held is refused, and told so; small ones are not
-//! asked, so that nobody is shut out by a few who send much.
+//! What gathers counts against the limit of its connection, as unfinished messages of gRPC do.
+//! Large ones count against [`LARGE_BYTES_MAX`] of their core besides: from the first byte until
+//! what was made of them has gone. Who comes when that is held is refused, and told so; small ones
+//! are not asked, so that nobody is shut out by a few who send much.
 
 use std::ops::Deref;
 use std::rc::Rc;

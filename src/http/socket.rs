@@ -14,8 +14,8 @@ const FRAMES_BYTES: usize = 8 << 10;
 /// What is sealed at once: a record of TLS.
 const SEALED_BYTES: usize = 16 << 10;
 
-/// What a byte counts for that is not a frame of HTTP/2: it is copied more than once on its way, and
-/// a large body takes fresh memory for each.
+/// What a byte counts for that is not a frame of HTTP/2: it is copied more than once on its way,
+/// and a large body takes fresh memory for each.
 const BYTE_COST: usize = 2;
 
 /// A connection's bytes, both ways. Polled by one task.

@@ -56,12 +56,9 @@ fn large_bodies_share_the_memory_of_a_core_and_small_ones_are_taken_beside_them(
     let mut socket = broker.socket("/send/stream");
     // The broker may have ended it before all of it was written.
     let _sent = socket.send(Message::text(" ".repeat(3 * MIB / 2)));
-    let frame = loop {
-        match socket.read() {
-            Ok(Message::Close(frame)) => break frame.expect("a code and a reason"),
-            Ok(other) => panic!("{other:?}"),
-            Err(error) => panic!("no close frame: {error}"),
-        }
+    let frame = match socket.read() {
+        Ok(Message::Close(frame)) => frame.expect("a code and a reason"),
+        other => panic!("no close frame: {other:?}"),
     };
     assert_eq!(
         (u16::from(frame.code), frame.reason.as_str()),
@@ -114,9 +111,13 @@ fn large_messages_arrive_as_they_were_sent_whichever_way_they_came() {
         broker.socket("/subscribe/events?client_id=s&channel=large&subscribe_type=events");
     let bodies: Vec<Vec<u8>> = [3 * MIB, 5 * MIB + 1]
         .iter()
-        .map(|&bytes| (0..bytes).map(|at| (at % 251) as u8).collect())
+        .map(|&bytes| (0..=250_u8).cycle().take(bytes).collect())
         .collect();
-    let text = |body: &[u8]| json!({"ClientID": "c", "Channel": "large", "Metadata": "ä\"€", "Body": base64(body)});
+    let text = |body: &[u8]| {
+        json!({
+            "ClientID": "c", "Channel": "large", "Metadata": "ä\"€", "Body": base64(body),
+        })
+    };
     let sent = broker.post("/send/event", &text(&bodies[0]));
     assert_eq!(sent.data()["Sent"], true);
     let mut stream = broker.socket("/send/stream");
