@@ -10,9 +10,9 @@ use std::task::{Context, Poll, ready};
 use crate::wire::quantum::part_of;
 use crate::wire::reactor_turn::ReactorTurn;
 
-/// What is read before the reactor has its turn: about a tenth of a millisecond of work by what
-/// frames cost, so that one with a single call waits for little beside two that flood the core.
-const READ_BYTES: usize = 128 << 10;
+/// What is read before the reactor has its turn. By what frames cost, a flood of them takes about a
+/// tenth of a millisecond then: one with a single call waits for little beside two that flood.
+const READ_BYTES: usize = 256 << 10;
 
 /// What is written before that. Larger: peers that take what we write send window updates, and
 /// those come through the reactor.

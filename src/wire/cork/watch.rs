@@ -11,8 +11,8 @@
 //! # What frames cost
 //! Bytes are a good measure of work while they are data. A thousand frames of nothing, or a header
 //! block whose every byte is a field, are as few bytes as one message, and keep the core a hundred
-//! times as long. So a frame of a client counts for more bytes than it has: about as many as the
-//! nanoseconds that it takes, and more for what an honest client seldom sends. A connection gives
+//! times as long. So a frame of a client counts for more bytes than it has: about two for each of the
+//! nanoseconds that it takes, more for what an honest client seldom sends. A connection gives
 //! way when it has spent its budget, wherever that is within what was read.
 
 use crate::rt::Instant;
@@ -32,22 +32,22 @@ const SETTINGS_PER_SECOND: u64 = 10;
 
 /// What the frames of a client count for beside their bytes. A call is some microseconds of work;
 /// for what carries no work, one who sends nothing else gets a fraction of the core.
-const DATA_COST: usize = 1 << 10;
-const LAST_DATA_COST: usize = 2 << 10;
-const HEADERS_COST: usize = 2 << 10;
-const RESET_COST: usize = 2 << 10;
-const WINDOW_COST: usize = 1 << 10;
-const CONTROL_COST: usize = 4 << 10;
+const DATA_COST: usize = 2 << 10;
+const LAST_DATA_COST: usize = 4 << 10;
+const HEADERS_COST: usize = 4 << 10;
+const RESET_COST: usize = 4 << 10;
+const WINDOW_COST: usize = 2 << 10;
+const CONTROL_COST: usize = 8 << 10;
 
 /// SETTINGS: they may change the window of every stream, of which there are thousands. As much as a
 /// turn may read, and more.
-const SETTINGS_COST: usize = 256 << 10;
+const SETTINGS_COST: usize = 512 << 10;
 
 /// A byte of a header block, which may be a whole field of four kilobytes. The first ones of a block
 /// are mostly names and values in full, as honest clients send them; a block that goes on for long
 /// is more likely to be made to be dear.
-const FIELD_COST: usize = 64;
-const LONG_BLOCK_FIELD_COST: usize = 256;
+const FIELD_COST: usize = 128;
+const LONG_BLOCK_FIELD_COST: usize = 512;
 const SHORT_BLOCK_BYTES: usize = 256;
 
 /// Calls that a client may take back in a burst, and for each second: twice all that it may have
