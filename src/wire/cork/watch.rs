@@ -11,9 +11,9 @@
 //! # What frames cost
 //! Bytes are a good measure of work while they are data. A thousand frames of nothing, or a header
 //! block whose every byte is a field, are as few bytes as one message, and keep the core a hundred
-//! times as long. So a frame of a client counts for more bytes than it has: about two for each of the
-//! nanoseconds that it takes, more for what an honest client seldom sends. A connection gives
-//! way when it has spent its budget, wherever that is within what was read.
+//! times as long. So a frame of a client counts for more bytes than it has: about two for each
+//! nanosecond that it takes, more for what an honest client seldom sends. A connection gives way
+//! when it has spent its budget, wherever that is within what was read.
 
 use crate::rt::Instant;
 use crate::wire::cork::Side;
@@ -43,9 +43,9 @@ const CONTROL_COST: usize = 8 << 10;
 /// turn may read, and more.
 const SETTINGS_COST: usize = 512 << 10;
 
-/// A byte of a header block, which may be a whole field of four kilobytes. The first ones of a block
-/// are mostly names and values in full, as honest clients send them; a block that goes on for long
-/// is more likely to be made to be dear.
+/// A byte of a header block, which may be a whole field of four kilobytes. The first ones of a
+/// block are mostly names and values in full, as honest clients send them; a block that goes on for
+/// long is more likely to be made to be dear.
 const FIELD_COST: usize = 128;
 const LONG_BLOCK_FIELD_COST: usize = 512;
 const SHORT_BLOCK_BYTES: usize = 256;
@@ -215,8 +215,8 @@ impl FrameWatch {
         self.skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
         self.byte_cost = 1;
         let (cost, flood) = match kind {
-            // DATA. The last of a call is what has it served: with many calls open, all of their ends
-            // may come at once.
+            // DATA. The last of a call is what has it served: with many calls open, all of their
+            // ends may come at once.
             0 if flags & END_STREAM != 0 => (LAST_DATA_COST, None),
             0 => (DATA_COST, None),
             // HEADERS, PUSH_PROMISE, CONTINUATION.
