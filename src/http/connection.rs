@@ -54,7 +54,7 @@ const HEADERS_MAX: usize = 128;
 const STREAMS_MAX: u32 = 250;
 
 /// Requests of one connection that are answered before others have their turn.
-const REQUESTS_PER_TURN: usize = 16;
+const REQUESTS_PER_TURN: usize = 8;
 
 /// What is read from a socket at once.
 const READ_BYTES: usize = 16 << 10;

@@ -46,7 +46,7 @@ const APPETITE_BYTES_MIN: usize = 2 << 10;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// The most that is read and thrown away while the peer closes its side.
-const LINGER_BYTES_MAX: usize = 1 << 20;
+const LINGER_BYTES_MAX: usize = 256 << 10;
 
 /// What carries the bytes.
 #[derive(Debug)]
