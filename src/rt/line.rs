@@ -29,7 +29,7 @@ use super::turn;
 const LINE_TIME: Duration = Duration::from_micros(100);
 
 /// A task that is woken when the turn has lasted for so long joins the line, if it may wait.
-pub(super) const TURN_TIME: Duration = Duration::from_micros(150);
+pub(super) const TURN_TIME: Duration = Duration::from_millis(1);
 
 /// A connection that is woken when the turn has lasted for so long has its own in the next one.
 const CONNECTIONS_TIME: Duration = Duration::from_millis(2);
