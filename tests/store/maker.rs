@@ -216,7 +216,10 @@ impl Maker {
             loop {
                 match log.carry_some(&mut cursor, 256 << 10, slots) {
                     Carry::Idle => break,
-                    Carry::More => commit(&*self.fs, log, slots),
+                    // A slice that fills a segment waits until the next one is made.
+                    Carry::More | Carry::Refused(Refused::Busy) => {
+                        commit(&*self.fs, log, slots);
+                    }
                     Carry::Cold(warm) => log.warmed(warm.run(), &mut cursor),
                     Carry::Refused(refused) => panic!("{refused}"),
                 }
