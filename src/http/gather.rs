@@ -132,12 +132,11 @@ impl Gathering {
     /// # Errors
     /// [`Full`]: it was not added.
     pub(super) fn add(&mut self, piece: Bytes) -> Result<(), Full> {
+        self.count(piece.len())?;
         if self.len() == 0 {
-            self.count(piece.len())?;
             self.first = piece;
             return Ok(());
         }
-        self.count(piece.len())?;
         let first = std::mem::take(&mut self.first);
         self.append(&first);
         self.append(&piece);

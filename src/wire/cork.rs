@@ -456,11 +456,8 @@ impl AsyncRead for Cork {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let inner = &mut *self.0.borrow_mut();
-        if inner.watch.flood().is_some() {
-            // The driver looks after each turn and ends the connection.
-            return Poll::Pending;
-        }
-        if inner.input_held {
+        // After a flood the driver, which looks after each turn, ends the connection.
+        if inner.input_held || inner.watch.flood().is_some() {
             return Poll::Pending;
         }
         ready!(inner.budget.poll_read(cx));

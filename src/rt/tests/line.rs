@@ -7,6 +7,23 @@ use crate::rt::{Look, PlaceInLine, spawn_call, spawn_connection};
 const WORK: Duration = Duration::from_micros(100);
 const TASKS: usize = 300;
 
+/// Where tasks do their work, and leave their numbers in the order in which they do.
+#[derive(Clone, Default)]
+struct Work {
+    order: Rc<RefCell<Vec<usize>>>,
+    all_done: Notify,
+}
+
+impl Work {
+    fn of(&self, number: usize) {
+        hold_the_core(WORK);
+        self.order.borrow_mut().push(number);
+        if self.order.borrow().len() == TASKS {
+            self.all_done.raise();
+        }
+    }
+}
+
 /// Counts looks at the sockets until it is told to stop.
 fn count_looks(stop: &Rc<Cell<bool>>) -> Rc<Cell<usize>> {
     let looks = Rc::new(Cell::new(0));
@@ -24,25 +41,20 @@ fn count_looks(stop: &Rc<Cell<bool>>) -> Rc<Cell<usize>> {
 #[test]
 fn calls_that_are_woken_together_do_not_run_in_one_turn() {
     let looks = on_executor(|tx| async move {
-        let (stop, left) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(TASKS)));
-        let all_done = Notify::new();
+        let (stop, work) = (Rc::new(Cell::new(false)), Work::default());
         let bells: Vec<Notify> = (0..TASKS).map(|_| Notify::new()).collect();
-        for bell in &bells {
-            let (bell, left, all_done) = (bell.clone(), left.clone(), all_done.clone());
+        for (number, bell) in bells.iter().enumerate() {
+            let (bell, work) = (bell.clone(), work.clone());
             spawn_call("call", async move {
                 bell.wait().await;
-                hold_the_core(WORK);
-                left.set(left.get() - 1);
-                if left.get() == 0 {
-                    all_done.raise();
-                }
+                work.of(number);
             });
         }
         // They wait before they are woken, all at once.
         sleep(Duration::from_millis(5)).await;
         let looks = count_looks(&stop);
         bells.iter().for_each(Notify::raise);
-        all_done.wait().await;
+        work.all_done.wait().await;
         stop.set(true);
         tx.send(looks.get()).expect("somebody waits");
     });
@@ -53,25 +65,19 @@ fn calls_that_are_woken_together_do_not_run_in_one_turn() {
 #[test]
 fn the_line_is_worked_off_in_order_over_many_turns() {
     let (order, looks) = on_executor(|tx| async move {
-        let stop = Rc::new(Cell::new(false));
-        let order: Rc<RefCell<Vec<usize>>> = Rc::default();
-        let all_done = Notify::new();
+        let (stop, work) = (Rc::new(Cell::new(false)), Work::default());
         let looks = count_looks(&stop);
         for number in 0..TASKS {
-            let (order, all_done) = (order.clone(), all_done.clone());
+            let work = work.clone();
             spawn(Queue::Serve, "in line", async move {
                 let mut place = PlaceInLine::default();
                 std::future::poll_fn(|cx| place.poll(cx)).await;
-                hold_the_core(WORK);
-                order.borrow_mut().push(number);
-                if order.borrow().len() == TASKS {
-                    all_done.raise();
-                }
+                work.of(number);
             });
         }
-        all_done.wait().await;
+        work.all_done.wait().await;
         stop.set(true);
-        tx.send((order.take(), looks.get()))
+        tx.send((work.order.take(), looks.get()))
             .expect("somebody waits");
     });
     assert!(order.is_sorted(), "{order:?}");
@@ -99,27 +105,21 @@ fn a_place_whose_task_is_gone_holds_nobody_up() {
 #[test]
 fn connections_that_are_woken_together_go_on_in_order_over_many_turns() {
     let (order, looks) = on_executor(|tx| async move {
-        let stop = Rc::new(Cell::new(false));
-        let order: Rc<RefCell<Vec<usize>>> = Rc::default();
-        let all_done = Notify::new();
+        let (stop, work) = (Rc::new(Cell::new(false)), Work::default());
         let bells: Vec<Notify> = (0..TASKS).map(|_| Notify::new()).collect();
         for (number, bell) in bells.iter().enumerate() {
-            let (bell, order, all_done) = (bell.clone(), order.clone(), all_done.clone());
+            let (bell, work) = (bell.clone(), work.clone());
             spawn_connection(Queue::Serve, "connection", async move {
                 bell.wait().await;
-                hold_the_core(WORK);
-                order.borrow_mut().push(number);
-                if order.borrow().len() == TASKS {
-                    all_done.raise();
-                }
+                work.of(number);
             });
         }
         sleep(Duration::from_millis(5)).await;
         let looks = count_looks(&stop);
         bells.iter().for_each(Notify::raise);
-        all_done.wait().await;
+        work.all_done.wait().await;
         stop.set(true);
-        tx.send((order.take(), looks.get()))
+        tx.send((work.order.take(), looks.get()))
             .expect("somebody waits");
     });
     assert!(order.is_sorted(), "{order:?}");

@@ -222,11 +222,10 @@ impl FrameWatch {
             // HEADERS, PUSH_PROMISE, CONTINUATION.
             1 | 5 | 9 => {
                 self.newest = self.newest.max(stream);
-                self.byte_cost = FIELD_COST;
-                // A block that is continued is a long one.
-                let cheap = if kind == 9 { 0 } else { SHORT_BLOCK_BYTES };
-                self.dear = self.skip.saturating_sub(cheap);
-                self.skip -= self.dear;
+                if self.side == Side::Server {
+                    // A block that is continued is a long one.
+                    self.price_block(if kind == 9 { 0 } else { SHORT_BLOCK_BYTES });
+                }
                 (HEADERS_COST, None)
             }
             // RST_STREAM, WINDOW_UPDATE.
@@ -246,12 +245,15 @@ impl FrameWatch {
         match self.side {
             Side::Server => cost,
             // Who asked for the frames is not flooded by them.
-            Side::Client => {
-                self.byte_cost = 1;
-                self.skip += std::mem::take(&mut self.dear);
-                0
-            }
+            Side::Client => 0,
         }
+    }
+
+    /// Sets what the bytes of a header block cost, of which the first ones are cheap.
+    fn price_block(&mut self, cheap: usize) {
+        self.byte_cost = FIELD_COST;
+        self.dear = self.skip.saturating_sub(cheap);
+        self.skip -= self.dear;
     }
 
     /// What a reset takes from: a server may end as many calls as it likes.
