@@ -21,6 +21,7 @@
 //! Unless a type says that it is `Send`, it belongs to the executor that made it.
 
 mod aside;
+mod blocking;
 pub mod clock;
 pub mod file;
 pub mod heartbeat;
@@ -36,6 +37,7 @@ mod task;
 pub mod turn;
 
 pub use aside::{keep_aside, step_aside};
+pub use blocking::{blocking, blocking_ended, give_way, heavy, let_go};
 pub use clock::{Instant, now, unix_ns};
 pub use file::{FileHook, LogFile};
 pub use line::PlaceInLine;
@@ -43,8 +45,7 @@ pub use net::{Conn, Traffic, traffic};
 pub use notify::Notify;
 pub use poller::{Look, sleep_until};
 pub use task::{
-    Queue, Sleep, TaskStats, blocking, blocking_ended, give_way, let_go, reactor_yield, sleep,
-    spawn, spawn_call, spawn_connection, task_stats,
+    Queue, Sleep, TaskStats, reactor_yield, sleep, spawn, spawn_call, spawn_connection, task_stats,
 };
 pub use turn::{busy_ns, on_turn};
 

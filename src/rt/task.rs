@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -35,8 +34,7 @@ thread_local! {
     static QUEUES: RefCell<Option<Queues>> = const { RefCell::new(None) };
     static LIVE: Cell<u64> = const { Cell::new(0) };
     static PANICS: Cell<u64> = const { Cell::new(0) };
-    static BLOCKING: Cell<usize> = const { Cell::new(0) };
-    /// Whether a task is being polled: only then is there an executor to ask for a thread.
+    /// Whether a task is being polled.
     static POLLED: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -224,6 +222,11 @@ pub(super) fn panic_text(payload: &(dyn std::any::Any + Send)) -> &str {
         .unwrap_or("no text")
 }
 
+/// Whether a task is being polled here: only then is there an executor to ask for a thread.
+pub(super) fn is_in_task() -> bool {
+    POLLED.get()
+}
+
 /// Waits for at least `duration`.
 pub async fn sleep(duration: Duration) {
     glommio::timer::sleep(duration).await;
@@ -258,80 +261,5 @@ impl Sleep {
     /// Ready when the time has passed.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         Pin::new(&mut self.0).poll(cx).map(|_| ())
-    }
-}
-
-/// Runs `work` on a blocking thread of the executor and gives its result back; `None` when it
-/// panicked. For anything that may block: file opens, the upkeep of the log, reads of what is not
-/// in memory. Two of them run at a time, in the order in which they were asked for.
-///
-/// Whoever waits may go: the work is done all the same, and its result is let go of.
-///
-/// These threads give way to executors, see [`BLOCKING_NICE`].
-pub async fn blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> Option<R> {
-    let result = Rc::new(RefCell::new(None));
-    let ended = super::Notify::new();
-    let tell = (Rc::clone(&result), ended.clone());
-    run_blocking(work, move |done| {
-        let (result, ended) = tell;
-        result.replace(done);
-        ended.raise();
-    });
-    ended.wait().await;
-    result.take()
-}
-
-/// Drops a value, and `with` it what has to stay until then. What takes long to drop, as much
-/// memory does, goes on a blocking thread. Outside a task there is nobody to be held up: the value
-/// is dropped at once.
-pub fn let_go(value: impl Send + 'static, with: impl Sized + 'static) {
-    if POLLED.get() {
-        run_blocking(move || drop(value), move |_dropped| drop(with));
-    }
-}
-
-/// Runs `work` on a blocking thread, and then `then` on this one.
-fn run_blocking<R: Send + 'static>(
-    work: impl FnOnce() -> R + Send + 'static,
-    then: impl FnOnce(Option<R>) + 'static,
-) {
-    let running = glommio::executor().spawn_blocking(move || {
-        give_way();
-        std::panic::catch_unwind(AssertUnwindSafe(work)).ok()
-    });
-    BLOCKING.set(BLOCKING.get() + 1);
-    // A task of its own waits for the thread: it cannot be cancelled, so the count is kept and
-    // the executor stays for as long as the thread needs it.
-    spawn(Queue::Serve, "blocking", async move {
-        let _expected = super::poller::expect();
-        let done = running.await;
-        BLOCKING.set(BLOCKING.get().saturating_sub(1));
-        then(done);
-    });
-}
-
-/// Waits until no work runs on the blocking threads. To be awaited last, by what ends the
-/// executor: a thread that finds it gone has nobody to give its result to, and panics.
-pub async fn blocking_ended() {
-    while BLOCKING.get() > 0 {
-        sleep(Duration::from_millis(1)).await;
-    }
-}
-
-/// How far blocking threads stand back behind executors on a busy core: they get a quarter of it.
-/// Whoever waits for them lets the executor idle in the end, so they cannot starve.
-pub(super) const BLOCKING_NICE: i32 = 5;
-
-/// Lowers the calling thread and moves it off the executors' processors, once. For threads whose
-/// work may wait while an executor has something to do.
-pub fn give_way() {
-    thread_local! {
-        static LOWERED: Cell<bool> = const { Cell::new(false) };
-    }
-    if !LOWERED.replace(true) {
-        // Of the calling thread alone, on Linux. Where it is forbidden, all goes on as before.
-        super::aside::step_aside();
-        let own = rustix::process::getpriority_process(None).unwrap_or(0);
-        let _forbidden = rustix::process::setpriority_process(None, own + BLOCKING_NICE);
     }
 }

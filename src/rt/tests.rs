@@ -1,5 +1,6 @@
 //! The guards of the seam, each against the hazard it is for.
 
+mod blocking;
 mod file;
 mod line;
 mod sockets;
@@ -240,92 +241,6 @@ fn tasks_that_end_leave_no_count_behind() {
         tx.send(task_stats().live - before).expect("somebody waits");
     });
     assert_eq!(live, 0);
-}
-
-#[test]
-fn blocking_work_does_not_wait_for_other_blocking_work() {
-    let ran = on_executor(|tx| async move {
-        let (release, released) = mpsc::channel();
-        let first = rt::blocking(move || released.recv_timeout(PATIENCE).is_ok());
-        let (done, first_done) = (Notify::new(), Rc::new(Cell::new(None)));
-        let (raise, result) = (done.clone(), first_done.clone());
-        spawn(Queue::Serve, "first", async move {
-            result.set(first.await);
-            raise.raise();
-        });
-        // Behind the first one, which waits for this one to have run.
-        let sent = rt::blocking(move || release.send(()).is_ok()).await;
-        done.wait().await;
-        tx.send((sent, first_done.get())).expect("somebody waits");
-    });
-    assert_eq!(ran, (Some(true), Some(true)));
-}
-
-#[test]
-fn blocking_work_whose_waiter_is_gone_holds_the_end_until_it_is_done() {
-    let done = on_executor(|tx| async move {
-        let (release, released) = mpsc::channel();
-        let mut abandoned = Box::pin(rt::blocking(move || released.recv_timeout(PATIENCE)));
-        let asked = std::future::poll_fn(|cx| Poll::Ready(abandoned.as_mut().poll(cx))).await;
-        drop(abandoned);
-        let released = asked.is_pending() && release.send(()).is_ok();
-        rt::blocking_ended().await;
-        tx.send(released).expect("somebody waits");
-    });
-    assert!(done);
-}
-
-/// Tells on which thread it was dropped.
-struct Dropped(mpsc::Sender<std::thread::ThreadId>);
-
-impl Drop for Dropped {
-    fn drop(&mut self) {
-        let _nobody_asks = self.0.send(std::thread::current().id());
-    }
-}
-
-#[test]
-fn what_a_task_lets_go_of_is_dropped_beside_the_executor() {
-    let (aside, kept) = on_executor(|tx| async move {
-        let (tell, told) = mpsc::channel();
-        let kept = Rc::new(());
-        let (value, with) = (Dropped(tell), kept.clone());
-        spawn(
-            Queue::Serve,
-            "lets go",
-            async move { rt::let_go(value, with) },
-        );
-        while Rc::strong_count(&kept) > 1 {
-            reactor_yield().await;
-        }
-        let dropped_on = told.try_recv().expect("dropped before what stays with it");
-        let aside = dropped_on != std::thread::current().id();
-        tx.send((aside, Rc::strong_count(&kept)))
-            .expect("somebody waits");
-    });
-    assert_eq!((aside, kept), (true, 1));
-}
-
-#[test]
-fn what_is_let_go_of_outside_a_task_is_dropped_at_once() {
-    let (tell, told) = mpsc::channel();
-    rt::let_go(Dropped(tell), ());
-    assert_eq!(told.try_recv(), Ok(std::thread::current().id()));
-}
-
-#[test]
-fn blocking_threads_give_way_and_executors_do_not() {
-    let nice = || rustix::process::getpriority_process(None).expect("one's own");
-    let before = nice();
-    let (executor, first, second) = on_executor(move |tx| async move {
-        let first = rt::blocking(nice).await.expect("no panic");
-        let second = rt::blocking(nice).await.expect("no panic");
-        tx.send((nice(), first, second)).expect("somebody waits");
-    });
-    assert_eq!(executor, before);
-    // Once for each thread, not once for each piece of work; 19 is the end of the scale.
-    let lowered = (before + super::task::BLOCKING_NICE).min(19);
-    assert_eq!((first, second), (lowered, lowered));
 }
 
 /// Keeps the core for a while, as a task that does too much at once.

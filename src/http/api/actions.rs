@@ -97,7 +97,7 @@ async fn aside<R: Send + 'static>(
     work: impl FnOnce() -> R + Send + 'static,
 ) -> Option<R> {
     if bytes > ASIDE_BYTES {
-        rt::blocking(work).await
+        rt::heavy(work).await
     } else {
         Some(work())
     }

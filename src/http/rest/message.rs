@@ -139,7 +139,7 @@ async fn turned<R: Send + 'static>(
     if bytes <= AT_ONCE_BYTES_MAX {
         return Ok(turn());
     }
-    rt::blocking(turn).await.ok_or(Failure::Refused(BROKEN))
+    rt::heavy(turn).await.ok_or(Failure::Refused(BROKEN))
 }
 
 /// How a body is to be read, by the header that says so.

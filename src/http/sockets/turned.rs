@@ -53,7 +53,7 @@ fn turned<T: Send + 'static>(bytes: usize, turn: impl FnOnce() -> T + Send + 'st
     if bytes <= AT_ONCE_BYTES_MAX {
         Turned::Now(turn())
     } else {
-        Turned::Later(Later(Box::pin(rt::blocking(turn))))
+        Turned::Later(Later(Box::pin(rt::heavy(turn))))
     }
 }
 
@@ -107,7 +107,7 @@ pub(super) fn tell_later<D: Dialogue>(message: &Bytes) -> Option<Later<String>> 
         tell_at_once::<D>(message, &mut text);
         text
     };
-    Some(Later(Box::pin(rt::blocking(turn))))
+    Some(Later(Box::pin(rt::heavy(turn))))
 }
 
 /// Writes a message. One that cannot be read, which would be an error of ours, writes nothing.
