@@ -37,7 +37,7 @@ mod task;
 pub mod turn;
 
 pub use aside::{keep_aside, step_aside};
-pub use blocking::{blocking, blocking_ended, give_way, heavy, let_go};
+pub use blocking::{blocking, blocking_ended, give_way, heavy, let_go, went_through};
 pub use clock::{Instant, now, unix_ns};
 pub use file::{FileHook, LogFile};
 pub use line::PlaceInLine;

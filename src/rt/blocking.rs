@@ -23,7 +23,15 @@ thread_local! {
     /// Pieces of work that were given to the threads and are not done.
     static RUNNING: Cell<usize> = const { Cell::new(0) };
     static HEAVY: RefCell<Heavy> = RefCell::default();
+    /// Whether the thread has given way.
+    static LOWERED: Cell<bool> = const { Cell::new(false) };
+    /// Bytes that its work went through since it last let others have the processor.
+    static GONE_THROUGH: Cell<usize> = const { Cell::new(0) };
 }
+
+/// What heavy work goes through before it lets others have the processor: less than half a
+/// millisecond, most of the time.
+const PIECE_BYTES: usize = 64 << 10;
 
 /// What takes a processor for long.
 #[derive(Default)]
@@ -163,13 +171,27 @@ pub async fn blocking_ended() {
 /// Lowers the calling thread and moves it off the executors' processors, once. For threads whose
 /// work may wait while an executor has something to do.
 pub fn give_way() {
-    thread_local! {
-        static LOWERED: Cell<bool> = const { Cell::new(false) };
-    }
     if !LOWERED.replace(true) {
         // Of the calling thread alone, on Linux. Where it is forbidden, all goes on as before.
         super::aside::step_aside();
         let own = rustix::process::getpriority_process(None).unwrap_or(0);
         let _forbidden = rustix::process::setpriority_process(None, own + BLOCKING_NICE);
+    }
+}
+
+/// Says that work went through so many bytes. To be called within what may be [`heavy`], often.
+///
+/// The kernel lets a thread that runs go on for up to its time slice, some milliseconds, while an
+/// executor of the same core waits. So a thread that has given way asks after each piece whether
+/// somebody else is to have the processor. On other threads this does nothing.
+pub fn went_through(bytes: usize) {
+    if !LOWERED.get() {
+        return;
+    }
+    let gone = GONE_THROUGH.get().saturating_add(bytes);
+    let is_piece = gone >= PIECE_BYTES;
+    GONE_THROUGH.set(if is_piece { 0 } else { gone });
+    if is_piece {
+        std::thread::yield_now();
     }
 }

@@ -6,6 +6,7 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STAN
 
 use super::error::JsonError;
 use super::wire::Wire;
+use crate::rt;
 
 /// What the reference decodes: padding must be there, bits behind the last byte are not looked at.
 const DECODER: GeneralPurpose = GeneralPurpose::new(
@@ -32,18 +33,40 @@ pub(super) fn decode(text: &str, out: &mut Wire) -> Result<(), JsonError> {
     Err(JsonError::Base64 { offset })
 }
 
-/// Decodes a text in one piece; false, and nothing is appended, when it is no base64.
+/// Text that is decoded at a time: whole groups of four, of which each is three bytes.
+const PIECE: usize = 32 << 10;
+
+/// Decodes a text without line breaks; false, and nothing is appended, when it is no base64.
 fn decode_joined(text: &str, out: &mut Wire) -> bool {
     let begin = out.len();
-    let most = base64::decoded_len_estimate(text.len());
-    let decoded = out.fill(most, |room| DECODER.decode_slice(text, room));
-    out.truncate(begin + decoded.as_ref().copied().unwrap_or(0));
-    decoded.is_ok()
+    let mut pieces = text.as_bytes().chunks(PIECE).peekable();
+    while let Some(piece) = pieces.next() {
+        let piece_begin = out.len();
+        let most = base64::decoded_len_estimate(piece.len());
+        let decoded = out.fill(most, |room| DECODER.decode_slice(piece, room));
+        // Only the last one may end with padding.
+        let whole = pieces.peek().map(|_| PIECE / 4 * 3);
+        match decoded {
+            Ok(bytes) if whole.is_none_or(|whole| bytes == whole) => {
+                out.truncate(piece_begin + bytes);
+            }
+            _ => {
+                out.truncate(begin);
+                return false;
+            }
+        }
+        rt::went_through(piece.len());
+    }
+    true
 }
 
 /// Appends bytes as base64.
 pub(super) fn encode(bytes: &[u8], out: &mut String) {
-    STANDARD.encode_string(bytes, out);
+    // Pieces without padding, up to the last one.
+    for piece in bytes.chunks(PIECE / 4 * 3) {
+        STANDARD.encode_string(piece, out);
+        rt::went_through(piece.len());
+    }
 }
 
 /// Where a text that is no base64 breaks, counted as the reference counts.
@@ -114,6 +137,21 @@ mod tests {
         assert_eq!(decode("Zm9v\r\nYmFy\n").unwrap(), b"foobar");
         assert_eq!(decode("Zh==").unwrap(), b"f");
         assert_eq!(decode("Zm9=").unwrap(), b"fo");
+    }
+
+    #[test]
+    fn long_bodies_go_both_ways_and_are_padded_at_their_end_only() {
+        for length in [24_575, 24_576, 24_577, 100_000] {
+            let bytes: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+            let mut text = String::new();
+            encode(&bytes, &mut text);
+            assert!(text == STANDARD.encode(&bytes), "{length}");
+            assert!(decode(&text).unwrap() == bytes, "{length}");
+        }
+        let padded = "Zm9v".repeat(PIECE / 4 - 1) + "Zg==";
+        assert_eq!(decode(&padded).unwrap().len(), PIECE / 4 * 3 - 2);
+        assert_eq!(flaw_of(&(padded.clone() + "Zm9v")), PIECE);
+        assert_eq!(flaw_of(&("Zm9v".repeat(PIECE) + "Zm9")), 4 * PIECE);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Nothing recurses, so no depth of nesting can exhaust the stack.
 
 use super::error::JsonError;
+use crate::rt;
 
 /// How deep objects and lists may be nested; the reference's bound.
 pub(super) const DEPTH_MAX: usize = 10_000;
@@ -32,11 +33,12 @@ enum Nest {
 /// # Errors
 /// The first byte that does not fit, or that the text ends too early.
 pub(super) fn value_end(text: &[u8], start: usize) -> Result<usize, JsonError> {
-    let mut scan = Scan { text, at: start };
+    let mut scan = Scan::new(text, start);
     let mut nests = Vec::new();
     let mut expect = Expect::Value;
     loop {
         scan.skip_blank();
+        scan.pause(PAUSE_BYTES);
         let Some(byte) = scan.peek() else {
             let blank = nests.is_empty();
             return Err(if blank {
@@ -67,6 +69,7 @@ pub(super) fn value_end(text: &[u8], start: usize) -> Result<usize, JsonError> {
             (Expect::CommaOrEnd, byte) => scan.comma_or_end(byte, &mut nests)?,
         };
         if nests.is_empty() {
+            scan.pause(0);
             return Ok(scan.at);
         }
     }
@@ -77,7 +80,7 @@ pub(super) fn value_end(text: &[u8], start: usize) -> Result<usize, JsonError> {
 /// # Errors
 /// The first byte that is something else.
 pub(super) fn check_blank(text: &[u8], start: usize) -> Result<(), JsonError> {
-    let mut scan = Scan { text, at: start };
+    let mut scan = Scan::new(text, start);
     scan.skip_blank();
     match scan.peek() {
         None => Ok(()),
@@ -90,12 +93,29 @@ pub(super) const fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
+/// What is gone through before that is told.
+const PAUSE_BYTES: usize = 8 << 10;
+
 struct Scan<'a> {
     text: &'a [u8],
     at: usize,
+    /// Up to where it was told how much was gone through.
+    told: usize,
 }
 
-impl Scan<'_> {
+impl<'a> Scan<'a> {
+    const fn new(text: &'a [u8], at: usize) -> Self {
+        Self { text, at, told: at }
+    }
+
+    /// Lets others have the processor, as whoever works through long texts must.
+    fn pause(&mut self, bytes: usize) {
+        if self.at - self.told >= bytes {
+            rt::went_through(self.at - self.told);
+            self.told = self.at;
+        }
+    }
+
     fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()
     }
@@ -193,9 +213,18 @@ impl Scan<'_> {
                     self.escape()?;
                 }
                 Some(0..0x20) => return Err(self.unfit("in string literal")),
-                Some(_) => self.at += 1,
+                Some(_) => self.plain(),
             }
         }
+    }
+
+    /// Goes to the next byte of a string that is not itself, or ends it; not too far at a time.
+    fn plain(&mut self) {
+        let rest = self.text.get(self.at..).unwrap_or_default();
+        let special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
+        let plain = rest.iter().take(PAUSE_BYTES).position(special);
+        self.at += plain.unwrap_or(rest.len().min(PAUSE_BYTES));
+        self.pause(PAUSE_BYTES);
     }
 
     fn escape(&mut self) -> Result<(), JsonError> {
