@@ -39,6 +39,7 @@ mod websocket;
 pub use body::Body;
 pub use connection::{Ended, serve};
 pub use context::{Context, Contexts, Process};
+pub use room::trim_rooms;
 
 pub(crate) use exchange::{Exchange, Response};
 

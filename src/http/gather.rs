@@ -17,8 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::room::{ASIDE_BYTES_MIN, Room};
-use crate::rt;
+use super::room::{self, ASIDE_BYTES_MIN, Room};
 use crate::security::limits::LimitReached;
 use crate::wire::framing::GatherLimit;
 
@@ -170,7 +169,11 @@ impl Gathering {
         if whole > self.room.capacity() {
             self.room.widen(match whole >= ASIDE_BYTES_MIN {
                 true => self.expected.max(whole),
-                false => whole.max(2 * self.room.len()).max(FIRST_BYTES),
+                // Not yet large: it moves there once, when it is.
+                false => (2 * self.room.len())
+                    .min(ASIDE_BYTES_MIN - 1)
+                    .max(whole)
+                    .max(FIRST_BYTES),
             });
         }
         self.room.extend(piece);
@@ -196,7 +199,7 @@ impl Drop for Gathering {
         self.connection.give_back(self.len());
         if self.len() >= ASIDE_BYTES_MIN {
             let (room, share) = (&mut self.room, &mut self.share);
-            rt::let_go(std::mem::take(room), std::mem::take(share));
+            room::let_go(std::mem::take(room), std::mem::take(share));
         }
     }
 }
@@ -226,7 +229,7 @@ impl Drop for Gathered {
     fn drop(&mut self) {
         if self.bytes.len() >= ASIDE_BYTES_MIN {
             let (bytes, share) = (&mut self.bytes, &mut self.share);
-            rt::let_go(std::mem::take(bytes), std::mem::take(share));
+            room::let_go(std::mem::take(bytes), std::mem::take(share));
         }
     }
 }
@@ -262,9 +265,18 @@ impl Eq for Gathered {}
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
+    use crate::rt;
+    use crate::rt::start::{Plan, start};
 
     const MIB: usize = 1 << 20;
+
+    const UNPINNED: Plan = Plan {
+        cpu: None,
+        spin: None,
+    };
 
     fn begin(expected: usize) -> Gathering {
         Gathering::new(GatherLimit::new(usize::MAX), expected)
@@ -335,6 +347,38 @@ mod tests {
         assert_eq!(alone, 150, "as large as one may be");
         drop(one);
         assert_eq!(held(), 0);
+    }
+
+    #[test]
+    fn what_is_not_kept_for_the_next_counts_until_it_is_given_back() {
+        let (tell, told) = mpsc::channel();
+        let executors = start(&[UNPINNED], vec![tell], |_, tell| async move {
+            let dropped = rt::Notify::new();
+            let drops = dropped.clone();
+            // In a task: only there is an executor to be held up.
+            rt::spawn(rt::Queue::Serve, "drops", async move {
+                let large = || {
+                    // Larger than what is ever kept.
+                    let mut gathering = begin(200 * MIB);
+                    gathering.add_copied(&vec![1; 2 * MIB]).unwrap();
+                    gathering
+                };
+                let (broken, whole) = (large(), large().finish());
+                assert_eq!(held(), 4 * MIB);
+                drop(broken);
+                drop(whole);
+                assert_eq!(held(), 4 * MIB, "they are still being given back");
+                drops.raise();
+            });
+            dropped.wait().await;
+            while held() > 0 {
+                rt::reactor_yield().await;
+            }
+            rt::blocking_ended().await;
+            tell.send(()).unwrap();
+        });
+        told.recv_timeout(Duration::from_secs(30)).unwrap();
+        executors.unwrap().join();
     }
 
     #[test]

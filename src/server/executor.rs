@@ -228,6 +228,10 @@ pub(super) async fn main(id: usize, seed: Seed) {
             shard.turned(turn);
         }
     });
+    if id == ShardId::new(0) {
+        // What rooms leave behind belongs to the process.
+        rt::spawn(Queue::Background, "rooms", http::trim_rooms());
+    }
     let controlled = executor.clone();
     rt::spawn(
         Queue::Serve,
