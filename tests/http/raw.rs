@@ -80,6 +80,14 @@ impl Raw {
         }
     }
 
+    /// Whether the broker has said something by now, or is gone.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let peeked = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).unwrap();
+        !matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock)
+    }
+
     /// Waits for the end of what the broker sends; what came before it.
     pub(crate) fn end(&mut self) -> Vec<u8> {
         while self.fill() {}
