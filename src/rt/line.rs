@@ -26,7 +26,7 @@ use super::poller::Look;
 use super::turn;
 
 /// What those who stood in line may have of a turn.
-const LINE_TIME: Duration = Duration::from_micros(100);
+const LINE_TIME: Duration = Duration::from_micros(50);
 
 /// A task that is woken when the turn has lasted for so long joins the line, if it may wait.
 pub(super) const TURN_TIME: Duration = Duration::from_millis(1);

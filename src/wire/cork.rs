@@ -46,7 +46,7 @@ const APPETITE_BYTES_MIN: usize = 2 << 10;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// The most that is read and thrown away while the peer closes its side.
-const LINGER_BYTES_MAX: usize = 256 << 10;
+const LINGER_BYTES_MAX: usize = 64 << 10;
 
 /// What carries the bytes.
 #[derive(Debug)]
@@ -430,7 +430,7 @@ impl Inner {
             match self.transport.poll_read(cx, buffer.space()) {
                 Poll::Ready(Ok(count)) if count > 0 && self.thrown_away < LINGER_BYTES_MAX => {
                     self.thrown_away += count;
-                    self.budget.spend_read(count);
+                    self.budget.spend_read(4 * count);
                 }
                 Poll::Ready(_) => break Poll::Ready(()),
                 Poll::Pending => break Poll::Pending,

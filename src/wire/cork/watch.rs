@@ -34,7 +34,7 @@ const SETTINGS_PER_SECOND: u64 = 10;
 /// for what carries no work, one who sends nothing else gets a fraction of the core.
 const DATA_COST: usize = 2 << 10;
 const LAST_DATA_COST: usize = 4 << 10;
-const HEADERS_COST: usize = 4 << 10;
+const HEADERS_COST: usize = 6 << 10;
 const RESET_COST: usize = 4 << 10;
 const WINDOW_COST: usize = 2 << 10;
 const CONTROL_COST: usize = 8 << 10;
