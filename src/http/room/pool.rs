@@ -39,9 +39,11 @@ const CLASSES: usize = 8;
 /// mappings of a process as well.
 const KEPT_MAX: usize = 64;
 
-/// Pages that are kept, in bytes: what large bodies of one core may hold, so that a core that has
-/// taken that much finds it again. Those of several cores seldom come together.
-const KEPT_BYTES_MAX: usize = 128 << 20;
+/// Pages that are kept, in bytes: twice what large bodies of one core may hold, so that a core that
+/// has taken that much finds it again. With half of that, bodies of the largest size one after the
+/// other had mappings given back all the time, and whoever made one waited for that, some
+/// milliseconds. Those of several cores seldom come together.
+const KEPT_BYTES_MAX: usize = 256 << 20;
 
 /// How long a mapping is kept that nobody takes. Long against the pauses of a client that sends one
 /// large body after the other, and short for the memory of a machine.
