@@ -19,6 +19,10 @@ use crate::rt;
 /// descriptors: accepting again in a loop would burn a core.
 const ERROR_REST: Duration = Duration::from_millis(20);
 
+/// Connections that are accepted before an executor may have the processor, where they share one:
+/// the kernel would let this thread go on for milliseconds under a flood.
+const TOGETHER: u64 = 16;
+
 /// Connections that the kernel holds for us while we are busy.
 const BACKLOG: i32 = 4096;
 
@@ -216,7 +220,12 @@ fn run(
 ) {
     let mut errors: u64 = 0;
     let mut refused: u64 = 0;
+    let mut accepted: u64 = 0;
     while !stop.load(Ordering::Relaxed) {
+        accepted += 1;
+        if accepted.is_multiple_of(TOGETHER) {
+            std::thread::yield_now();
+        }
         match listener.accept() {
             Ok(_) if stop.load(Ordering::Relaxed) => return,
             Ok((stream, peer)) => match loads.admit(peer.ip()) {
