@@ -48,6 +48,9 @@ const LINGER: Duration = Duration::from_secs(1);
 /// The most that is read and thrown away while the peer closes its side.
 const LINGER_BYTES_MAX: usize = 64 << 10;
 
+/// What a byte of that counts for: nobody looks at it, and all that it costs is its way here.
+const LINGER_BYTE_COST: usize = 4;
+
 /// What carries the bytes.
 #[derive(Debug)]
 pub(crate) enum Transport {
@@ -430,7 +433,7 @@ impl Inner {
             match self.transport.poll_read(cx, buffer.space()) {
                 Poll::Ready(Ok(count)) if count > 0 && self.thrown_away < LINGER_BYTES_MAX => {
                     self.thrown_away += count;
-                    self.budget.spend_read(4 * count);
+                    self.budget.spend_read(LINGER_BYTE_COST * count);
                 }
                 Poll::Ready(_) => break Poll::Ready(()),
                 Poll::Pending => break Poll::Pending,

@@ -33,8 +33,10 @@ pub(super) fn decode(text: &str, out: &mut Wire) -> Result<(), JsonError> {
     Err(JsonError::Base64 { offset })
 }
 
-/// Text that is decoded at a time: whole groups of four, of which each is three bytes.
+/// Text that is decoded at a time, and the bytes that it holds: whole groups of four, of which each
+/// is three bytes.
 const PIECE: usize = 32 << 10;
+const PIECE_BYTES: usize = PIECE / 4 * 3;
 
 /// Decodes a text without line breaks; false, and nothing is appended, when it is no base64.
 fn decode_joined(text: &str, out: &mut Wire) -> bool {
@@ -45,16 +47,12 @@ fn decode_joined(text: &str, out: &mut Wire) -> bool {
         let most = base64::decoded_len_estimate(piece.len());
         let decoded = out.fill(most, |room| DECODER.decode_slice(piece, room));
         // Only the last one may end with padding.
-        let whole = pieces.peek().map(|_| PIECE / 4 * 3);
-        match decoded {
-            Ok(bytes) if whole.is_none_or(|whole| bytes == whole) => {
-                out.truncate(piece_begin + bytes);
-            }
-            _ => {
-                out.truncate(begin);
-                return false;
-            }
-        }
+        let is_sound = |bytes: &usize| *bytes == PIECE_BYTES || pieces.peek().is_none();
+        let Some(bytes) = decoded.ok().filter(is_sound) else {
+            out.truncate(begin);
+            return false;
+        };
+        out.truncate(piece_begin + bytes);
         rt::went_through(piece.len());
     }
     true
@@ -63,7 +61,7 @@ fn decode_joined(text: &str, out: &mut Wire) -> bool {
 /// Appends bytes as base64.
 pub(super) fn encode(bytes: &[u8], out: &mut String) {
     // Pieces without padding, up to the last one.
-    for piece in bytes.chunks(PIECE / 4 * 3) {
+    for piece in bytes.chunks(PIECE_BYTES) {
         STANDARD.encode_string(piece, out);
         rt::went_through(piece.len());
     }
@@ -149,7 +147,7 @@ mod tests {
             assert!(decode(&text).unwrap() == bytes, "{length}");
         }
         let padded = "Zm9v".repeat(PIECE / 4 - 1) + "Zg==";
-        assert_eq!(decode(&padded).unwrap().len(), PIECE / 4 * 3 - 2);
+        assert_eq!(decode(&padded).unwrap().len(), PIECE_BYTES - 2);
         assert_eq!(flaw_of(&(padded.clone() + "Zm9v")), PIECE);
         assert_eq!(flaw_of(&("Zm9v".repeat(PIECE) + "Zm9")), 4 * PIECE);
     }

@@ -9,6 +9,11 @@ use std::task::Poll;
 use super::{PATIENCE, on_executor};
 use crate::rt::{self, Notify, Queue, reactor_yield, spawn};
 
+/// Asks for work, and waits for nothing; whether the answer is not there yet.
+async fn begins(work: &mut (impl Future + Unpin)) -> bool {
+    std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut *work).poll(cx).is_pending())).await
+}
+
 #[test]
 fn blocking_work_does_not_wait_for_other_blocking_work() {
     let ran = on_executor(|tx| async move {
@@ -33,9 +38,9 @@ fn blocking_work_whose_waiter_is_gone_holds_the_end_until_it_is_done() {
     let done = on_executor(|tx| async move {
         let (release, released) = mpsc::channel();
         let mut abandoned = Box::pin(rt::blocking(move || released.recv_timeout(PATIENCE)));
-        let asked = std::future::poll_fn(|cx| Poll::Ready(abandoned.as_mut().poll(cx))).await;
+        let waits = begins(&mut abandoned).await;
         drop(abandoned);
-        let released = asked.is_pending() && release.send(()).is_ok();
+        let released = waits && release.send(()).is_ok();
         rt::blocking_ended().await;
         tx.send(released).expect("somebody waits");
     });
@@ -93,11 +98,6 @@ fn blocking_threads_give_way_and_executors_do_not() {
     // Once for each thread, not once for each piece of work; 19 is the end of the scale.
     let lowered = (before + crate::rt::blocking::BLOCKING_NICE).min(19);
     assert_eq!((first, second), (lowered, lowered));
-}
-
-/// Asks for work, and waits for nothing; whether the answer is not there yet.
-async fn begins(work: &mut (impl Future<Output = Option<()>> + Unpin)) -> bool {
-    std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut *work).poll(cx).is_pending())).await
 }
 
 #[test]
